@@ -1,0 +1,148 @@
+"""Frozen dataclasses to trees of plain values and back, strictly.
+
+A tree holds only ``dict`` with string keys, ``list``, ``int``, ``float``, ``bool``, ``None``, ``bytes`` and ``str``: what a canonical binary
+encoding can carry. The class that is expected is an argument of `from_tree`, never part of the tree, so bytes cannot choose what they become.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securemllib.errors import FormatError, UsageError
+
+__all__ = ["MAX_DIMENSIONS", "from_tree", "to_tree"]
+
+T = TypeVar("T")
+
+# The dtypes that algorithms use, in their little-endian spelling; an object dtype would be a pointer.
+_DTYPES = {text: np.dtype(text) for text in ("<f8", "<f4", "<i8", "<i4", "<u8", "<u4", "|u1", "|i1", "|b1")}
+
+# No algorithm has a tensor of a higher order; numpy itself stops at 64.
+MAX_DIMENSIONS = 4
+
+_SCALARS: dict[type[Any], Callable[[Any], bool]] = {
+    bool: lambda value: type(value) is bool,
+    int: lambda value: type(value) is int,
+    float: lambda value: type(value) is float,
+    str: lambda value: type(value) is str,
+    bytes: lambda value: type(value) is bytes,
+    NoneType: lambda value: value is None,
+}
+
+
+def to_tree(value: Any) -> Any:
+    """Return the tree of a dataclass, array, tuple or scalar.
+
+    Raises:
+        UsageError: The value holds something that has no tree.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_tree(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, np.ndarray):
+        return _array_tree(value)
+    if isinstance(value, tuple):
+        return [to_tree(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in _SCALARS:
+        return value
+    raise UsageError(f"a value of type {type(value).__name__} has no tree")
+
+
+def from_tree(cls: type[T], tree: Any) -> T:
+    """Return the ``cls`` that a tree stands for; arrays are read-only views of the tree's bytes.
+
+    Raises:
+        FormatError: The tree is not one that `to_tree` makes of a ``cls``.
+    """
+    value: T = _decode(cls, tree, cls.__name__)
+    return value
+
+
+def _array_tree(array: NDArray[Any]) -> dict[str, Any]:
+    little = array.dtype.newbyteorder("<").str
+    if little not in _DTYPES or array.ndim > MAX_DIMENSIONS:
+        raise UsageError(f"an array of dtype {array.dtype} and {array.ndim} dimensions has no tree")
+    data = np.ascontiguousarray(array, dtype=_DTYPES[little]).tobytes()
+    return {"dtype": little, "shape": list(array.shape), "data": data}
+
+
+def _array(tree: Any, where: str) -> NDArray[Any]:
+    _keys(tree, {"dtype", "shape", "data"}, where)
+    kind, shape, data = tree["dtype"], tree["shape"], tree["data"]
+    if type(kind) is not str or kind not in _DTYPES:
+        raise FormatError(f"{where} has no known dtype")
+    if type(shape) is not list or len(shape) > MAX_DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
+        raise FormatError(f"{where} has no valid shape")
+    if type(data) is not bytes or len(data) != math.prod(shape) * _DTYPES[kind].itemsize:
+        raise FormatError(f"{where} does not have as many bytes as its shape needs")
+    if any(size > np.iinfo(np.intp).max for size in shape):
+        raise FormatError(f"{where} has no valid shape")
+    if kind == "|b1" and data.translate(None, b"\0\1"):
+        raise FormatError(f"{where} has a boolean that is neither 0 nor 1")
+    return np.frombuffer(data, dtype=_DTYPES[kind]).reshape(shape)
+
+
+def _keys(tree: Any, expected: set[str], where: str) -> None:
+    if type(tree) is not dict or set(tree) != expected:
+        raise FormatError(f"{where} does not have exactly its {len(expected)} fields")
+
+
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in fields(cls)}
+
+
+def _decode(kind: Any, tree: Any, where: str) -> Any:
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return _union(get_args(kind), tree, where)
+    if origin is tuple:
+        return _tuple(get_args(kind), tree, where)
+    if kind is np.ndarray or origin is np.ndarray:
+        return _array(tree, where)
+    if is_dataclass(kind):
+        return _dataclass(kind, tree, where)
+    if kind in _SCALARS:
+        if not _SCALARS[kind](tree):
+            raise FormatError(f"{where} is not of type {kind.__name__}")
+        return tree
+    raise UsageError(f"{where} has a type that no tree can hold")
+
+
+def _dataclass(kind: Any, tree: Any, where: str) -> Any:
+    hints = _hints(kind)
+    _keys(tree, set(hints), where)
+    values = {name: _decode(hint, tree[name], f"{where}.{name}") for name, hint in hints.items()}
+    try:
+        return kind(**values)
+    except (UsageError, TypeError, ValueError) as error:
+        raise FormatError(f"{where} is not a valid {kind.__name__}") from error
+
+
+def _tuple(kinds: tuple[Any, ...], tree: Any, where: str) -> tuple[Any, ...]:
+    if type(tree) is not list:
+        raise FormatError(f"{where} is not a list")
+    if len(kinds) == 2 and kinds[1] is Ellipsis:  # noqa: PLR2004 - the spelling of tuple[T, ...]
+        return tuple(_decode(kinds[0], item, f"{where}[]") for item in tree)
+    if len(tree) != len(kinds):
+        raise FormatError(f"{where} does not have {len(kinds)} items")
+    return tuple(_decode(kind, item, f"{where}[]") for kind, item in zip(kinds, tree, strict=True))
+
+
+def _union(kinds: tuple[Any, ...], tree: Any, where: str) -> Any:
+    if tree is None and NoneType in kinds:
+        return None
+    for kind in (kind for kind in kinds if kind is not NoneType):
+        try:
+            return _decode(kind, tree, where)
+        except FormatError:
+            continue
+    raise FormatError(f"{where} is none of its {len(kinds)} types")

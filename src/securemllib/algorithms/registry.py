@@ -1,0 +1,51 @@
+"""The table of algorithms by their pyspark.ml class name, and how Params become an algorithm.
+
+A job names an algorithm and its Params as Spark users know them (``LogisticRegression``, ``regParam``). This table is the only place
+where such a name becomes code: a name that is not in it does not run.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from securemllib.errors import UsageError
+
+__all__ = ["ALGORITHMS", "build", "param_name", "types_of"]
+
+ALGORITHMS: dict[str, type[Any]] = {}
+
+
+def param_name(field: str) -> str:
+    """Return the pyspark.ml Param name of a snake_case field: ``reg_param`` is ``regParam``."""
+    return re.sub(r"_([a-z0-9])", lambda found: found.group(1).upper(), field)
+
+
+def build(name: str, params: Mapping[str, object]) -> Any:
+    """Return the algorithm of one job.
+
+    Args:
+        name: A pyspark.ml class name, for example ``"LogisticRegression"``.
+        params: Values by pyspark.ml Param name; lists stand for vectors and lists of lists for matrices.
+
+    Raises:
+        UsageError: The name or a Param is unknown, or a value is out of its domain.
+    """
+    if name not in ALGORITHMS:
+        raise UsageError(f"no algorithm is called {name!r}; there are {', '.join(sorted(ALGORITHMS))}", code="usage.algorithm")
+    algorithm = ALGORITHMS[name]
+    known = {param_name(field.name): field.name for field in fields(algorithm) if field.init}
+    unknown = sorted(set(params) - set(known))
+    if unknown:
+        raise UsageError(f"{name} has no Param {unknown[0]!r}; it has {', '.join(sorted(known))}", code="usage.param")
+    return algorithm(**{known[param]: _frozen(value) for param, value in params.items()})
+
+
+def types_of(algorithm: type[Any]) -> tuple[type[Any], type[Any], type[Any]]:
+    """Return the classes of an algorithm's state, statistics and model, as its own annotations name them."""
+    returned = [get_type_hints(getattr(algorithm, method))["return"] for method in ("initial", "statistics", "to_model")]
+    return returned[0], returned[1], returned[2]
+
+
+def _frozen(value: object) -> object:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
