@@ -34,7 +34,7 @@ format: setup ## Format, and fix what ruff can fix
 
 types: setup ## Check types with mypy and pyrefly
 	@$(PYTHON_ENV)/mypy
-	@$(PYTHON_ENV)/pyrefly check
+	@$(PYTHON_ENV)/pyrefly check --python-interpreter-path $(PYTHON_ENV)/python
 
 contracts: setup ## Check who may import whom
 	@$(PYTHON_ENV)/lint-imports
