@@ -1,0 +1,1 @@
+"""SecureMLlib: Spark's MLlib for data that must stay private on a cluster that somebody else runs."""

@@ -1,0 +1,129 @@
+"""The job specification: everything that decides what an enclave does, signed by the analyst."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from securemllib.errors import FormatError
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.plan import ModelRef, Plan
+from securemllib.wire.record import Record
+
+__all__ = ["JobSpecification", "Mode", "Output", "OutputKind", "ParamValue", "ROWS_OPERATION", "RELEASE_OPERATION"]
+
+# Operations that are no algorithm: rows of a plan go to a recipient; a sealed model's key goes to a recipient.
+ROWS_OPERATION = "Rows"
+RELEASE_OPERATION = "ReleaseModel"
+
+_NONCE_BYTES = 16
+_SHARE_LIMIT = 100_000
+
+ParamValue = None | bool | int | float | str | tuple[float, ...]
+
+
+class Mode(StrEnum):
+    """Where statistics are added: SML-1, everything in enclaves; SML-2 arrives with masked sums."""
+
+    ENCLAVE = "enclave"
+
+
+class OutputKind(StrEnum):
+    """What may leave a job."""
+
+    SEALED_MODEL = "sealed_model"
+    PLAIN_MODEL = "plain_model"
+    SUMMARY = "summary"
+    METRIC = "metric"
+    ROWS = "rows"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output(Record):
+    """One thing that leaves a job and the identity that can open it.
+
+    Attributes:
+        kind: What leaves.
+        recipient: Who opens it; for a sealed model nobody: the broker keeps its key, and the recipient is the analyst.
+        columns: For rows: the columns that leave.
+    """
+
+    TYPE: ClassVar[str] = "output"
+
+    kind: OutputKind
+    recipient: PublicIdentity
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpecification(Record):
+    """A job.
+
+    Attributes:
+        operation: A pyspark.ml class name (an estimator or evaluator), or one of the two operations that are no algorithm.
+        params: The operation's Params by their pyspark.ml names; column Params excepted.
+        inputs: The roles of the plan's columns: ``features``, ``label``, ``weight``, ``prediction``, each at most once.
+        plan: The rows; None when only a model's key is asked for.
+        model: The model to release, for that operation only.
+        mode: Where statistics are added.
+        dtype: ``float32`` or ``float64``, of the blocks.
+        seed: The analyst's seed: position of the job's randomness, whose key the analyst does not know.
+        shares: Into how many shares the parts are dealt; share ``k`` holds the parts whose ordinal is ``k`` modulo ``shares``.
+        checkpoint_interval: Rounds between checkpoints.
+        outputs: What leaves, to whom.
+        analyst: Who signs.
+        broker: The fingerprint of the broker that may grant keys.
+        measurements: The enclave measurements that the analyst accepts; empty leaves it to the owners.
+        created: Seconds since 1970.
+        nonce: 16 random bytes: the same job twice has two ids.
+    """
+
+    TYPE: ClassVar[str] = "securemllib/job/v1"
+
+    operation: str
+    params: dict[str, None | bool | int | float | str | tuple[float, ...]]
+    inputs: dict[str, str]
+    plan: Plan | None
+    model: ModelRef | None
+    mode: Mode
+    dtype: str
+    seed: int
+    shares: int
+    checkpoint_interval: int
+    outputs: tuple[Output, ...]
+    analyst: PublicIdentity
+    broker: str
+    measurements: tuple[bytes, ...]
+    created: int
+    nonce: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.nonce) != _NONCE_BYTES:
+            raise FormatError(f"A job's nonce has {_NONCE_BYTES} bytes.")
+        if self.dtype not in {"float32", "float64"}:
+            raise FormatError("A job's dtype is float32 or float64.")
+        if not 1 <= self.shares <= _SHARE_LIMIT or self.checkpoint_interval < 1:
+            raise FormatError("A job has at least one share and one round between checkpoints.")
+        if (self.plan is None) != (self.operation == RELEASE_OPERATION) or (self.model is None) == (self.operation == RELEASE_OPERATION):
+            raise FormatError(f"{RELEASE_OPERATION} names a model and no plan, every other operation a plan and no model.")
+
+    @property
+    def job_id(self) -> str:
+        """The digest of the specification, in hexadecimal."""
+        return self.digest().hex()
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """Every sealed model that the job needs the key of."""
+        if self.model is not None:
+            return (self.model,)
+        return self.plan.models if self.plan is not None else ()
+
+    def output(self, kind: OutputKind) -> tuple[Output, ...]:
+        """Return the outputs of one kind."""
+        return tuple(output for output in self.outputs if output.kind is kind)
+
+    @property
+    def result_columns(self) -> frozenset[str]:
+        """The columns of the plan's result that the job reads."""
+        rows = (column for output in self.output(OutputKind.ROWS) for column in output.columns)
+        return frozenset(self.inputs.values()) | frozenset(rows)

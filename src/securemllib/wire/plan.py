@@ -1,0 +1,261 @@
+"""The transformation plan: what an enclave does to the rows of a dataset before an algorithm reads them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from securemllib.errors import FormatError
+from securemllib.wire.dataset import DatasetRef
+from securemllib.wire.record import Record
+
+__all__ = [
+    "ApplyModel",
+    "Assemble",
+    "Call",
+    "Expression",
+    "Filter",
+    "HandleInvalid",
+    "Literal",
+    "ModelRef",
+    "Named",
+    "Operator",
+    "Plan",
+    "Project",
+    "RandomSplit",
+    "Reference",
+    "Step",
+    "WithColumn",
+]
+
+
+class Operator(StrEnum):
+    """The operators of expressions, with SQL's meaning of null."""
+
+    ADD = "add"
+    SUBTRACT = "subtract"
+    MULTIPLY = "multiply"
+    DIVIDE = "divide"
+    NEGATE = "negate"
+    EQUAL = "equal"
+    NOT_EQUAL = "not_equal"
+    LESS = "less"
+    LESS_EQUAL = "less_equal"
+    GREATER = "greater"
+    GREATER_EQUAL = "greater_equal"
+    AND = "and"
+    OR = "or"
+    NOT = "not"
+    IS_NULL = "is_null"
+    IS_NOT_NULL = "is_not_null"
+    IS_IN = "is_in"
+    CAST_DOUBLE = "cast_double"
+    LOG = "log"
+    LOG1P = "log1p"
+    EXP = "exp"
+    SQRT = "sqrt"
+    ABS = "abs"
+
+
+class HandleInvalid(StrEnum):
+    """What happens to rows with a null or NaN (pyspark.ml's ``handleInvalid``)."""
+
+    ERROR = "error"
+    SKIP = "skip"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference(Record):
+    """A column of the rows."""
+
+    TYPE: ClassVar[str] = "reference"
+
+    column: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Literal(Record):
+    """A constant. The host sees it: a plan is part of the job specification."""
+
+    TYPE: ClassVar[str] = "literal"
+
+    value: None | bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Record):
+    """An operator and its arguments."""
+
+    TYPE: ClassVar[str] = "call"
+
+    operator: Operator
+    arguments: "tuple[Reference | Literal | Call, ...]"
+
+
+Expression = Reference | Literal | Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named(Record):
+    """An expression and the name of its column."""
+
+    TYPE: ClassVar[str] = "named"
+
+    name: str
+    expression: Reference | Literal | Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project(Record):
+    """Keeps just these columns."""
+
+    TYPE: ClassVar[str] = "project"
+
+    columns: tuple[Named, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithColumn(Record):
+    """Adds or replaces a column."""
+
+    TYPE: ClassVar[str] = "with-column"
+
+    column: Named
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter(Record):
+    """Keeps the rows whose predicate is true."""
+
+    TYPE: ClassVar[str] = "filter"
+
+    predicate: Reference | Literal | Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomSplit(Record):
+    """Keeps one of the splits of the source rows, drawn by a keyed hash of the row's position.
+
+    Attributes:
+        weights: Of all splits; they are normalised.
+        index: The split to keep.
+        seed: The analyst's seed; the same seed and weights give disjoint splits.
+    """
+
+    TYPE: ClassVar[str] = "random-split"
+
+    weights: tuple[float, ...]
+    index: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < len(self.weights) or not all(weight > 0.0 for weight in self.weights):
+            raise FormatError("A split has positive weights and an index among them.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assemble(Record):
+    """Puts columns side by side into one vector column (pyspark.ml's VectorAssembler)."""
+
+    TYPE: ClassVar[str] = "assemble"
+
+    input_columns: tuple[str, ...]
+    output_column: str
+    handle_invalid: HandleInvalid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef(Record):
+    """One sealed model.
+
+    Attributes:
+        model_id: The hexadecimal id of the job that trained it.
+        digest: The digest of its sealed bytes.
+    """
+
+    TYPE: ClassVar[str] = "model-ref"
+
+    model_id: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyModel(Record):
+    """Adds the output columns of a sealed model.
+
+    Attributes:
+        model: Which model.
+        features_column: The vector column that it reads.
+        outputs: The stem of each output Param (``prediction``, ``probability``, ``output``...) and the column it goes to.
+        params: Model Params that may change after training (``threshold``, ``thresholds``), by their pyspark.ml names.
+    """
+
+    TYPE: ClassVar[str] = "apply-model"
+
+    model: ModelRef
+    features_column: str
+    outputs: dict[str, str]
+    params: dict[str, None | bool | int | float | str | tuple[float, ...]]
+
+
+Step = Project | WithColumn | Filter | RandomSplit | Assemble | ApplyModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Record):
+    """A dataset version and the steps that its rows go through."""
+
+    TYPE: ClassVar[str] = "securemllib/plan/v1"
+
+    source: DatasetRef
+    steps: tuple[Project | WithColumn | Filter | RandomSplit | Assemble | ApplyModel, ...]
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """The sealed models that the plan applies, in order, each once."""
+        return tuple(dict.fromkeys(step.model for step in self.steps if isinstance(step, ApplyModel)))
+
+    def source_columns(self, wanted: frozenset[str], available: tuple[str, ...]) -> frozenset[str]:
+        """Return the dataset's columns that are read when ``wanted`` columns of the result are.
+
+        Args:
+            wanted: Columns of the plan's result.
+            available: All columns of the dataset.
+
+        Raises:
+            FormatError: The plan reads a column that neither the dataset nor a step before provides.
+        """
+        needed = set(wanted)
+        for step in reversed(self.steps):
+            needed = _needed_before(step, needed)
+        if unknown := needed - set(available):
+            raise FormatError(f"The plan reads {len(unknown)} columns that its source does not have: {sorted(unknown)}.")
+        return frozenset(needed)
+
+
+def _needed_before(step: Step, needed: set[str]) -> set[str]:
+    if isinstance(step, Project):
+        provided = {named.name: named.expression for named in step.columns}
+        if unknown := needed - provided.keys():
+            raise FormatError(f"The plan reads columns that a projection dropped: {sorted(unknown)}.")
+        return set().union(*(_references(provided[name]) for name in needed)) if needed else set()
+    if isinstance(step, WithColumn):
+        return needed - {step.column.name} | (_references(step.column.expression) if step.column.name in needed else set())
+    if isinstance(step, Filter):
+        return needed | _references(step.predicate)
+    if isinstance(step, Assemble):
+        # With handle_invalid="skip" the step drops rows, so it reads its inputs even where nobody reads its output.
+        used = step.output_column in needed or step.handle_invalid is not HandleInvalid.KEEP
+        return needed - {step.output_column} | (set(step.input_columns) if used else set())
+    if isinstance(step, ApplyModel):
+        outputs = set(step.outputs.values())
+        return needed - outputs | ({step.features_column} if needed & outputs else set())
+    return needed
+
+
+def _references(expression: Expression) -> set[str]:
+    if isinstance(expression, Reference):
+        return {expression.column}
+    if isinstance(expression, Call):
+        return set().union(*(_references(argument) for argument in expression.arguments)) if expression.arguments else set()
+    return set()
