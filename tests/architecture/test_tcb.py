@@ -1,0 +1,167 @@
+"""How much code must be trusted: what does the enclave import, of ours, of others and of the standard library?
+
+Two views that fail for different reasons: the source read statically, every import in every function included, and a fresh interpreter
+that imports all of it while a finder refuses any package outside the list.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+ROOT_PACKAGE = "securemllib"
+THIRD_PARTY = frozenset({"numpy", "scipy", "pyarrow", "cryptography", "cbor2"})
+MAX_LINES = 6_000
+# Code that runs other code, talks to names, or turns bytes into objects of the sender's choosing.
+FORBIDDEN_STDLIB = frozenset(
+    {"pickle", "shelve", "marshal", "subprocess", "multiprocessing", "pty", "http", "urllib", "ftplib", "smtplib", "xmlrpc", "webbrowser"}
+)
+# Kernel interfaces that Python does not wrap; the reason stands in the module's docstring.
+CTYPES_ALLOWED = frozenset({"securemllib.enclave.hardening"})
+
+
+def path_of(module: str) -> Path | None:
+    """Return the source file of a module of ours, or None where the name is not a module."""
+    base = SOURCE.joinpath(*module.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def is_type_checking(node: ast.AST) -> bool:
+    """Return whether a statement is an `if TYPE_CHECKING:` block, which never runs."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def imports_of(module: str) -> set[str]:
+    """Return the absolute names that a module imports when it runs, inside functions too, with their parent packages."""
+    path = path_of(module)
+    if path is None:
+        return set()
+    names: set[str] = set()
+    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
+        if is_type_checking(node):
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+        nodes.extend(ast.iter_child_nodes(node))
+    parents = {name.rsplit(".", depth)[0] for name in names for depth in range(1, name.count(".") + 1)}
+    return names | parents
+
+
+@cache
+def closure() -> dict[str, frozenset[str]]:
+    """Return every module of ours that the enclave can import, with what it imports."""
+    found: dict[str, frozenset[str]] = {}
+    waiting = [ROOT_PACKAGE] + [
+        ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+        for path in (SOURCE / ROOT_PACKAGE / "enclave").rglob("*.py")
+    ]
+    while waiting:
+        module = waiting.pop()
+        if module not in found and path_of(module):
+            found[module] = frozenset(imports_of(module))
+            waiting.extend(name for name in found[module] if name.split(".")[0] == ROOT_PACKAGE)
+    return found
+
+
+def top_levels() -> set[str]:
+    """Return the top-level packages, other than ours, that the closure imports."""
+    return {name.split(".")[0] for names in closure().values() for name in names} - {ROOT_PACKAGE}
+
+
+def lines_of(module: str) -> int:
+    """Return a module's lines that are not blank."""
+    path = path_of(module)
+    return sum(bool(line.strip()) for line in path.read_text(encoding="utf-8").splitlines()) if path else 0
+
+
+def test_the_closure_is_the_enclave_and_what_it_stands_on() -> None:
+    """The measured code holds the enclave and the packages below it, and no other role."""
+    packages = {module.split(".")[1] for module in closure() if "." in module}
+    assert {"enclave", "crypto", "wire", "errors"} <= packages
+    assert packages <= {"enclave", "attestation", "algorithms", "crypto", "wire", "errors"}
+
+
+def test_only_five_third_party_packages_are_trusted() -> None:
+    """The enclave imports nothing of others but numpy, scipy, pyarrow, cryptography and one CBOR library."""
+    assert top_levels() - sys.stdlib_module_names <= THIRD_PARTY
+
+
+def test_the_base_dependencies_are_the_trusted_packages() -> None:
+    """Installing `securemllib` without extras installs exactly the packages that an enclave may import."""
+    requirements = map(Requirement, distribution("securemllib").requires or [])
+    assert {each.name for each in requirements if not (each.marker and "extra" in str(each.marker))} == THIRD_PARTY
+
+
+def test_no_dangerous_standard_module_is_reachable() -> None:
+    """The measured code starts no process, resolves no name and unpickles nothing."""
+    assert {name: sorted(used & FORBIDDEN_STDLIB) for name, used in closure().items() if used & FORBIDDEN_STDLIB} == {}
+
+
+def test_foreign_calls_stay_in_the_hardening_module() -> None:
+    """Only the module that asks the kernel for protection may call C functions by hand."""
+    assert {name for name, used in closure().items() if "ctypes" in used} <= CTYPES_ALLOWED
+
+
+def test_the_tcb_is_small_enough_to_read(record_property: Callable[[str, object], None]) -> None:
+    """Our own trusted lines, blank ones not counted, stay within the bound."""
+    sizes = {module: lines_of(module) for module in closure()}
+    record_property("tcb_lines", sum(sizes.values()))
+    assert 0 < sum(sizes.values()) <= MAX_LINES, sorted(sizes.items(), key=lambda item: -item[1])[:10]
+
+
+# What the trusted packages themselves bring along: cryptography stands on cffi and its parser.
+CLOSED_WORLD = """
+import importlib.util, sys
+allowed = set({allowed!r})
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        if top in sys.stdlib_module_names or top in allowed or top.startswith("_sysconfigdata"):
+            return None
+        raise ModuleNotFoundError("outside the enclave's closure: " + name, name=name)
+
+sys.meta_path.insert(0, Refuse())
+for module in {modules!r}:
+    importlib.import_module(module)
+sys.stdout.write("\\n".join(sorted({{name.split(".")[0] for name in sys.modules}})))
+"""
+
+
+def import_in_a_closed_world(modules: list[str]) -> subprocess.CompletedProcess[str]:
+    """Import modules in a fresh interpreter in which no package outside the list can be found."""
+    allowed = sorted(THIRD_PARTY | {ROOT_PACKAGE, "_cffi_backend", "cffi", "pycparser"})
+    code = CLOSED_WORLD.format(allowed=allowed, modules=modules)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_enclave_imports_where_only_its_dependencies_are_found() -> None:
+    """Every module of the closure imports in an interpreter that refuses all packages but the trusted ones."""
+    # `python -m securemllib.enclave` starts the process: importing its `__main__` would too.
+    modules = sorted(module for module in closure() if not module.endswith("__main__"))
+    done = import_in_a_closed_world(modules)
+    assert done.returncode == 0, done.stderr
+    assert "securemllib" in done.stdout.split()
+
+
+@pytest.mark.parametrize("outsider", ["pyspark", "pandas", "httpx"])
+def test_the_closed_world_is_closed(outsider: str) -> None:
+    """A package that is installed but not trusted cannot be imported there, so passing above means something."""
+    done = import_in_a_closed_world([outsider])
+    assert done.returncode != 0
+    assert f"outside the enclave's closure: {outsider}" in done.stderr
