@@ -1,0 +1,17 @@
+"""Sphinx configuration; `make docs` treats every warning as an error."""
+
+from importlib.metadata import version as installed_version
+
+project = "SecureMLlib"
+author = "The SecureMLlib developers"
+project_copyright = author
+version = release = installed_version("securemllib")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build", "adr/template.md"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "SecureMLlib"
