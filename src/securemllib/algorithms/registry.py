@@ -9,11 +9,26 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+from securemllib.algorithms.evaluation.binary import BinaryClassificationEvaluator
+from securemllib.algorithms.evaluation.clustering import ClusteringEvaluator
+from securemllib.algorithms.evaluation.multiclass import MulticlassClassificationEvaluator
+from securemllib.algorithms.evaluation.regression import RegressionEvaluator
+from securemllib.algorithms.kmeans import KMeans
+from securemllib.algorithms.pca import PCA
+from securemllib.algorithms.standard_scaler import StandardScaler
 from securemllib.errors import UsageError
 
 __all__ = ["ALGORITHMS", "build", "param_name", "types_of"]
 
-ALGORITHMS: dict[str, type[Any]] = {}
+ALGORITHMS: dict[str, type[Any]] = {
+    "BinaryClassificationEvaluator": BinaryClassificationEvaluator,
+    "ClusteringEvaluator": ClusteringEvaluator,
+    "KMeans": KMeans,
+    "MulticlassClassificationEvaluator": MulticlassClassificationEvaluator,
+    "PCA": PCA,
+    "RegressionEvaluator": RegressionEvaluator,
+    "StandardScaler": StandardScaler,
+}
 
 
 def param_name(field: str) -> str:

@@ -1,0 +1,141 @@
+"""Principal component analysis: the k directions of largest variance.
+
+Objective: the eigenvectors ``v_1 .. v_k`` of the covariance ``1/(n-1) * sum_i (x_i - m)(x_i - m)^T`` with the largest eigenvalues.
+
+Equivalence: ``pyspark.ml.feature.PCA``: ``explained_variance`` is each eigenvalue over the sum of all, and ``output`` is ``x @ pc``
+without subtracting the mean. The sign of a component is arbitrary in MLlib (whatever its SVD returns); here the entry of largest
+magnitude is positive, so that the same data give the same signs. Components of equal eigenvalues may be rotated among themselves.
+
+Cost: one pass, ``n d^2`` multiply-adds in the precision of the block, accumulated in float64 every 4096 rows, and one symmetric
+eigenproblem of order d. A block's statistics are ``d^2`` float64. Blocks merge by Chan's formula [1], which keeps the digits that
+raw sums lose when means are large.
+
+Reveals: with mode="enclave" the number of rows, columns and rounds (one). With mode="partitioned" the same: the merge of centred
+Gram matrices is not a plain sum, so that it stays inside enclaves; the explained variance leaves only if the policy names it as an
+output.
+
+[1] T. F. Chan, G. H. Golub, R. J. LeVeque: Updating formulae and a pairwise algorithm for computing sample variances, 1979.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh
+
+from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.summary import Summary
+from securemllib.errors import DataError, UsageError
+
+__all__ = ["PCA", "PCAModel", "PCAState", "PCAStatistics"]
+
+# Rows whose products are added up in the block's own precision before they are added in float64: the error of float32 sums stays near 1e-7.
+_CHUNK_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PCAState:
+    """The merged covariance, None before the only round.
+
+    Attributes:
+        mean: ``(d,)``.
+        covariance: ``(d, d)``.
+    """
+
+    mean: NDArray[np.float64] | None = None
+    covariance: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PCAStatistics:
+    """Rows, mean ``(d,)`` and centred Gram matrix ``(d, d)`` of some rows."""
+
+    rows: int
+    mean: NDArray[np.float64]
+    gram: NDArray[np.float64]
+
+    def __add__(self, other: Self) -> Self:
+        if self.rows == 0 or other.rows == 0:
+            return other if self.rows == 0 else self
+        rows = self.rows + other.rows
+        delta = other.mean - self.mean
+        gram = self.gram + other.gram
+        gram += np.outer(delta * (self.rows * (other.rows / rows)), delta)
+        return type(self)(rows=rows, mean=self.mean + delta * (other.rows / rows), gram=gram)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PCAModel:
+    """The components.
+
+    Attributes:
+        pc: ``(d, k)``, one component a column, largest variance first.
+        explained_variance: ``(k,)``, each component's share of the total variance.
+    """
+
+    pc: NDArray[np.float64]
+    explained_variance: NDArray[np.float64]
+
+    def predict(self, features: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return ``output``, the rows projected on the components."""
+        if features.shape[1] != self.pc.shape[0]:
+            raise DataError(f"The model projects {self.pc.shape[0]} columns, the rows have {features.shape[1]}.")
+        return {"output": features @ self.pc}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PCA:
+    """Params of ``pyspark.ml.feature.PCA``; ``k`` is the number of components."""
+
+    k: int
+
+    def __post_init__(self) -> None:
+        if not self.k >= 1:
+            raise UsageError(f"k must be at least 1, not {self.k}.")
+
+    def initial(self, summary: Summary, seed: Seed) -> PCAState:
+        """Return the empty state; too few rows or columns raise DataError."""
+        del seed
+        summary.require_rows()
+        columns = summary.columns
+        if self.k > columns:
+            raise DataError(f"Source vector size {columns} must be no less than k={self.k}.", code="data.too_few_columns")
+        if summary.rows <= 1:
+            raise DataError(f"A covariance needs at least 2 rows, the dataset has {summary.rows}.", code="data.too_few_rows")
+        return PCAState()
+
+    def is_done(self, state: PCAState) -> bool:
+        """Return whether the pass has been made."""
+        return state.covariance is not None
+
+    def statistics(self, state: PCAState, block: Block) -> PCAStatistics:
+        """Return rows, mean and centred Gram matrix of the block."""
+        del state
+        rows, columns = block.rows, block.columns
+        gram = np.zeros((columns, columns))
+        total = np.zeros(columns)
+        for start in range(0, rows, _CHUNK_ROWS):
+            chunk = block.features[start : start + _CHUNK_ROWS]
+            gram += chunk.T @ chunk
+            total += chunk.sum(axis=0, dtype=np.float64)
+        residual = total / max(rows, 1)
+        gram -= np.outer(residual * rows, residual)
+        return PCAStatistics(rows=rows, mean=block.offset + residual, gram=gram)
+
+    def update(self, state: PCAState, total: PCAStatistics) -> PCAState:
+        """Return the state with the covariance of all rows."""
+        del state
+        return PCAState(mean=total.mean, covariance=total.gram / (total.rows - 1))
+
+    def to_model(self, state: PCAState) -> PCAModel:
+        """Return the k leading eigenvectors, each with its entry of largest magnitude positive."""
+        if state.covariance is None:
+            raise UsageError("The training has not finished: its only round is missing.")
+        columns = state.covariance.shape[0]
+        values, vectors = eigh(state.covariance, subset_by_index=[columns - self.k, columns - 1])
+        values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+        largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(self.k)]
+        total = float(np.trace(state.covariance))
+        explained = values / total if total > 0 else np.full(self.k, np.nan)
+        return PCAModel(pc=np.ascontiguousarray(vectors * np.where(largest < 0, -1.0, 1.0)), explained_variance=explained)
