@@ -1,0 +1,50 @@
+"""The associated data of what enclaves of one job send each other: each receiver builds it from its own expectation."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from securemllib.wire.record import Record
+
+__all__ = ["StateContext", "StatisticsContext"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateContext(Record):
+    """Where a sealed state belongs.
+
+    Attributes:
+        job_id: The job.
+        channel: ``state`` for workers, ``checkpoint`` for the aggregator's own storage.
+        round: The round that the state opens.
+    """
+
+    TYPE: ClassVar[str] = "securemllib/state-context/v1"
+
+    job_id: str
+    channel: str
+    round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatisticsContext(Record):
+    """Where sealed statistics belong.
+
+    Attributes:
+        job_id: The job.
+        round: The round.
+        state: The digest of the sealed state that they were computed from.
+        share: Which share of the parts.
+        shares: Of how many.
+        parts: The ordinals that they cover.
+        source_rows: The rows of those parts in the manifest.
+    """
+
+    TYPE: ClassVar[str] = "securemllib/statistics-context/v1"
+
+    job_id: str
+    round: int
+    state: bytes
+    share: int
+    shares: int
+    parts: tuple[int, ...]
+    source_rows: int

@@ -1,0 +1,119 @@
+"""What leaves a job: sealed models, and results wrapped for one recipient and signed by the enclave that made them."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from securemllib.wire.dataset import DatasetRef
+from securemllib.wire.encoding import Value, length_prefixed
+from securemllib.wire.job import OutputKind
+from securemllib.wire.plan import ModelRef
+from securemllib.wire.record import Record
+from securemllib.wire.signed import Signed
+
+__all__ = ["ResultBody", "SealedModel", "SealedResult", "WrappedModelKey", "model_context", "model_key_context", "result_context"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedModel(Record):
+    """A model that only enclaves with its key can use.
+
+    Attributes:
+        model_id: The id of the job that trained it.
+        operation: The pyspark.ml name of its estimator.
+        tee: Of the enclave that trained it; ``insecure`` means none.
+        lineage: The datasets that it was trained on.
+        envelope: The model's tree, sealed under the model key.
+    """
+
+    TYPE: ClassVar[str] = "securemllib/sealed-model/v1"
+
+    model_id: str
+    operation: str
+    tee: str
+    lineage: tuple[DatasetRef, ...]
+    envelope: bytes
+
+    @property
+    def reference(self) -> ModelRef:
+        """The model's name."""
+        return ModelRef(model_id=self.model_id, digest=self.digest())
+
+
+def model_context(model_id: str, operation: str, tee: str, lineage: tuple[DatasetRef, ...]) -> bytes:
+    """Return the associated data of a sealed model's envelope."""
+    return length_prefixed(SealedModel.TYPE, model_id, operation, tee, *(dataset.digest for dataset in lineage))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultBody(Record):
+    """The inside of a result, signed by the enclave's identity.
+
+    Attributes:
+        job_id: The job.
+        kind: What it is.
+        ordinal: For rows the part's ordinal, else 0.
+        tree: For a summary or metric: a tree of numbers, lists and maps; else None.
+        table: For rows: an Arrow IPC stream; else empty.
+    """
+
+    TYPE: ClassVar[str] = "securemllib/result-body/v1"
+
+    job_id: str
+    kind: OutputKind
+    ordinal: int
+    tree: Value
+    table: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedResult(Record):
+    """A result that one recipient can open.
+
+    Attributes:
+        job_id: The job.
+        kind: What it is.
+        ordinal: For rows the part's ordinal, else 0.
+        recipient: The fingerprint of who can open it.
+        attestation: The broker's signed `AttestationResult` of the enclave that made it.
+        wrapped_key: A fresh data key, HPKE-wrapped for the recipient with `result_context`.
+        envelope: A `Signed` `ResultBody`, sealed under that data key with `result_context`.
+    """
+
+    TYPE: ClassVar[str] = "securemllib/sealed-result/v1"
+
+    job_id: str
+    kind: OutputKind
+    ordinal: int
+    recipient: str
+    attestation: Signed
+    wrapped_key: bytes
+    envelope: bytes
+
+
+def result_context(job_id: str, kind: OutputKind, ordinal: int, recipient: str) -> bytes:
+    """Return the context of a result, for its wrapped key and for its envelope."""
+    return length_prefixed(SealedResult.TYPE, job_id, kind.value, ordinal, recipient)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrappedModelKey(Record):
+    """A model's key, released to one recipient by the broker, which signs this record.
+
+    Attributes:
+        job_id: The release job.
+        model: The model.
+        recipient: The fingerprint of who can open it.
+        wrapped: The model key, HPKE-wrapped with `model_key_context`.
+    """
+
+    TYPE: ClassVar[str] = "securemllib/wrapped-model-key/v1"
+
+    job_id: str
+    model: ModelRef
+    recipient: str
+    wrapped: bytes
+
+
+def model_key_context(job_id: str, model: ModelRef, recipient: str) -> bytes:
+    """Return the HPKE ``info`` of a released model key."""
+    return length_prefixed(WrappedModelKey.TYPE, job_id, model.model_id, model.digest, recipient)

@@ -1,0 +1,251 @@
+"""Requests of a relay to its node's enclave, and the enclave's replies.
+
+The enclave drives the loading of parts: it answers `NeedPart` until it holds what a request needs, and the relay follows each
+with a `PartBytes`. A conversation on one connection::
+
+    relay  Attest ──────────────► enclave      Attested (evidence)
+    relay  Install (grant) ─────► enclave      Installed
+    relay  Compute (state) ─────► enclave      NeedPart*, then Computed (statistics)         every worker
+    relay  Begin (checkpoint) ──► enclave      Advanced (state), or Recording               one aggregator
+    relay  Update (statistics) ─► enclave      Advanced (state), Recording, or Finished
+    relay  Recorded ────────────► enclave      Advanced or Finished, once the broker recorded the head
+    relay  Materialise (part) ──► enclave      NeedPart*, then Materialised (rows for a recipient)
+    relay  End ─────────────────► enclave      Ended: the job's keys are dropped
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from securemllib.wire.attestation import Challenge
+from securemllib.wire.record import Record
+from securemllib.wire.signed import Signed
+
+__all__ = [
+    "REPLIES",
+    "REQUESTS",
+    "Advanced",
+    "Attest",
+    "Attested",
+    "Begin",
+    "Compute",
+    "Computed",
+    "End",
+    "Ended",
+    "Failed",
+    "Finished",
+    "Install",
+    "Installed",
+    "Materialise",
+    "Materialised",
+    "NeedPart",
+    "PartBytes",
+    "Recorded",
+    "Recording",
+    "Update",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attest(Record):
+    """Asks for evidence over a broker's challenge."""
+
+    TYPE: ClassVar[str] = "attest"
+
+    challenge: Challenge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attested(Record):
+    """Evidence, as the encoding of an `Evidence`."""
+
+    TYPE: ClassVar[str] = "attested"
+
+    evidence: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Install(Record):
+    """Hands over the broker's signed `WrappedGrant`, the plan's manifest and the plan's sealed models, as their encodings."""
+
+    TYPE: ClassVar[str] = "install"
+
+    grant: Signed
+    manifest: bytes
+    models: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed(Record):
+    """The enclave holds the job's keys."""
+
+    TYPE: ClassVar[str] = "installed"
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compute(Record):
+    """Asks for the statistics of a share; the payload is the sealed state of that round."""
+
+    TYPE: ClassVar[str] = "compute"
+
+    job_id: str
+    round: int
+    share: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed(Record):
+    """The payload is the sealed statistics."""
+
+    TYPE: ClassVar[str] = "computed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Materialise(Record):
+    """Asks for the rows of one part, for the recipient of the job's rows at that index."""
+
+    TYPE: ClassVar[str] = "materialise"
+
+    job_id: str
+    ordinal: int
+    output: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Materialised(Record):
+    """The payload is a `SealedResult`."""
+
+    TYPE: ClassVar[str] = "materialised"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeedPart(Record):
+    """Asks the relay for the bytes of a part."""
+
+    TYPE: ClassVar[str] = "need-part"
+
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartBytes(Record):
+    """The payload is the part's encrypted file."""
+
+    TYPE: ClassVar[str] = "part-bytes"
+
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin(Record):
+    """Makes the enclave the job's aggregator; the payload is the sealed checkpoint of the recorded head, or empty where none is."""
+
+    TYPE: ClassVar[str] = "begin"
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update(Record):
+    """Hands the aggregator the sealed statistics of all shares, in order; the payload is one after the other.
+
+    Attributes:
+        lengths: Bytes of each.
+    """
+
+    TYPE: ClassVar[str] = "update"
+
+    job_id: str
+    lengths: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advanced(Record):
+    """The payload is the sealed state of the next round."""
+
+    TYPE: ClassVar[str] = "advanced"
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording(Record):
+    """The aggregator waits until the broker has recorded a head; the payload is the sealed checkpoint to store first.
+
+    Attributes:
+        round: The checkpoint's round.
+        update: A `HeadUpdate`, sealed under the job key.
+    """
+
+    TYPE: ClassVar[str] = "recording"
+
+    round: int
+    update: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded(Record):
+    """The broker's acknowledgement, sealed under the job key."""
+
+    TYPE: ClassVar[str] = "recorded"
+
+    job_id: str
+    acknowledgement: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished(Record):
+    """The job is done.
+
+    Attributes:
+        round: The rounds that it took.
+        model: A `SealedModel`, or empty.
+        results: `SealedResult` each.
+    """
+
+    TYPE: ClassVar[str] = "finished"
+
+    round: int
+    model: bytes
+    results: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End(Record):
+    """Drops a job's keys."""
+
+    TYPE: ClassVar[str] = "end"
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended(Record):
+    """The job's keys are dropped."""
+
+    TYPE: ClassVar[str] = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed(Record):
+    """The request failed; only the error's code crosses the boundary."""
+
+    TYPE: ClassVar[str] = "failed"
+
+    code: str
+
+
+REQUESTS: tuple[type[Record], ...] = (Attest, Install, Compute, Materialise, PartBytes, Begin, Update, Recorded, End)
+REPLIES: tuple[type[Record], ...] = (
+    Attested,
+    Installed,
+    Computed,
+    Materialised,
+    NeedPart,
+    Advanced,
+    Recording,
+    Finished,
+    Ended,
+    Failed,
+)
