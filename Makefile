@@ -8,7 +8,10 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 BENCH_JSON ?=
 # Tests and tools see the installed package only, whatever the caller's shell points at.
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV SPARK_HOME
+# Spark starts its Python tasks with whatever `python3` it finds, unless told.
+export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
+export PYSPARK_DRIVER_PYTHON := $(PYSPARK_PYTHON)
 
 .PHONY: help setup demo test lint format types contracts docs bench clean
 
