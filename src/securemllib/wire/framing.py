@@ -7,14 +7,14 @@
 Lengths are checked before anything is allocated.
 """
 
-import socket
 import struct
+from typing import Protocol
 
 from securemllib.errors import ConnectionLostError, FormatError
 from securemllib.wire.encoding import decode
 from securemllib.wire.record import Record
 
-__all__ = ["HEADER_LIMIT", "PAYLOAD_LIMIT", "receive", "send"]
+__all__ = ["HEADER_LIMIT", "PAYLOAD_LIMIT", "Connection", "receive", "send"]
 
 _MAGIC = b"SML1"
 _PREFIX = struct.Struct(">4sIQ")
@@ -23,7 +23,15 @@ HEADER_LIMIT = 16 * 2**20
 PAYLOAD_LIMIT = 2**31
 
 
-def send(connection: socket.socket, header: Record, payload: bytes | memoryview = b"") -> None:
+class Connection(Protocol):
+    """The two methods of a connected socket that frames need."""
+
+    def sendall(self, data: bytes | memoryview, /) -> None: ...
+
+    def recv_into(self, buffer: memoryview, /) -> int: ...
+
+
+def send(connection: Connection, header: Record, payload: bytes | memoryview = b"") -> None:
     """Send one frame.
 
     Raises:
@@ -39,7 +47,7 @@ def send(connection: socket.socket, header: Record, payload: bytes | memoryview 
 
 
 def receive(
-    connection: socket.socket, types: tuple[type[Record], ...], *, payload_limit: int = PAYLOAD_LIMIT
+    connection: Connection, types: tuple[type[Record], ...], *, payload_limit: int = PAYLOAD_LIMIT
 ) -> tuple[Record, memoryview]:
     """Return the next frame's record, of one of the given types, and its payload.
 
@@ -64,7 +72,7 @@ def _decode(raw: bytes, types: tuple[type[Record], ...]) -> Record:
     raise FormatError(f"The frame is none of {[kind.TYPE for kind in types]}.")
 
 
-def _receive_exactly(connection: socket.socket, length: int) -> memoryview:
+def _receive_exactly(connection: Connection, length: int) -> memoryview:
     buffer = bytearray(length)
     view = memoryview(buffer)
     received = 0
