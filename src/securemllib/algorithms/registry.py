@@ -16,6 +16,7 @@ from securemllib.algorithms.evaluation.regression import RegressionEvaluator
 from securemllib.algorithms.kmeans import KMeans
 from securemllib.algorithms.pca import PCA
 from securemllib.algorithms.standard_scaler import StandardScaler
+from securemllib.algorithms.logistic_regression import LogisticRegression
 from securemllib.errors import UsageError
 
 __all__ = ["ALGORITHMS", "build", "param_name", "types_of"]
@@ -24,6 +25,7 @@ ALGORITHMS: dict[str, type[Any]] = {
     "BinaryClassificationEvaluator": BinaryClassificationEvaluator,
     "ClusteringEvaluator": ClusteringEvaluator,
     "KMeans": KMeans,
+    "LogisticRegression": LogisticRegression,
     "MulticlassClassificationEvaluator": MulticlassClassificationEvaluator,
     "PCA": PCA,
     "RegressionEvaluator": RegressionEvaluator,

@@ -1,0 +1,95 @@
+"""A whole training in one process, and one local Spark to compare with."""
+
+from collections.abc import Callable, Iterator
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.codec import from_tree, to_tree
+from securemllib.algorithms.registry import types_of
+from securemllib.algorithms.summary import Summary
+
+SEED = Seed(bytes(32))
+
+
+def fit_blocks(algorithm: Any, blocks: list[Block], seed: Seed = SEED) -> Any:
+    """Train in one process as the engine does: each state and each sum goes through its tree and back."""
+    state_type, statistics_type, model_type = types_of(type(algorithm))
+    state = algorithm.initial(reduce(add, map(Summary.of, blocks)), seed)
+    while not algorithm.is_done(state):
+        state = from_tree(state_type, to_tree(state))
+        total = reduce(add, (algorithm.statistics(state, block) for block in blocks))
+        state = algorithm.update(state, from_tree(statistics_type, to_tree(total)))
+    return from_tree(model_type, to_tree(algorithm.to_model(state)))
+
+
+def cut_blocks(
+    features: NDArray[np.float64],
+    label: NDArray[np.float64] | None = None,
+    weight: NDArray[np.float64] | None = None,
+    *,
+    parts: int = 3,
+    dtype: type[np.floating[Any]] = np.float64,
+) -> list[Block]:
+    """Cut rows into blocks, each centred in float64 before the cast as the loader does."""
+    blocks = []
+    for ordinal, rows in enumerate(np.array_split(np.arange(len(features)), parts)):
+        offset = features[rows].mean(axis=0) if len(rows) else np.zeros(features.shape[1])
+        blocks.append(
+            Block(
+                ordinal=ordinal,
+                features=np.ascontiguousarray((features[rows] - offset).astype(dtype)),
+                offset=offset,
+                label=None if label is None else label[rows],
+                weight=None if weight is None else weight[rows],
+            )
+        )
+    return blocks
+
+
+@pytest.fixture(scope="session")
+def fit() -> Callable[..., Any]:
+    """The driver of a training: ``fit(algorithm, blocks, seed)``."""
+    return fit_blocks
+
+
+@pytest.fixture(scope="session")
+def cut() -> Callable[..., list[Block]]:
+    """Rows cut into blocks: ``cut(features, label, weight, parts=, dtype=)``."""
+    return cut_blocks
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    """One local Spark for all parity tests."""
+    session = pytest.importorskip("pyspark.sql").SparkSession
+    built = (
+        session.builder.master("local[2]")
+        .appName("parity")
+        .config("spark.ui.enabled", "false")
+        .config("spark.sql.shuffle.partitions", "2")
+        .config("spark.driver.memory", "1g")
+        .getOrCreate()
+    )
+    built.sparkContext.setLogLevel("ERROR")
+    yield built
+    built.stop()
+
+
+@pytest.fixture(scope="session")
+def frame(spark: Any) -> Callable[..., Any]:
+    """A cached Spark DataFrame with columns features, label and weight."""
+
+    def make(features: NDArray[np.float64], label: NDArray[np.float64], weight: NDArray[np.float64] | None = None) -> Any:
+        from pyspark.ml.linalg import Vectors
+
+        weights = np.ones(len(features)) if weight is None else weight
+        rows = [(Vectors.dense(row), float(y), float(w)) for row, y, w in zip(features.tolist(), label, weights, strict=True)]
+        return spark.createDataFrame(rows, ["features", "label", "weight"]).coalesce(2).cache()
+
+    return make
