@@ -1,0 +1,110 @@
+"""Requests to the analyst's agent and its replies: it alone holds the analyst's keys.
+
+The agent listens on a local UNIX socket and speaks the frames of `securemllib.wire.framing`; one connection may carry many requests.
+Large bytes travel as the frame's payload::
+
+    Identify                                        Identified
+    Sign (a job's encoding)                         Signature
+    Open (payload: a SealedResult's encoding)       Opened (payload: the tree's encoding; for rows an Arrow IPC stream)
+    OpenModel (payload: a SealedModel's encoding)   Opened (payload: the model tree's encoding)
+    any                                             Declined
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.job import OutputKind
+from securemllib.wire.record import Record
+from securemllib.wire.signed import Signed
+
+__all__ = ["REPLIES", "REQUESTS", "Declined", "Identified", "Identify", "Open", "OpenModel", "Opened", "Sign", "Signature"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identify(Record):
+    """Asks whose agent this is."""
+
+    TYPE: ClassVar[str] = "agent-identify"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identified(Record):
+    """The agent's analyst, and the broker that the agent was told to trust, if it was told one."""
+
+    TYPE: ClassVar[str] = "agent-identified"
+
+    identity: PublicIdentity
+    broker: PublicIdentity | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign(Record):
+    """Asks for a signature under a job: ``job`` is the encoding of a `JobSpecification` whose analyst is the agent's."""
+
+    TYPE: ClassVar[str] = "agent-sign"
+
+    job: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature(Record):
+    """The signed job."""
+
+    TYPE: ClassVar[str] = "agent-signature"
+
+    signed: Signed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Open(Record):
+    """Asks to open the result in the payload, a `SealedResult` of the job that the caller expects."""
+
+    TYPE: ClassVar[str] = "agent-open"
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenModel(Record):
+    """Asks to open the sealed model in the payload with its released key, a signed `WrappedModelKey`."""
+
+    TYPE: ClassVar[str] = "agent-open-model"
+
+    key: Signed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened(Record):
+    """What was opened; the payload holds it.
+
+    Attributes:
+        job_id: The job that made it; for a model the job that trained it.
+        kind: What it is; ``plain_model`` for a model.
+        ordinal: For rows the part's ordinal, else 0.
+        operation: For a model the pyspark.ml name of its estimator, else empty.
+        tee: The TEE of the enclave that made it; ``insecure`` means none.
+    """
+
+    TYPE: ClassVar[str] = "agent-opened"
+
+    job_id: str
+    kind: OutputKind
+    ordinal: int
+    operation: str
+    tee: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declined(Record):
+    """Why the agent did not do it: an error's code, reason and next step, for the analyst's own machine."""
+
+    TYPE: ClassVar[str] = "agent-declined"
+
+    code: str
+    reason: str
+    next_step: str
+
+
+REQUESTS: tuple[type[Record], ...] = (Identify, Sign, Open, OpenModel)
+REPLIES: tuple[type[Record], ...] = (Identified, Signature, Opened, Declined)
