@@ -1,0 +1,152 @@
+"""The aggregator: sealed statistics of all shares to the next state, to the model."""
+
+from threading import Lock
+from typing import Any
+
+from securemllib.algorithms.codec import from_tree, to_tree
+from securemllib.algorithms.registry import types_of
+from securemllib.algorithms.summary import Summary
+from securemllib.crypto.aead import seal, unseal
+from securemllib.crypto.keys import DataKey
+from securemllib.enclave.results import sealed_result
+from securemllib.enclave.rounds import CHECKPOINT, STATE, STATE_LIMIT, SealedState, open_state, seal_state, statistics_context
+from securemllib.enclave.session import Session
+from securemllib.errors import CoverError, FormatError, FreshnessError, UnsealError
+from securemllib.wire.attestation import Head, HeadUpdate, head_acknowledgement_context, head_context
+from securemllib.wire.encoding import decode, encode
+from securemllib.wire.job import OutputKind
+from securemllib.wire.record import Record
+from securemllib.wire.result import SealedModel, model_context
+from securemllib.wire.task import Advanced, Finished, Recording
+
+__all__ = ["Aggregator"]
+
+Reply = tuple[Record, bytes]
+
+
+class Aggregator:
+    """One job's aggregator, from its recorded head on.
+
+    Args:
+        session: The job.
+        checkpoint: The sealed checkpoint of the head that the broker recorded; empty where it recorded none.
+
+    Raises:
+        FreshnessError: The checkpoint is not the recorded head.
+    """
+
+    def __init__(self, session: Session, checkpoint: memoryview) -> None:
+        self._session = session
+        self._head = session.grant.head
+        self._lock = Lock()
+        self._pending: tuple[bytes, Head, Reply] | None = None
+        self._algorithm = session.algorithm
+        self._current = SealedState(round=0, state=None) if self._head is None else self._resume(self._head, checkpoint)
+        self._state: Any = None
+        if self._current.state is not None:
+            self._state = from_tree(types_of(type(self._algorithm))[0], self._current.state)
+
+    def _resume(self, head: Head, checkpoint: memoryview) -> SealedState:
+        try:
+            state = open_state(self._session, checkpoint, head.round, CHECKPOINT)
+        except UnsealError:
+            raise FreshnessError(f"The checkpoint is not that of round {head.round}.", code="integrity.freshness.checkpoint") from None
+        if state.digest != head.state:
+            raise FreshnessError(f"The checkpoint of round {head.round} is not the recorded one.", code="integrity.freshness.checkpoint")
+        return state
+
+    def begin(self) -> Reply:
+        """Return the state to start from."""
+        return self._advanced()
+
+    def update(self, statistics: list[memoryview]) -> Reply:
+        """Return the next state, or what has to be recorded first.
+
+        1. Every share sent its statistics, once, computed from the current state: the contexts are built here, not read.
+        2. The sum's source rows are those of the manifest, which 1 implies share by share.
+
+        Raises:
+            CoverError: 1 does not hold.
+        """
+        with self._lock:
+            if self._pending is not None:
+                raise FormatError("The aggregator waits for the broker's acknowledgement.")
+            self._step(self._total(statistics))
+            if self._algorithm.is_done(self._state):
+                return self._finish()
+            if self._current.round % self._session.job.checkpoint_interval == 0:
+                envelope = seal_state(self._session, self._current, CHECKPOINT)
+                return self._record(self._current.digest, envelope, None, self._advanced())
+            return self._advanced()
+
+    def recorded(self, acknowledgement: bytes) -> Reply:
+        """Return what waited for the broker, once its acknowledgement is genuine; `UnsealError` otherwise."""
+        with self._lock:
+            if self._pending is None:
+                raise FormatError("Nothing waits for an acknowledgement.")
+            update, head, reply = self._pending
+            unseal(self._session.job_key, head_acknowledgement_context(self._session.job_id, update), acknowledgement)
+            self._head, self._pending = head, None
+            return reply
+
+    def _total(self, statistics: list[memoryview]) -> Any:
+        session = self._session
+        if len(statistics) != session.job.shares:
+            raise CoverError(f"{len(statistics)} statistics came for {session.job.shares} shares.")
+        kind = Summary if self._state is None else types_of(type(self._algorithm))[1]
+        total: Any = None
+        for share, envelope in enumerate(statistics):
+            try:
+                plaintext = unseal(session.job_key, statistics_context(session, self._current, share), envelope)
+            except UnsealError:
+                raise CoverError(f"The statistics of share {share} are not those of round {self._current.round}.") from None
+            tree = decode(plaintext, limit=STATE_LIMIT)
+            if tree is not None:
+                found = from_tree(kind, tree)
+                total = found if total is None else total + found
+        return total
+
+    def _step(self, total: Any) -> None:
+        if self._state is None:
+            self._state = self._algorithm.initial(total, self._session.algorithm_seed)
+        else:
+            self._state = self._algorithm.update(self._state, total)
+        self._current = SealedState(round=self._current.round + 1, state=to_tree(self._state))
+
+    def _advanced(self) -> Reply:
+        return Advanced(round=self._current.round), seal_state(self._session, self._current, STATE)
+
+    def _record(self, state: bytes, checkpoint: bytes, model: SealedModel | None, reply: Reply) -> Reply:
+        session = self._session
+        head = Head(round=self._current.round, state=state, epoch=session.grant.epoch)
+        update = HeadUpdate(previous=self._head, head=head, model=None if model is None else model.reference)
+        sealed = seal(session.job_key, head_context(session.job_id), update.to_bytes())
+        self._pending = (sealed, head, reply)
+        return Recording(round=self._current.round, update=sealed), checkpoint
+
+    def _finish(self) -> Reply:
+        session = self._session
+        model = self._algorithm.to_model(self._state)
+        tree = to_tree(model)
+        sealed: SealedModel | None = None
+        if session.job.output(OutputKind.SEALED_MODEL):
+            sealed = _seal_model(session, tree)
+        released = {OutputKind.METRIC: tree.get("value"), OutputKind.SUMMARY: self._algorithm.to_summary(self._state)}
+        results = [sealed_result(session, output, tree=released[output.kind]) for output in session.job.outputs if output.kind in released]
+        finished = Finished(
+            round=self._current.round,
+            model=b"" if sealed is None else sealed.to_bytes(),
+            results=tuple(result.to_bytes() for result in results),
+        )
+        return self._record(self._current.digest, finished.to_bytes(), sealed, (finished, b""))
+
+
+def _seal_model(session: Session, tree: dict[str, Any]) -> SealedModel:
+    context = model_context(session.job_id, session.job.operation, session.claims.tee, session.lineage)
+    return SealedModel(
+        model_id=session.job_id,
+        operation=session.job.operation,
+        tee=session.claims.tee,
+        lineage=session.lineage,
+        envelope=seal(DataKey(session.grant.model_key), context, encode(tree)),
+    )

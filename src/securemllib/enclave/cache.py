@@ -1,0 +1,86 @@
+"""Decrypted blocks within a memory bound, so that rounds and jobs do not decrypt again."""
+
+from collections import OrderedDict
+from threading import Lock
+
+from securemllib.algorithms.base import Block
+from securemllib.algorithms.summary import Summary
+from securemllib.errors import CapacityError
+
+__all__ = ["BlockCache", "CachedBlock"]
+
+
+class CachedBlock:
+    """A block and its summary, computed once."""
+
+    __slots__ = ("_lock", "_summary", "block", "size")
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+        arrays = (block.features, block.offset, block.label, block.weight, block.prediction)
+        self.size = sum(array.nbytes for array in arrays if array is not None)
+        self._summary: Summary | None = None
+        self._lock = Lock()
+
+    @property
+    def summary(self) -> Summary:
+        """The block's summary statistics."""
+        with self._lock:
+            if self._summary is None:
+                self._summary = Summary.of(self.block)
+            return self._summary
+
+
+class BlockCache:
+    """Blocks by what they were made of, least recently used first.
+
+    The origin of a block is a value that only a holder of the dataset secret can compute, so a job without it cannot find another job's rows.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._blocks: OrderedDict[tuple[bytes, int], CachedBlock] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, origin: bytes, ordinal: int) -> CachedBlock | None:
+        """Return a block, or None when it is not held."""
+        with self._lock:
+            found = self._blocks.get((origin, ordinal))
+            if found is not None:
+                self._blocks.move_to_end((origin, ordinal))
+            return found
+
+    def put(self, origin: bytes, ordinal: int, block: Block) -> CachedBlock:
+        """Hold a block, and drop others of another origin until it fits.
+
+        Blocks of one origin are never dropped for each other: a round that scans more than fits keeps the first blocks and
+        passes the others through, instead of evicting each block just before its next use.
+
+        Raises:
+            CapacityError: The block alone is larger than the bound.
+        """
+        cached = CachedBlock(block)
+        if cached.size > self._limit:
+            raise CapacityError(
+                f"A block of {cached.size} bytes is larger than the enclave's memory bound of {self._limit}.",
+                next_step="Raise spark.securemllib.enclave.memory, or encrypt the dataset in smaller parts.",
+                code="unavailable.capacity.block",
+            )
+        with self._lock:
+            if (origin, ordinal) in self._blocks:
+                return self._blocks[origin, ordinal]
+            for old in [old for old in self._blocks if old[0] != origin]:
+                if self._size + cached.size <= self._limit:
+                    break
+                self._size -= self._blocks.pop(old).size
+            if self._size + cached.size <= self._limit:
+                self._blocks[origin, ordinal] = cached
+                self._size += cached.size
+        return cached
+
+    def clear(self) -> None:
+        """Drop everything."""
+        with self._lock:
+            self._blocks.clear()
+            self._size = 0

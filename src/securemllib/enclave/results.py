@@ -1,0 +1,50 @@
+"""Results for one recipient: signed by this enclave, sealed under a fresh key that is wrapped for the recipient."""
+
+import pyarrow as pa
+
+from securemllib.crypto.aead import seal
+from securemllib.crypto.keys import DataKey
+from securemllib.crypto.wrapping import wrap
+from securemllib.enclave.session import Session
+from securemllib.enclave.vectors import Rows
+from securemllib.errors import DataError
+from securemllib.wire.encoding import Value
+from securemllib.wire.job import Output
+from securemllib.wire.result import ResultBody, SealedResult, result_context
+
+__all__ = ["rows_table", "sealed_result"]
+
+
+def sealed_result(session: Session, output: Output, *, ordinal: int = 0, tree: Value = None, table: bytes = b"") -> SealedResult:
+    """Return one result of the job for the output's recipient."""
+    body = ResultBody(job_id=session.job_id, kind=output.kind, ordinal=ordinal, tree=tree, table=table)
+    recipient = output.recipient.fingerprint
+    context = result_context(session.job_id, output.kind, ordinal, recipient)
+    key = DataKey.generate()
+    return SealedResult(
+        job_id=session.job_id,
+        kind=output.kind,
+        ordinal=ordinal,
+        recipient=recipient,
+        attestation=session.attestation,
+        wrapped_key=wrap(output.recipient.recipient_key, context, key.expose()),
+        envelope=seal(key, context, session.identity.sign(body).to_bytes()),
+    )
+
+
+def rows_table(rows: Rows, columns: tuple[str, ...]) -> bytes:
+    """Return the named columns as an Arrow IPC stream; vectors become fixed-size lists of doubles."""
+    arrays = []
+    for name in columns:
+        if name in rows.vectors:
+            matrix = rows.vectors[name].matrix()
+            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1]))
+        elif name in rows.scalars:
+            arrays.append(rows.scalars[name])
+        else:
+            raise DataError(f"The rows have no column {name!r}.", code="data.column")
+    table = pa.table(arrays, names=list(columns))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()

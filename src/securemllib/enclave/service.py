@@ -1,0 +1,215 @@
+"""One conversation with a relay: requests in, replies out; whatever goes wrong, only an error code leaves."""
+
+import socket
+from threading import Lock
+from typing import Protocol
+
+from securemllib.crypto.identity import PrivateIdentity
+from securemllib.enclave.aggregator import Aggregator
+from securemllib.enclave.cache import BlockCache
+from securemllib.enclave.predictor import materialise
+from securemllib.enclave.session import Session, install
+from securemllib.enclave.worker import compute
+from securemllib.errors import CapacityError, ConnectionLostError, FormatError, SecureMLlibError, UnavailableError
+from securemllib.wire.attestation import Challenge, Evidence, report_data
+from securemllib.wire.dataset import Part
+from securemllib.wire.framing import receive, send
+from securemllib.wire.record import Record
+from securemllib.wire.task import (
+    REQUESTS,
+    Attest,
+    Attested,
+    Begin,
+    Compute,
+    Computed,
+    End,
+    Ended,
+    Failed,
+    Install,
+    Installed,
+    Materialise,
+    Materialised,
+    NeedPart,
+    PartBytes,
+    Recorded,
+    Update,
+)
+
+__all__ = ["Attester", "Conversation", "Enclave"]
+
+# Challenges that wait for their grant; a host that asks for more only makes the oldest void.
+_PENDING_LIMIT = 64
+_SESSION_LIMIT = 64
+
+
+class Attester(Protocol):
+    """Makes reports over report data: the TEE, or the insecure attester."""
+
+    tee: str
+
+    def report(self, report_data: bytes) -> bytes: ...
+
+
+class Enclave:
+    """What all conversations of the process share.
+
+    Args:
+        attester: Of this process.
+        memory_limit: Bytes that decrypted blocks may take, and the largest part that is accepted.
+    """
+
+    def __init__(self, attester: Attester, *, memory_limit: int) -> None:
+        self.attester = attester
+        self.memory_limit = memory_limit
+        self.cache = BlockCache(memory_limit)
+        self._lock = Lock()
+        self._pending: dict[bytes, tuple[Challenge, PrivateIdentity]] = {}
+        self._sessions: dict[str, Session] = {}
+        self._aggregators: dict[str, Aggregator] = {}
+
+    def attest(self, request: Attest) -> Attested:
+        """Return evidence with a fresh identity for the challenge's job."""
+        challenge, identity = request.challenge, PrivateIdentity.generate("enclave")
+        report = self.attester.report(report_data(challenge, identity.public))
+        with self._lock:
+            while len(self._pending) >= _PENDING_LIMIT:
+                self._pending.pop(next(iter(self._pending)))
+            self._pending[challenge.nonce] = (challenge, identity)
+        return Attested(evidence=Evidence(tee=self.attester.tee, report=report, identity=identity.public).to_bytes())
+
+    def install(self, request: Install) -> Installed:
+        """Open a session with a grant that answers one of the pending challenges, which is then spent."""
+        with self._lock:
+            candidates = [pending for pending in self._pending.values() if pending[0].broker.fingerprint == request.grant.signer]
+        error: SecureMLlibError = FormatError("No challenge waits for this grant.", code="integrity.grant")
+        for challenge, identity in reversed(candidates):
+            try:
+                session = install(request, challenge=challenge, identity=identity)
+            except SecureMLlibError as refused:
+                error = refused
+                continue
+            with self._lock:
+                if self._pending.pop(challenge.nonce, None) is None:
+                    raise FormatError("The grant was installed before.", code="integrity.grant")
+                self._keep(session)
+            return Installed(job_id=session.job_id)
+        raise error
+
+    def _keep(self, session: Session) -> None:
+        if session.job_id not in self._sessions and len(self._sessions) >= _SESSION_LIMIT:
+            raise CapacityError(f"The enclave serves {_SESSION_LIMIT} jobs already.", code="unavailable.capacity.sessions")
+        self._sessions[session.job_id] = session
+        self._aggregators.pop(session.job_id, None)
+
+    def session(self, job_id: str) -> Session:
+        """Return a job's session; `UnavailableError` where the enclave was not granted it."""
+        with self._lock:
+            if job_id not in self._sessions:
+                raise UnavailableError("The enclave holds no keys of this job.", code="unavailable.session")
+            return self._sessions[job_id]
+
+    def begin(self, request: Begin, checkpoint: memoryview) -> tuple[Record, bytes]:
+        """Become a job's aggregator."""
+        aggregator = Aggregator(self.session(request.job_id), checkpoint)
+        with self._lock:
+            self._aggregators[request.job_id] = aggregator
+        return aggregator.begin()
+
+    def aggregator(self, job_id: str) -> Aggregator:
+        """Return a job's aggregator; `UnavailableError` where another enclave is it."""
+        with self._lock:
+            if job_id not in self._aggregators:
+                raise UnavailableError("The enclave does not aggregate this job.", code="unavailable.session")
+            return self._aggregators[job_id]
+
+    def end(self, request: End) -> Ended:
+        """Drop a job's keys. Blocks stay in the cache, where only a holder of the dataset secret finds them."""
+        with self._lock:
+            self._sessions.pop(request.job_id, None)
+            self._aggregators.pop(request.job_id, None)
+        return Ended()
+
+
+class Conversation:
+    """The requests of one connection, one after the other."""
+
+    def __init__(self, enclave: Enclave, connection: socket.socket) -> None:
+        self._enclave = enclave
+        self._connection = connection
+
+    def run(self) -> None:
+        """Answer requests until the relay hangs up or sends bytes that are no frame."""
+        try:
+            while True:
+                request, payload = receive(self._connection, REQUESTS, payload_limit=self._enclave.memory_limit)
+                reply, out = self._answer(request, payload)
+                send(self._connection, reply, out)
+        except ConnectionLostError:
+            return
+        except SecureMLlibError as error:
+            # After a broken frame the next frame's beginning is unknown, so the conversation ends.
+            send(self._connection, Failed(code=error.error_code))
+
+    def _answer(self, request: Record, payload: memoryview) -> tuple[Record, bytes]:
+        try:
+            return self._handle(request, payload)
+        except ConnectionLostError:
+            raise
+        except SecureMLlibError as error:
+            return Failed(code=error.error_code), b""
+        except MemoryError:
+            return Failed(code="unavailable.capacity.memory"), b""
+        except Exception:  # noqa: BLE001 - a message of an unforeseen error could hold a value, so none leaves
+            return Failed(code="error.enclave"), b""
+
+    def _handle(self, request: Record, payload: memoryview) -> tuple[Record, bytes]:
+        enclave = self._enclave
+        match request:
+            case Attest():
+                return enclave.attest(request), b""
+            case Install():
+                return enclave.install(request), b""
+            case Begin():
+                return enclave.begin(request, payload)
+            case Update():
+                return enclave.aggregator(request.job_id).update(_split(payload, request.lengths))
+            case Recorded():
+                return enclave.aggregator(request.job_id).recorded(request.acknowledgement)
+            case End():
+                return enclave.end(request), b""
+            case _:
+                return self._work(request, payload)
+
+    def _work(self, request: Record, payload: memoryview) -> tuple[Record, bytes]:
+        if isinstance(request, Compute):
+            session = self._enclave.session(request.job_id)
+            statistics = compute(
+                session, payload, round_number=request.round, share=request.share, cache=self._enclave.cache, fetch=self._fetch
+            )
+            return Computed(), statistics
+        if isinstance(request, Materialise):
+            session = self._enclave.session(request.job_id)
+            return Materialised(), materialise(session, ordinal=request.ordinal, output=request.output, fetch=self._fetch)
+        raise FormatError("A part came that nobody asked for.")
+
+    def _fetch(self, part: Part) -> memoryview:
+        if part.length > self._enclave.memory_limit:
+            raise CapacityError(
+                f"Part {part.ordinal} has {part.length} bytes, over the enclave's bound of {self._enclave.memory_limit}.",
+                code="unavailable.capacity.part",
+            )
+        send(self._connection, NeedPart(ordinal=part.ordinal))
+        reply, data = receive(self._connection, (PartBytes,), payload_limit=part.length)
+        if not isinstance(reply, PartBytes) or reply.ordinal != part.ordinal:
+            raise ConnectionLostError(f"The relay did not send part {part.ordinal}.")
+        return data
+
+
+def _split(payload: memoryview, lengths: tuple[int, ...]) -> list[memoryview]:
+    if any(length < 0 for length in lengths) or sum(lengths) != len(payload):
+        raise FormatError("The lengths of the statistics do not fit the payload.")
+    pieces, start = [], 0
+    for length in lengths:
+        pieces.append(payload[start : start + length])
+        start += length
+    return pieces

@@ -1,0 +1,173 @@
+"""One job inside the enclave: its keys, its specification, and what both say that its rows are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from securemllib.algorithms.base import Seed
+from securemllib.algorithms.codec import from_tree
+from securemllib.algorithms.registry import ALGORITHMS, build, types_of
+from securemllib.crypto.aead import unseal
+from securemllib.crypto.identity import PrivateIdentity, verify
+from securemllib.crypto.keys import DataKey
+from securemllib.enclave.parts import MANIFEST_BODY_PURPOSE
+from securemllib.errors import FormatError, FreshnessError, SignatureError, UsageError
+from securemllib.wire.attestation import AttestationResult, Challenge, Grant, WrappedGrant, grant_context
+from securemllib.wire.dataset import DatasetRef, Manifest, ManifestBody, Part, body_context, manifest_digest
+from securemllib.wire.encoding import decode
+from securemllib.wire.job import ROWS_OPERATION, JobSpecification
+from securemllib.wire.plan import ModelRef, Plan
+from securemllib.wire.result import SealedModel, model_context
+from securemllib.wire.signed import Signed
+from securemllib.wire.task import Install
+
+__all__ = ["Session", "install"]
+
+_SAMPLING_PURPOSE = "securemllib/sampling/v1"
+_CACHE_PURPOSE = "securemllib/cache/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What the enclave knows of one job.
+
+    Attributes:
+        job_id: The job's id.
+        job: The specification that the broker authorised.
+        grant: Its keys.
+        attestation: The broker's signed attestation result, which goes out with results.
+        claims: The same, verified.
+        identity: This enclave's identity for this job.
+        job_key: Seals what the job's enclaves send each other.
+        plan: The job's plan.
+        secret: The secret of the plan's dataset.
+        body: The manifest's sealed section.
+        algorithm: The algorithm, or None where rows are the result.
+        models: The plan's unsealed models.
+        lineage: The datasets that the job's result derives from.
+        columns: The dataset's columns that the job reads.
+        cache_key: What a block's content depends on; only a holder of the dataset secret can compute it.
+    """
+
+    job_id: str
+    job: JobSpecification
+    grant: Grant
+    attestation: Signed
+    claims: AttestationResult
+    identity: PrivateIdentity
+    job_key: DataKey
+    plan: Plan
+    secret: DataKey
+    body: ManifestBody
+    algorithm: Any
+    models: Mapping[ModelRef, Any]
+    lineage: tuple[DatasetRef, ...]
+    columns: tuple[str, ...]
+    cache_key: bytes
+
+    def share(self, index: int) -> tuple[Part, ...]:
+        """Return the parts of one share, in order; `FormatError` where the job has no such share."""
+        if not 0 <= index < self.job.shares:
+            raise FormatError(f"The job has {self.job.shares} shares, none of them {index}.")
+        return self.body.parts[index :: self.job.shares]
+
+    @property
+    def split_seed(self) -> Seed:
+        """The seed of random splits: the dataset's own, so that the splits of two jobs fit together."""
+        return Seed(self.secret.derive_bytes(32, _SAMPLING_PURPOSE, "splits"))
+
+    @property
+    def algorithm_seed(self) -> Seed:
+        """The seed of the algorithm: the analyst's seed under a key that neither the analyst nor the host knows."""
+        return Seed(self.secret.derive_bytes(32, _SAMPLING_PURPOSE, "algorithm", self.job.operation, self.job.seed))
+
+
+def install(request: Install, *, challenge: Challenge, identity: PrivateIdentity) -> Session:
+    """Return the session of a grant.
+
+    1. The grant is signed by the broker that the evidence was made for.
+    2. It is wrapped for this enclave's fresh key, for the job of the challenge.
+    3. Its job is the challenge's job, signed by its analyst, for that broker.
+    4. The attestation result in it is the broker's, of this enclave and job.
+    5. The manifest is the one that the job names, and opens with the granted secret.
+    6. Each model is the one that the job names, and opens with its granted key.
+
+    Raises:
+        IntegrityError: One of them does not hold.
+    """
+    broker = challenge.broker
+    wrapped = verify(request.grant, WrappedGrant, broker)
+    if wrapped.job_id != challenge.job_id:
+        raise FreshnessError("The grant is another job's.", code="integrity.grant")
+    info = grant_context(challenge.job_id, identity.public.fingerprint)
+    grant = Grant.from_bytes(identity.recipient.unwrap(wrapped.wrapped, info))
+    job = _verified_job(grant, challenge)
+    claims = verify(grant.result, AttestationResult, broker)
+    if claims.job_id != challenge.job_id or claims.identity != identity.public:
+        raise FreshnessError("The attestation result is another enclave's or job's.", code="integrity.grant")
+    if job.plan is None:
+        raise UsageError("The job has no rows to work on.", code="usage.job")
+    secret, body = _open_manifest(request.manifest, job.plan.source, grant)
+    models, lineage = _open_models(request.models, job, grant)
+    return Session(
+        job_id=challenge.job_id,
+        job=job,
+        grant=grant,
+        attestation=grant.result,
+        claims=claims,
+        identity=identity,
+        job_key=DataKey(grant.job_key),
+        plan=job.plan,
+        secret=secret,
+        body=body,
+        algorithm=None if job.operation == ROWS_OPERATION else build(job.operation, job.params),
+        models=models,
+        lineage=tuple(dict.fromkeys((job.plan.source, *lineage))),
+        columns=tuple(sorted(job.plan.source_columns(job.result_columns, tuple(column.name for column in body.columns)))),
+        cache_key=_cache_key(secret, job),
+    )
+
+
+def _cache_key(secret: DataKey, job: JobSpecification) -> bytes:
+    plan = b"" if job.plan is None else job.plan.to_bytes()
+    inputs = [f"{role}={column}" for role, column in sorted(job.inputs.items())]
+    return secret.derive_bytes(32, _CACHE_PURPOSE, plan, job.dtype, *inputs)
+
+
+def _verified_job(grant: Grant, challenge: Challenge) -> JobSpecification:
+    signed = Signed.from_bytes(grant.job)
+    claimed = JobSpecification.from_bytes(signed.payload)
+    job = verify(signed, JobSpecification, claimed.analyst)
+    if job.job_id != challenge.job_id or job.broker != challenge.broker.fingerprint:
+        raise SignatureError("The grant's job is not the one that this enclave was challenged for.", code="integrity.grant")
+    return job
+
+
+def _open_manifest(encoded: bytes, source: DatasetRef, grant: Grant) -> tuple[DataKey, ManifestBody]:
+    if manifest_digest(encoded) != source.digest:
+        raise FreshnessError(f"The manifest is not version {source.version} of dataset {source.dataset_id}.", code="integrity.manifest")
+    manifest = Manifest.from_bytes(encoded)
+    secrets = [granted.secret for granted in grant.datasets if granted.dataset == source]
+    if manifest.reference != source or len(secrets) != 1:
+        raise FormatError("The grant does not hold the secret of the job's dataset.", code="integrity.grant")
+    secret = DataKey(secrets[0])
+    sealed = unseal(secret.derive(MANIFEST_BODY_PURPOSE), body_context(manifest.dataset_id, manifest.version), manifest.body)
+    return secret, ManifestBody.from_bytes(sealed)
+
+
+def _open_models(encoded: tuple[bytes, ...], job: JobSpecification, grant: Grant) -> tuple[dict[ModelRef, Any], list[DatasetRef]]:
+    keys = {granted.model: DataKey(granted.key) for granted in grant.models}
+    opened: dict[ModelRef, Any] = {}
+    lineage: list[DatasetRef] = []
+    for raw in encoded:
+        sealed = SealedModel.from_bytes(raw)
+        reference = sealed.reference
+        if reference not in job.models or reference not in keys:
+            raise FreshnessError("A sealed model is none of those that the job names.", code="integrity.model")
+        context = model_context(sealed.model_id, sealed.operation, sealed.tee, sealed.lineage)
+        tree = decode(unseal(keys[reference], context, sealed.envelope))
+        opened[reference] = from_tree(types_of(ALGORITHMS[sealed.operation])[2], tree)
+        lineage += sealed.lineage
+    if opened.keys() != set(job.models):
+        raise FormatError(f"The job names {len(job.models)} models, and {len(opened)} were handed over.", code="integrity.model")
+    return opened, lineage
