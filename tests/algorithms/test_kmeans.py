@@ -2,6 +2,7 @@
 
 import functools
 import operator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,6 +183,28 @@ def test_rows_are_drawn_in_proportion_to_weight_and_cost():
     assert drawn[2] == 0
     # Five standard deviations of a binomial with n = 2000, p = 3/4.
     assert abs(drawn[1] - 1500) < 5 * np.sqrt(2000 * 0.75 * 0.25)
+
+
+def test_a_row_that_is_a_candidate_is_not_drawn_again():
+    """Once every distinct row is a candidate a draw has no winner, in a float32 block of any centre; before that it has."""
+    points = np.array([[1.0, 2.0], [5.1, -1.3], [-3.7, 3.3]])
+    block = _block(np.repeat(points, [7, 5, 20], axis=0), dtype=np.float32)
+    algorithm = KMeans(k=3)
+    state = algorithm.initial(Summary.of(block), SEED)
+    state = algorithm.update(state, algorithm.statistics(state, block))
+    assert len(algorithm.statistics(state, block).keys) == 6
+    assert len(algorithm.statistics(replace(state, centers=points), block).keys) == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_equally_near_centres_share_no_row(fit, cut, dtype):
+    """A row as near to two centres belongs to the first of them only, as in MLlib."""
+    rows = _clusters(11)
+    start = (tuple(rows[0]), tuple(rows[0]), tuple(rows[1]))
+    model = fit(KMeans(k=3, max_iter=0, initial_centers=start), cut(rows, dtype=dtype), SEED)
+    assert model.cluster_sizes[1] == 0
+    assert model.cluster_sizes.sum() == len(rows)
+    assert set(model.predict(rows)["prediction"]) == {0.0, 2.0}
 
 
 def test_tight_clusters_far_apart_have_an_exact_cost(fit, cut):

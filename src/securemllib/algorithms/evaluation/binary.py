@@ -5,9 +5,9 @@ curves. The areas are those of the trapezia between the points.
 
 Equivalence: ``pyspark.ml.evaluation.BinaryClassificationEvaluator``. A label above 0.5 is positive; the score is the second entry
 of the raw prediction vector, or the only one of a column of numbers; the ROC starts at (0, 0) and ends at (1, 1); the
-precision-recall curve starts at recall 0 with the first point's precision; no predicted positive means precision 1. ``num_bins >
-0`` merges runs of ``distinct scores // num_bins`` neighbouring scores, once over the whole dataset, where MLlib does so in each of
-its partitions: with one partition the results are equal. 0.0 and -0.0 are one score, where MLlib has two.
+precision-recall curve starts at recall 0 with the first point's precision; no predicted positive means precision 1. A positive
+``num_bins`` merges runs of ``distinct scores // num_bins`` neighbouring scores, once over the whole dataset, where MLlib does so in
+each of its partitions: with one partition the results are equal. 0.0 and -0.0 are one score, where MLlib has two.
 
 Cost: one pass and a sort; the statistics are three numbers for each distinct score.
 
@@ -17,7 +17,7 @@ stays inside enclaves.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +91,8 @@ class BinaryEvaluation:
         pr: ``(t + 1, 2)`` recall and precision.
         rows: The number of rows.
     """
+
+    SUMMARY: ClassVar[tuple[str, ...]] = ("value", "area_under_roc", "area_under_pr", "thresholds", "precision", "recall", "false_positive_rate", "roc", "pr", "rows")
 
     value: float
     area_under_roc: float
