@@ -14,7 +14,7 @@ The law: statistics of a union are the sum of the statistics. The engine sums in
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,13 @@ class Statistics(Protocol):
 
 
 class Model(Protocol):
-    """What training yields: a frozen dataclass of arrays and numbers."""
+    """What training yields: a frozen dataclass of arrays and numbers.
+
+    Attributes:
+        SUMMARY: The fields that a training summary holds where the policy releases it; they are no part of what predicts.
+    """
+
+    SUMMARY: ClassVar[tuple[str, ...]]
 
     def predict(self, features: NDArray[np.float64]) -> Mapping[str, NDArray[np.float64]]:
         """Return the output columns by the stem of their Param (``prediction``, ``probability``, ``output``...).
@@ -112,7 +118,3 @@ class Algorithm(Protocol[StateT, StatisticsT, ModelT]):
     def update(self, state: StateT, total: StatisticsT) -> StateT: ...
 
     def to_model(self, state: StateT) -> ModelT: ...
-
-    def to_summary(self, state: StateT) -> dict[str, object]:
-        """Return what a training summary tells where the policy releases it: numbers, lists and maps, no part of the model."""
-        ...

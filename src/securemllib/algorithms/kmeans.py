@@ -26,7 +26,7 @@ SODA 2007.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +120,8 @@ class KMeansModel:
         num_iter: Lloyd steps made.
         cluster_sizes: ``(m,)`` training rows nearest to each of the centres.
     """
+
+    SUMMARY: ClassVar[tuple[str, ...]] = ("training_cost", "num_iter", "cluster_sizes")
 
     cluster_centers: Floats
     distance_measure: str

@@ -18,7 +18,7 @@ output.
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,8 @@ class PCAModel:
         pc: ``(d, k)``, one component a column, largest variance first.
         explained_variance: ``(k,)``, each component's share of the total variance.
     """
+
+    SUMMARY: ClassVar[tuple[str, ...]] = ()
 
     pc: NDArray[np.float64]
     explained_variance: NDArray[np.float64]

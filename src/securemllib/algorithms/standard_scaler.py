@@ -12,7 +12,7 @@ leave, and the mean and variance stay sealed in the model unless the policy name
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,8 @@ class StandardScalerModel:
         with_mean: Whether the mean is subtracted.
         with_std: Whether rows are divided by the standard deviation.
     """
+
+    SUMMARY: ClassVar[tuple[str, ...]] = ()
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]

@@ -131,7 +131,7 @@ class Aggregator:
         sealed: SealedModel | None = None
         if session.job.output(OutputKind.SEALED_MODEL):
             sealed = _seal_model(session, tree)
-        released = {OutputKind.METRIC: tree.get("value"), OutputKind.SUMMARY: self._algorithm.to_summary(self._state)}
+        released = {OutputKind.METRIC: tree.get("value"), OutputKind.SUMMARY: {name: tree[name] for name in model.SUMMARY}}
         results = [sealed_result(session, output, tree=released[output.kind]) for output in session.job.outputs if output.kind in released]
         finished = Finished(
             round=self._current.round,

@@ -16,7 +16,7 @@ the second pass's two numbers may be added outside if the policy names the metri
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +100,8 @@ class ClusteringEvaluation:
         clusters: ``(c,)`` distinct predictions.
         cluster_weights: ``(c,)`` the weight of each cluster.
     """
+
+    SUMMARY: ClassVar[tuple[str, ...]] = ("value", "rows", "clusters", "cluster_weights")
 
     value: float
     rows: int

@@ -16,7 +16,7 @@ which reveals it, with the policy's minimum group size.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, Self, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,8 @@ class MulticlassEvaluation:
         recall_by_label: ``(c,)``; the true positive rate is the same.
         false_positive_rate_by_label: ``(c,)``.
     """
+
+    SUMMARY: ClassVar[tuple[str, ...]] = ("value", "rows", "labels", "confusion_matrix", "accuracy", "hamming_loss", "log_loss", "label_shares", "precision_by_label", "recall_by_label", "false_positive_rate_by_label")
 
     value: float
     rows: int

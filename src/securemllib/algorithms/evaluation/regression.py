@@ -14,7 +14,7 @@ policy may let the metric's own sums be added outside, which reveals them: mean 
 
 import math
 from dataclasses import dataclass
-from typing import Literal, Self, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 import numpy as np
 
@@ -84,6 +84,8 @@ class RegressionState:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegressionEvaluation:
     """The metric asked for and every other one of MLlib's regression metrics."""
+
+    SUMMARY: ClassVar[tuple[str, ...]] = ("value", "rows", "weight_sum", "explained_variance", "mean_absolute_error", "mean_squared_error", "root_mean_squared_error", "r2")
 
     value: float
     rows: int

@@ -1,0 +1,77 @@
+"""What does an enclave compute, and is it the same however the host runs it?"""
+
+import numpy as np
+import pytest
+
+from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.registry import build
+from securemllib.algorithms.summary import Summary
+from securemllib.crypto.aead import unseal
+from securemllib.wire.encoding import decode
+from securemllib.wire.job import OutputKind
+from securemllib.wire.result import SealedModel, model_context
+
+from .world import Dataset, Relay, World, binomial_table, run
+
+
+def plain_model(world, job, finished):
+    sealed = SealedModel.from_bytes(finished.model)
+    context = model_context(sealed.model_id, sealed.operation, sealed.tee, sealed.lineage)
+    return unseal(world.keys[job.job_id][1], context, sealed.envelope)
+
+
+@pytest.fixture
+def world():
+    return World(Dataset(binomial_table(), parts=4))
+
+
+def fit_in_the_clear(world, operation, params):
+    table = world.dataset.table
+    x = np.column_stack([table[f"x{i}"].to_numpy() for i in range(3)])
+    block = Block(ordinal=0, features=x - x.mean(0), offset=x.mean(0), label=table["y"].to_numpy())
+    algorithm = build(operation, params)
+    state = algorithm.initial(Summary.of(block), Seed(bytes(32)))
+    while not algorithm.is_done(state):
+        state = algorithm.update(state, algorithm.statistics(state, block))
+    return algorithm.to_model(state)
+
+
+def test_a_job_trains_the_model_that_its_rows_give(world):
+    """Training through sealed messages gives the coefficients that the same rows give in the clear."""
+    params = {"regParam": 0.01, "tol": 1e-10, "maxIter": 100}
+    job = world.job(params=params)
+    relays = [Relay(world), Relay(world)]
+    finished, _ = run(world, job, relays)
+    tree = decode(plain_model(world, job, finished))
+    got = np.frombuffer(tree["coefficient_matrix"]["data"]) if "coefficient_matrix" in tree else np.frombuffer(tree["coefficients"]["data"])
+    expected = fit_in_the_clear(world, "LogisticRegression", params)
+    want = getattr(expected, "coefficient_matrix", None)
+    want = expected.coefficients if want is None else want
+    np.testing.assert_allclose(got, np.ravel(want), atol=1e-7)
+    kinds = [world.open(raw).kind for raw in finished.results]
+    assert kinds == [OutputKind.SUMMARY]
+
+
+def test_a_killed_job_resumes_to_the_same_bytes(world):
+    """An aggregator and a worker that start anew from the recorded checkpoint finish with the same model bytes."""
+    job = world.job(params={"tol": 1e-10})
+    undisturbed, _ = run(world, job, [Relay(world), Relay(world)])
+    expected = plain_model(world, job, undisturbed)
+    again = World(world.dataset, broker=world.broker, analyst=world.analyst)
+    again.keys = world.keys
+    _, checkpoints = run(again, job, [Relay(again), Relay(again)], stop_after=5)
+    head = again.heads[job.job_id]
+    assert head.round == 3
+    finished, _ = run(again, job, [Relay(again)], begin=checkpoints[head.round])
+    assert plain_model(again, job, finished) == expected
+
+
+def test_rounds_do_not_decrypt_again_within_the_bound(world):
+    """A relay is asked for each part once when the blocks fit the bound, and each round when they do not."""
+    relay = Relay(world)
+    run(world, world.job(), [relay])
+    assert sorted(relay.fetched) == [0, 1, 2, 3]
+    largest = max(part.length for part in world.dataset.body.parts)
+    small = Relay(world, memory_limit=largest)
+    run(world, world.job(), [small])
+    assert len(small.fetched) > 4
