@@ -92,7 +92,18 @@ class BinaryEvaluation:
         rows: The number of rows.
     """
 
-    SUMMARY: ClassVar[tuple[str, ...]] = ("value", "area_under_roc", "area_under_pr", "thresholds", "precision", "recall", "false_positive_rate", "roc", "pr", "rows")
+    SUMMARY: ClassVar[tuple[str, ...]] = (
+        "value",
+        "area_under_roc",
+        "area_under_pr",
+        "thresholds",
+        "precision",
+        "recall",
+        "false_positive_rate",
+        "roc",
+        "pr",
+        "rows",
+    )
 
     value: float
     area_under_roc: float

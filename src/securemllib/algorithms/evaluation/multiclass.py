@@ -89,7 +89,19 @@ class MulticlassEvaluation:
         false_positive_rate_by_label: ``(c,)``.
     """
 
-    SUMMARY: ClassVar[tuple[str, ...]] = ("value", "rows", "labels", "confusion_matrix", "accuracy", "hamming_loss", "log_loss", "label_shares", "precision_by_label", "recall_by_label", "false_positive_rate_by_label")
+    SUMMARY: ClassVar[tuple[str, ...]] = (
+        "value",
+        "rows",
+        "labels",
+        "confusion_matrix",
+        "accuracy",
+        "hamming_loss",
+        "log_loss",
+        "label_shares",
+        "precision_by_label",
+        "recall_by_label",
+        "false_positive_rate_by_label",
+    )
 
     value: float
     rows: int

@@ -85,7 +85,16 @@ class RegressionState:
 class RegressionEvaluation:
     """The metric asked for and every other one of MLlib's regression metrics."""
 
-    SUMMARY: ClassVar[tuple[str, ...]] = ("value", "rows", "weight_sum", "explained_variance", "mean_absolute_error", "mean_squared_error", "root_mean_squared_error", "r2")
+    SUMMARY: ClassVar[tuple[str, ...]] = (
+        "value",
+        "rows",
+        "weight_sum",
+        "explained_variance",
+        "mean_absolute_error",
+        "mean_squared_error",
+        "root_mean_squared_error",
+        "r2",
+    )
 
     value: float
     rows: int
