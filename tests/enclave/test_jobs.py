@@ -11,7 +11,7 @@ from securemllib.wire.encoding import decode
 from securemllib.wire.job import OutputKind
 from securemllib.wire.result import SealedModel, model_context
 
-from .world import Dataset, Relay, World, binomial_table, run
+from tests.world import Dataset, Relay, World, binomial_table, run
 
 
 def plain_model(world, job, finished):

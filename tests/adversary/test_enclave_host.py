@@ -1,0 +1,365 @@
+"""Can an active host that speaks the real protocol make an enclave compute on, accept or release anything else than the job says?
+
+Each attack stands beside the accepted twin: the same conversation with the honest bytes, which must succeed.
+"""
+
+import os
+import socket
+import threading
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from securemllib.attestation.insecure import InsecureAttester
+from securemllib.crypto.identity import PrivateIdentity
+from securemllib.crypto.keys import DataKey
+from securemllib.enclave.service import Conversation, Enclave
+from securemllib.errors import (
+    CapacityError,
+    CoverError,
+    DataError,
+    FormatError,
+    FreshnessError,
+    IntegrityError,
+    SecureMLlibError,
+    SignatureError,
+    UnavailableError,
+    UnsealError,
+)
+from securemllib.wire.attestation import Challenge, DatasetGrant, Evidence
+from securemllib.wire.framing import receive
+from securemllib.wire.task import REPLIES, Attest, Begin, Compute, Ended, End, Failed, Install, Recorded, Recording, Update
+from tests.world import MEASUREMENT, Dataset, Relay, World, binomial_table, run, statistics
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return Dataset(binomial_table(), parts=4)
+
+
+@pytest.fixture
+def world(dataset):
+    return World(dataset)
+
+
+def begun(world, **changes):
+    """Return a job, its relay, and the first sealed state."""
+    job = world.job(**changes)
+    relay = Relay(world)
+    relay.install(job)
+    advanced, state = relay.ask(Begin(job_id=job.job_id))
+    return job, relay, advanced, bytes(state)
+
+
+def update(relay, job, envelopes):
+    return relay.ask(Update(job_id=job.job_id, lengths=tuple(map(len, envelopes))), b"".join(envelopes))
+
+
+# Parts ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_honest_parts_are_accepted(world):
+    """The untouched parts give statistics for every share."""
+    job, relay, advanced, state = begun(world)
+    assert len(statistics(job, [relay], advanced.round, state)) == job.shares
+
+
+@pytest.mark.parametrize("attack", ["flip", "swap", "truncate", "empty", "duplicate"])
+def test_a_part_that_is_not_the_manifests_is_refused(world, attack):
+    """A changed, swapped, cut, missing or duplicated part stops the share that would read it."""
+    files = list(world.dataset.files)
+    if attack == "flip":
+        middle = len(files[0]) // 3
+        files[0] = files[0][:middle] + bytes([files[0][middle] ^ 1]) + files[0][middle + 1 :]
+    elif attack == "swap":
+        files[0], files[2] = files[2], files[0]
+    elif attack == "truncate":
+        files[0] = files[0][:-1]
+    elif attack == "empty":
+        files[0] = b""
+    else:
+        files[2] = files[0]
+    job, relay, advanced, state = begun(world)
+    with pytest.raises((IntegrityError, UnavailableError)):
+        relay.ask(Compute(job_id=job.job_id, round=advanced.round, share=0), state, files=files)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_any_bit_flip_of_a_part_is_refused_or_changes_nothing(world, dataset, position, bit):
+    """No single flipped bit of a part lets a share compute other statistics.
+
+    Bytes between Parquet's modules (the leading magic) belong to no module; a flip there either is refused or leaves the rows as they were.
+    """
+    files = list(dataset.files)
+    index = int(position * len(files[0]))
+    files[0] = files[0][:index] + bytes([files[0][index] ^ (1 << bit)]) + files[0][index + 1 :]
+    job, relay, advanced, state = begun(world)
+    try:
+        relay.ask(Compute(job_id=job.job_id, round=advanced.round, share=0), state, files=files)
+    except IntegrityError:
+        return
+    assert index < 4, f"a flip of byte {index} went unnoticed"
+
+
+def test_a_part_larger_than_the_bound_names_the_bound(world):
+    """A part over the enclave's memory bound is refused before it is asked for."""
+    job = world.job()
+    relay = Relay(world, memory_limit=max(part.length for part in world.dataset.body.parts) - 1)
+    relay.install(job)
+    advanced, state = relay.ask(Begin(job_id=job.job_id))
+    with pytest.raises(CapacityError) as refused:
+        for share in range(job.shares):
+            relay.ask(Compute(job_id=job.job_id, round=advanced.round, share=share), bytes(state))
+    assert refused.value.error_code == "unavailable.capacity.part"
+
+
+# Statistics -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_exact_statistics_advance_the_job(world):
+    """Every share once, in order, from the current state: accepted."""
+    job, relay, advanced, state = begun(world)
+    reply, _ = update(relay, job, statistics(job, [relay], advanced.round, state))
+    assert reply.round == advanced.round + 1
+
+
+@pytest.mark.parametrize("attack", ["drop", "duplicate", "relabel", "add", "replay", "other_job", "garbage", "none"])
+def test_statistics_that_do_not_cover_the_rows_once_are_refused(world, attack):
+    """Dropped, duplicated, reordered, added, replayed, foreign or invented statistics never reach the sum."""
+    job, relay, advanced, state = begun(world)
+    honest = statistics(job, [relay], advanced.round, state)
+    if attack == "drop":
+        sent = honest[:1]
+    elif attack == "duplicate":
+        sent = [honest[0], honest[0]]
+    elif attack == "relabel":
+        sent = honest[::-1]
+    elif attack == "add":
+        sent = [*honest, honest[0]]
+    elif attack == "replay":
+        update(relay, job, honest)
+        sent = honest
+    elif attack == "other_job":
+        other, other_relay, other_advanced, other_state = begun(world)
+        sent = statistics(other, [other_relay], other_advanced.round, other_state)
+    elif attack == "garbage":
+        sent = [os.urandom(len(envelope)) for envelope in honest]
+    else:
+        sent = []
+    with pytest.raises(CoverError):
+        update(relay, job, sent)
+
+
+def test_statistics_of_a_stale_state_are_refused(world):
+    """A worker that was given the state of an earlier round makes statistics that the aggregator does not take."""
+    job, relay, advanced, state = begun(world)
+    second, second_state = update(relay, job, statistics(job, [relay], advanced.round, state))
+    stale = statistics(job, [relay], advanced.round, state)
+    with pytest.raises(CoverError):
+        update(relay, job, stale)
+    reply, _ = update(relay, job, statistics(job, [relay], second.round, bytes(second_state)))
+    assert reply.round == second.round + 1
+
+
+def test_a_state_of_another_round_or_job_is_refused(world):
+    """A worker opens a state only as the state of the round and job that the request names."""
+    job, relay, advanced, state = begun(world)
+    with pytest.raises(UnsealError):
+        relay.ask(Compute(job_id=job.job_id, round=advanced.round + 1, share=0), state)
+    other, other_relay, other_advanced, _ = begun(world)
+    with pytest.raises(UnsealError):
+        other_relay.ask(Compute(job_id=other.job_id, round=other_advanced.round, share=0), state)
+
+
+def test_a_share_that_the_job_does_not_have_is_refused(world):
+    """The host cannot invent a share."""
+    job, relay, advanced, state = begun(world)
+    for share in (-1, job.shares, 10**9):
+        with pytest.raises(FormatError):
+            relay.ask(Compute(job_id=job.job_id, round=advanced.round, share=share), state)
+
+
+# Checkpoints and heads ------------------------------------------------------------------------------------------------------------
+
+
+def test_an_aggregator_goes_on_only_with_the_brokers_acknowledgement(world):
+    """A forged or replayed acknowledgement, or none, leaves the aggregator where it is; the genuine one moves it."""
+    job, relay, advanced, state = begun(world, checkpoint_interval=1)
+    reply, checkpoint = update(relay, job, statistics(job, [relay], advanced.round, state))
+    assert isinstance(reply, Recording)
+    with pytest.raises(UnsealError):
+        relay.ask(Recorded(job_id=job.job_id, acknowledgement=os.urandom(81)))
+    with pytest.raises(FormatError):
+        update(relay, job, statistics(job, [relay], advanced.round, state))
+    genuine = world.record(job, reply.update)
+    after, after_state = relay.ask(Recorded(job_id=job.job_id, acknowledgement=genuine))
+    again, _ = update(relay, job, statistics(job, [relay], after.round, bytes(after_state)))
+    with pytest.raises(UnsealError):
+        relay.ask(Recorded(job_id=job.job_id, acknowledgement=genuine))
+    assert isinstance(again, Recording)
+
+
+def test_a_stale_checkpoint_is_refused_and_the_recorded_one_taken(world):
+    """A new aggregator begins from the checkpoint that the broker recorded last, and from no other."""
+    job = world.job(checkpoint_interval=1, params={"tol": 1e-10})
+    _, checkpoints = run(world, job, [Relay(world)], stop_after=4)
+    latest = world.heads[job.job_id].round
+    relay = Relay(world)
+    relay.install(job)
+    for round_number, checkpoint in checkpoints.items():
+        if round_number != latest:
+            with pytest.raises(FreshnessError):
+                relay.ask(Begin(job_id=job.job_id), checkpoint)
+    with pytest.raises(FreshnessError):
+        relay.ask(Begin(job_id=job.job_id), b"")
+    reply, _ = relay.ask(Begin(job_id=job.job_id), checkpoints[latest])
+    assert reply.round == latest
+
+
+# Grants ---------------------------------------------------------------------------------------------------------------------------
+
+
+def attested(world, job, relay, broker=None):
+    challenge = Challenge(nonce=os.urandom(32), broker=(broker or world.broker).public, job_id=job.job_id)
+    reply, _ = relay.ask(Attest(challenge=challenge))
+    return Evidence.from_bytes(reply.evidence)
+
+
+def install(world, job, relay, grant, manifest=None):
+    encoded = world.dataset.manifest.to_bytes() if manifest is None else manifest
+    return relay.ask(Install(grant=grant, manifest=encoded, models=()))
+
+
+def test_a_grant_is_installed_once(world):
+    """The genuine grant opens a session; the same grant again does not, and neither does one that answers no challenge."""
+    job, relay = world.job(), Relay(world)
+    grant = world.grant(job, attested(world, job, relay))
+    assert install(world, job, relay, grant)[0].job_id == job.job_id
+    with pytest.raises(IntegrityError):
+        install(world, job, relay, grant)
+    with pytest.raises(IntegrityError):
+        install(world, job, Relay(world), grant)
+
+
+def test_a_grant_of_another_broker_is_refused(world):
+    """A host that plays broker with its own key cannot install a grant for evidence made for the real broker."""
+    job, relay = world.job(), Relay(world)
+    evidence = attested(world, job, relay)
+    impostor = World(world.dataset, broker=PrivateIdentity.generate("impostor"), analyst=world.analyst)
+    with pytest.raises(IntegrityError):
+        install(world, job, relay, impostor.grant(job, evidence))
+    assert install(world, job, relay, world.grant(job, evidence))
+
+
+def test_a_job_altered_after_signing_is_refused(world):
+    """A job that another key signed, or that is not the challenged one, opens no session."""
+    job, relay = world.job(), Relay(world)
+    evidence = attested(world, job, relay)
+    with pytest.raises(SignatureError):
+        install(world, job, relay, world.grant(job, evidence, job_signer=PrivateIdentity.generate("mallory")))
+    altered = replace(job, params={"regParam": 9.0})
+    with pytest.raises(IntegrityError):
+        install(world, job, relay, world.grant(job, evidence, signed_job=world.analyst.sign(altered)))
+    assert install(world, job, relay, world.grant(job, evidence))
+
+
+def test_an_older_or_foreign_manifest_is_refused(world):
+    """The enclave reads no other version of the dataset than the job names, and no other dataset."""
+    job, relay = world.job(), Relay(world)
+    older = replace(world.dataset.manifest, created=1).to_bytes()
+    for manifest in (older, Dataset(binomial_table(seed=1)).manifest.to_bytes(), b""):
+        with pytest.raises(IntegrityError):
+            install(world, job, relay, world.grant(job, attested(world, job, relay)), manifest)
+    assert install(world, job, relay, world.grant(job, attested(world, job, relay)))
+
+
+def test_a_wrong_dataset_secret_is_refused(world):
+    """A grant whose secret is not the dataset's opens no manifest."""
+    job, relay = world.job(), Relay(world)
+    wrong = (DatasetGrant(dataset=world.dataset.manifest.reference, secret=DataKey.generate().expose()),)
+    with pytest.raises(IntegrityError):
+        install(world, job, relay, world.grant(job, attested(world, job, relay), datasets=wrong))
+    with pytest.raises(IntegrityError):
+        install(world, job, relay, world.grant(job, attested(world, job, relay), datasets=()))
+
+
+def test_keys_are_gone_when_a_job_ends(world):
+    """After the end of a job the enclave computes nothing for it, and cached rows serve only a holder of the dataset secret."""
+    job, relay, advanced, state = begun(world)
+    statistics(job, [relay], advanced.round, state)
+    assert isinstance(relay.ask(End(job_id=job.job_id))[0], Ended)
+    with pytest.raises(UnavailableError):
+        relay.ask(Compute(job_id=job.job_id, round=advanced.round, share=0), state)
+    before = len(relay.fetched)
+    again = world.job()
+    relay.install(again)
+    reply, again_state = relay.ask(Begin(job_id=again.job_id))
+    statistics(again, [relay], reply.round, bytes(again_state))
+    assert len(relay.fetched) == before
+
+
+# Frames ---------------------------------------------------------------------------------------------------------------------------
+
+
+def raw_conversation(data):
+    """Send raw bytes to an enclave and return its replies until it hangs up."""
+    enclave = Enclave(InsecureAttester(MEASUREMENT, ()), memory_limit=2**20)
+    here, there = socket.socketpair()
+    here.settimeout(10)
+
+    def converse():
+        with there:
+            Conversation(enclave, there).run()
+
+    thread = threading.Thread(target=converse, daemon=True)
+    thread.start()
+    here.sendall(data)
+    here.shutdown(socket.SHUT_WR)
+    replies = []
+    try:
+        while True:
+            replies.append(receive(here, REPLIES)[0])
+    except SecureMLlibError:
+        pass
+    here.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    return replies
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200) | st.builds(lambda tail: b"SML1" + tail, st.binary(max_size=200)))
+def test_garbage_gets_an_error_code_or_silence(data):
+    """Whatever bytes arrive, the conversation ends with at most an error code, and the enclave lives."""
+    assert all(isinstance(reply, Failed) for reply in raw_conversation(data))
+
+
+def test_an_oversized_frame_is_refused_before_it_is_allocated():
+    """A frame that announces 2**60 bytes is answered by an error code at once."""
+    (reply,) = raw_conversation(b"SML1" + (16).to_bytes(4, "big") + (2**60).to_bytes(8, "big") + b"x" * 16)
+    assert reply == Failed(code="integrity.format")
+
+
+# Data -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_dataset_is_an_error_with_a_code():
+    """A dataset without rows trains nothing and says so."""
+    world = World(Dataset(binomial_table().slice(0, 0), parts=1))
+    job = world.job(shares=1)
+    with pytest.raises(DataError):
+        run(world, job, [Relay(world)])
+
+
+def test_a_null_feature_is_an_error_with_a_code(world):
+    """A null among the assembled columns stops the job as in MLlib."""
+    table = binomial_table()
+    column = table["x0"].to_pylist()
+    column[5] = None
+    holed = World(Dataset(table.set_column(0, "x0", [column])))
+    with pytest.raises(DataError) as refused:
+        run(holed, holed.job(), [Relay(holed)])
+    assert refused.value.error_code == "data.null"
