@@ -1,0 +1,133 @@
+"""The owner's view of a key broker over HTTP; the broker's fingerprint is given by the owner, never taken from the broker."""
+
+import time
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from securemllib.crypto.identity import PrivateIdentity
+from securemllib.crypto.wrapping import wrap
+from securemllib.errors import ConnectionLostError, FormatError, SignatureError, UsageError, error_from_code
+from securemllib.owner.reading import OpenDataset, read_manifest
+from securemllib.wire.enrolment import AuditRequest, Enrolment, enrolment_context
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.policy import Policy
+from securemllib.wire.signed import Signed
+
+__all__ = ["BrokerClient"]
+
+_TIMEOUT_SECONDS = 30.0
+_ANSWER_LIMIT = 64 * 2**20
+
+
+class BrokerClient:
+    """A connection to one broker.
+
+    Args:
+        address: For example ``https://broker.example:8460``.
+        fingerprint: The broker's fingerprint, learnt from its operator and not over this connection.
+        timeout: Seconds to wait for an answer.
+        ca_file: Certificates to trust for TLS, where the system's are not those.
+        transport: How requests travel; the network when not given.
+    """
+
+    __slots__ = ("_address", "_client", "_fingerprint", "_identity")
+
+    def __init__(
+        self,
+        address: str,
+        fingerprint: str,
+        *,
+        timeout: float = _TIMEOUT_SECONDS,
+        ca_file: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        if not fingerprint:
+            raise UsageError("The broker's fingerprint is missing.", next_step="Ask the broker's operator: `securemllib broker identity` shows it.")
+        self._address = address.rstrip("/")
+        self._fingerprint = fingerprint
+        self._identity: PublicIdentity | None = None
+        self._client = httpx.Client(base_url=self._address, timeout=timeout, verify=ca_file or True, transport=transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._client.close()
+
+    def identity(self) -> PublicIdentity:
+        """Return the broker's identity; `SignatureError` if its fingerprint is not the expected one."""
+        if self._identity is None:
+            identity = PublicIdentity.from_bytes(_decoded(self._request("GET", "/v1/identity"), "identity"))
+            if identity.fingerprint != self._fingerprint:
+                raise SignatureError(
+                    f"The broker at {self._address} is {identity.fingerprint}, not {self._fingerprint}.",
+                    next_step="Ask the broker's operator which it is; send it nothing.",
+                    code="integrity.signature.broker",
+                )
+            self._identity = identity
+        return self._identity
+
+    def enrol(self, dataset: OpenDataset, identity: PrivateIdentity) -> int:
+        """Hand a dataset's signed manifest and its secret, wrapped for this broker, to the broker; return the version it now has."""
+        manifest = dataset.manifest
+        broker = self.identity()
+        signed, _ = read_manifest(dataset.directory)
+        info = enrolment_context(manifest.dataset_id, manifest.version, identity.public.fingerprint)
+        wrapped = wrap(broker.recipient_key, info, dataset.secret.expose())
+        enrolment = identity.sign(Enrolment(owner=identity.public, manifest=signed, secret=wrapped))
+        answer = self._request("PUT", f"/v1/datasets/{manifest.dataset_id}", {"enrolment": _encoded(enrolment)})
+        if answer.get("version") != manifest.version:
+            raise FormatError(f"The broker answered the enrolment of version {manifest.version} with another version.")
+        return manifest.version
+
+    def submit_policy(self, policy: Signed) -> None:
+        """Hand a signed policy to the broker."""
+        self.identity()
+        dataset_id = Policy.from_bytes(policy.payload).dataset_id
+        self._request("PUT", f"/v1/datasets/{dataset_id}/policy", {"policy": _encoded(policy)})
+
+    def audit(self, identity: PrivateIdentity) -> list[Any]:
+        """Return the audit entries of the owner's datasets."""
+        request = AuditRequest(owner=identity.public, broker=self.identity().fingerprint, created=int(time.time()))
+        entries = self._request("POST", "/v1/audit", {"request": _encoded(identity.sign(request))}).get("entries")
+        if not isinstance(entries, list):
+            raise FormatError("The broker's answer holds no entries.")
+        return entries
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        try:
+            response = self._client.request(method, path, json=body)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+            raise UsageError(f"{self._address!r} is no broker's address.", next_step="Write it like https://broker.example:8460.") from None
+        except httpx.HTTPError as error:
+            raise ConnectionLostError(
+                f"The broker at {self._address} did not answer ({type(error).__name__}).",
+                next_step="Check the address and that the broker runs, then try again.",
+                code="unavailable.connection.broker",
+            ) from error
+        if len(response.content) > _ANSWER_LIMIT:
+            raise FormatError(f"The broker answered with {len(response.content)} bytes, over {_ANSWER_LIMIT}.")
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise FormatError(f"The server at {self._address} answered {response.status_code} without JSON: it is no broker.")
+        if response.is_error:
+            raise error_from_code(str(answer.get("code", "error")), str(answer.get("reason", "The broker refused.")), answer.get("next_step"))
+        return answer
+
+
+def _encoded(signed: Signed) -> str:
+    return b64encode(signed.to_bytes()).decode()
+
+
+def _decoded(answer: dict[str, Any], field: str) -> bytes:
+    try:
+        return b64decode(answer[field], validate=True)
+    except (KeyError, TypeError, Base64Error):
+        raise FormatError(f"The broker's answer has no {field} in base64.") from None

@@ -1,0 +1,86 @@
+"""Column types: which Arrow types a dataset holds, and the text that a manifest names each by."""
+
+import re
+
+import pyarrow as pa
+
+from securemllib.errors import DataError, UsageError
+
+__all__ = ["normal_schema", "parse_types", "type_from_text", "type_text"]
+
+_SIMPLE: dict[str, pa.DataType] = {
+    "int8": pa.int8(),
+    "int16": pa.int16(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "uint8": pa.uint8(),
+    "uint16": pa.uint16(),
+    "uint32": pa.uint32(),
+    "uint64": pa.uint64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "bool": pa.bool_(),
+    "string": pa.string(),
+    "list<float>": pa.list_(pa.float32()),
+    "list<double>": pa.list_(pa.float64()),
+}
+_ALIASES = {"float32": "float", "float64": "double", "boolean": "bool", "str": "string", "int": "int64"}
+_TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:, ?tz=([A-Za-z0-9_+:/-]+))?\]")
+
+
+def type_text(kind: pa.DataType) -> str:
+    """Return the text that a manifest names a type by: ``int64``, ``double``, ``timestamp[us, tz=UTC]``, ``list<double>``..."""
+    if pa.types.is_list(kind):
+        return f"list<{kind.value_type}>"
+    return str(kind)
+
+
+def type_from_text(text: str) -> pa.DataType:
+    """Return the Arrow type that a text names; `UsageError` for any other text."""
+    if found := _TIMESTAMP.fullmatch(text):
+        return pa.timestamp(found.group(1), tz=found.group(2))
+    name = _ALIASES.get(text, text)
+    if name not in _SIMPLE:
+        raise UsageError(f"{text!r} is no column type.", next_step=f"Use one of {', '.join(_SIMPLE)}, timestamp[us] or timestamp[us, tz=UTC].")
+    return _SIMPLE[name]
+
+
+def parse_types(text: str) -> dict[str, pa.DataType]:
+    """Return the types that a list like ``age=int64,weight=double`` declares; commas within brackets belong to a type."""
+    types: dict[str, pa.DataType] = {}
+    for item in re.split(r",(?![^\[]*\])", text):
+        name, equals, kind = item.strip().rpartition("=") if "tz=" not in item else item.strip().partition("=")
+        if not equals or not name:
+            raise UsageError(f"{item!r} declares no column's type.", next_step="Write NAME=TYPE, for example age=int64,weight=double.")
+        types[name.strip()] = type_from_text(kind.strip())
+    return types
+
+
+def normal_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the schema that rows of ``schema`` are stored with.
+
+    Large, viewed and dictionary-encoded strings become ``string``, large and fixed-size lists become ``list``; metadata is dropped.
+
+    Raises:
+        DataError: A column has another type, two columns have one name, or there is no column.
+    """
+    if len(schema.names) == 0:
+        raise DataError("The source has no column.", code="data.no_columns")
+    if twice := sorted({name for name in schema.names if schema.names.count(name) > 1}):
+        raise DataError(f"The source names {len(twice)} columns twice: {twice}.", code="data.column_twice")
+    return pa.schema([pa.field(field.name, _normal(field.type, field.name)) for field in schema])
+
+
+def _normal(kind: pa.DataType, name: str) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _normal(kind.value_type, name)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
+        kind = pa.list_(kind.value_type)
+    if pa.types.is_timestamp(kind) or kind in _SIMPLE.values():
+        return kind
+    advice = "Cast it to one of: integer, float, boolean, string, timestamp, list of floats; or leave it out."
+    if pa.types.is_null(kind):
+        advice = "Declare its type: every value that was looked at is null."
+    raise DataError(f"Column {name!r} has the type {kind}, which datasets do not hold.", next_step=advice, code="data.type")

@@ -1,0 +1,132 @@
+"""Opening what leaves a job: every check that stands between bytes of the host and a number that the analyst believes."""
+
+from dataclasses import dataclass
+
+from securemllib.crypto.aead import unseal
+from securemllib.crypto.identity import PrivateIdentity, verify
+from securemllib.crypto.keys import DataKey
+from securemllib.errors import FormatError, IntegrityError, RefusedError, SignatureError
+from securemllib.wire.attestation import AttestationResult
+from securemllib.wire.encoding import MESSAGE_LIMIT, Value, decode
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.result import (
+    ResultBody,
+    SealedModel,
+    SealedResult,
+    WrappedModelKey,
+    model_context,
+    model_key_context,
+    result_context,
+)
+from securemllib.wire.signed import Signed
+
+__all__ = ["OpenedModel", "OpenedResult", "open_model", "open_result"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedResult:
+    """A result in the clear.
+
+    Attributes:
+        body: Its job, kind, ordinal and content.
+        attestation: What the broker found of the enclave that made it.
+    """
+
+    body: ResultBody
+    attestation: AttestationResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedModel:
+    """A released model.
+
+    Attributes:
+        model: The sealed model that it was.
+        tree: The model in the clear, as the tree of its algorithm's model class.
+    """
+
+    model: SealedModel
+    tree: Value
+
+
+def open_result(result: SealedResult, *, identity: PrivateIdentity, broker: PublicIdentity, job_id: str) -> OpenedResult:
+    """Return what a result holds.
+
+    1. It is of the expected job and for this identity.
+    2. The expected broker signed the attestation of the enclave that made it, for the same job.
+    3. Its key opens with the identity's private key, in the context of this job, kind, ordinal and recipient.
+    4. The attested enclave signed the body.
+    5. The body says the same job, kind and ordinal as the result.
+
+    Args:
+        result: The result, from the host.
+        identity: The recipient.
+        broker: The broker that the recipient was told to trust, never one that came with the result.
+        job_id: The job whose result the caller asked for.
+
+    Raises:
+        IntegrityError: 1, 3 or 5 does not hold.
+        SignatureError: 2 or 4 does not hold.
+        RefusedError: The result is for somebody else.
+    """
+    # 1
+    if result.job_id != job_id:
+        raise IntegrityError(f"The result is of job {result.job_id}, not of job {job_id}.", code="integrity.result")
+    fingerprint = identity.public.fingerprint
+    if result.recipient != fingerprint:
+        raise RefusedError(f"The result is for {result.recipient}, not for {fingerprint}.", code="refused.recipient")
+    # 2
+    attestation = verify(result.attestation, AttestationResult, broker)
+    if attestation.job_id != job_id:
+        raise SignatureError(f"The enclave was attested for job {attestation.job_id}, not for job {job_id}.")
+    # 3
+    context = result_context(job_id, result.kind, result.ordinal, fingerprint)
+    key = DataKey(identity.recipient.unwrap(result.wrapped_key, context))
+    opened = unseal(key, context, result.envelope)
+    # 4
+    body = _verified_body(Signed.from_bytes(opened, limit=len(opened)), attestation.identity)
+    # 5
+    if (body.job_id, body.kind, body.ordinal) != (job_id, result.kind, result.ordinal):
+        raise IntegrityError(f"The result of job {job_id} holds something else than it says.", code="integrity.result")
+    return OpenedResult(body=body, attestation=attestation)
+
+
+def _verified_body(signed: Signed, enclave: PublicIdentity) -> ResultBody:
+    if len(signed.payload) > MESSAGE_LIMIT:
+        raise FormatError(f"A result of {len(signed.payload)} bytes is larger than the limit of {MESSAGE_LIMIT}.")
+    return verify(signed, ResultBody, enclave)
+
+
+def open_model(model: SealedModel, key: Signed, *, identity: PrivateIdentity, broker: PublicIdentity) -> OpenedModel:
+    """Return a released model in the clear.
+
+    1. The expected broker signed the wrapped key.
+    2. The key is for this identity and for exactly these sealed bytes.
+    3. The key opens with the identity's private key in the context of its job, model and recipient.
+    4. The envelope opens in the context of its model id, operation, TEE and lineage.
+
+    Args:
+        model: The sealed model, from the host.
+        key: The broker's signed `WrappedModelKey`.
+        identity: The recipient.
+        broker: The broker that the recipient was told to trust.
+
+    Raises:
+        SignatureError: 1 does not hold.
+        RefusedError: The key is for somebody else.
+        IntegrityError: 2, 3 or 4 does not hold.
+    """
+    # 1
+    released = verify(key, WrappedModelKey, broker)
+    # 2
+    fingerprint = identity.public.fingerprint
+    if released.recipient != fingerprint:
+        raise RefusedError(f"The model's key is for {released.recipient}, not for {fingerprint}.", code="refused.recipient")
+    if released.model != model.reference:
+        raise IntegrityError(f"The key is for another model or version than the sealed model {model.model_id}.", code="integrity.model")
+    # 3
+    context = model_key_context(released.job_id, released.model, fingerprint)
+    model_key = DataKey(identity.recipient.unwrap(released.wrapped, context))
+    # 4
+    tree = unseal(model_key, model_context(model.model_id, model.operation, model.tee, model.lineage), model.envelope)
+    return OpenedModel(model=model, tree=decode(tree, limit=len(tree)))

@@ -1,0 +1,265 @@
+"""Policies as owners write them: YAML, read strictly, so that a misspelt bound is an error and not a missing bound."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from securemllib.algorithms.registry import ALGORITHMS, param_name
+from securemllib.errors import UsageError
+from securemllib.owner.identity_file import load_public
+from securemllib.wire.job import RELEASE_OPERATION, ROWS_OPERATION, Mode, OutputKind
+from securemllib.wire.policy import ANY, AppraisalPolicy, Bound, OperationRule, OutputRule, Policy, Rule
+
+__all__ = ["TEMPLATE", "load_policy", "policy_from_text"]
+
+TEMPLATE = """\
+# What this dataset's owner allows. Whatever no rule allows is refused.
+serial: 1                       # grows with each change; left out, it is the time of signing
+enclaves:
+  allow_insecure: false         # true accepts processes without a TEE: they protect nothing against the cluster's operator
+  tees: [sgx]
+  measurements: []              # hexadecimal, from `securemllib enclave measure`; an empty list accepts none
+  minimum_security_version: 0
+rules:
+  - name: training
+    analysts: [analyst.pub]     # fingerprints, or .pub files beside this one
+    operations:                 # pyspark.ml names; a bound is {min, max} or {allowed: [...]}, Params without one are free
+      LinearRegression:
+        regParam: {min: 0.0}
+        maxIter: {max: 200}
+      RegressionEvaluator: {}
+    columns: [age, weight, label]   # or `all`
+    outputs:                    # what may leave, to whom; without an entry it does not leave
+      summary: [analyst.pub]
+      metric: [analyst.pub]
+      sealed_model: [analyst.pub]
+      # plain_model: [analyst.pub]
+      # rows: {recipients: [analyst.pub], columns: [prediction]}
+    not_before: 2026-01-01
+    not_after: 2027-01-01
+    maximum_runs: 100
+"""
+
+_FINGERPRINT = re.compile(r"[a-z2-7]{52}")
+_POLICY_FIELDS = ("serial", "enclaves", "rules")
+_ENCLAVE_FIELDS = ("allow_insecure", "tees", "measurements", "minimum_security_version")
+_RULE_FIELDS = ("name", "analysts", "operations", "columns", "modes", "outputs", "not_before", "not_after", "maximum_runs")
+_BOUND_FIELDS = ("min", "max", "allowed")
+_ROWS_FIELDS = ("recipients", "columns")
+_TEES = ("sgx", "tdx")
+_MEASUREMENT_BYTES = (32, 48)
+
+
+def load_policy(path: Path, *, dataset_id: str, owner: str, serial: int | None = None) -> Policy:
+    """Return the policy of a YAML file; the ``.pub`` files that it names lie relative to it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(f"There is no file {path}.", next_step="`securemllib policy template` writes one.", code="usage.missing_file") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is no UTF-8 text.", code="usage.policy") from None
+    return policy_from_text(text, dataset_id=dataset_id, owner=owner, serial=serial, directory=path.parent)
+
+
+def policy_from_text(text: str, *, dataset_id: str, owner: str, serial: int | None = None, directory: Path | None = None) -> Policy:
+    """Return the policy of a YAML text.
+
+    Args:
+        text: The YAML.
+        dataset_id: The dataset that the policy is for.
+        owner: The owner's fingerprint.
+        serial: Overrides the text's serial; without either it is the time in seconds.
+        directory: Where ``.pub`` files lie.
+
+    Raises:
+        UsageError: The text is no YAML, or has a field, operation, Param or value that policies do not have.
+    """
+    try:
+        tree = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that also refuses repeated keys
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        raise UsageError(f"The policy is no valid YAML{where}: {getattr(error, 'problem', None) or 'it cannot be read'}.", code="usage.policy") from None
+    reader = _Reader(directory or Path())
+    top = reader.mapping(tree, "policy", _POLICY_FIELDS, required=("enclaves", "rules"))
+    given = serial if serial is not None else reader.integer(top.get("serial"), "serial")
+    return Policy(
+        dataset_id=dataset_id,
+        owner=owner,
+        serial=given if given is not None else int(datetime.now(tz=UTC).timestamp()),
+        enclaves=reader.enclaves(top["enclaves"]),
+        rules=tuple(reader.rule(item, position) for position, item in enumerate(reader.sequence(top["rules"], "rules"), start=1)),
+    )
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without objects, in which a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class _Reader:
+    """Turns the YAML's values into the policy's records; each error names where it is."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def enclaves(self, tree: Any) -> AppraisalPolicy:
+        known = self.mapping(tree, "enclaves", _ENCLAVE_FIELDS)
+        insecure = known.get("allow_insecure", False)
+        if type(insecure) is not bool:
+            raise _wrong("enclaves.allow_insecure", "is true or false")
+        tees = tuple(self.name(item, "enclaves.tees", _TEES) for item in self.sequence(known.get("tees", []), "enclaves.tees"))
+        measurements = tuple(self._measurement(item) for item in self.sequence(known.get("measurements", []), "enclaves.measurements"))
+        version = self.integer(known.get("minimum_security_version", 0), "enclaves.minimum_security_version")
+        return AppraisalPolicy(allow_insecure=insecure, tees=tees, measurements=measurements, minimum_security_version=version or 0)
+
+    def rule(self, tree: Any, position: int) -> Rule:
+        where = f"rules[{position}]"
+        known = self.mapping(tree, where, _RULE_FIELDS, required=("name", "analysts", "operations", "columns", "outputs"))
+        modes = self.sequence(known.get("modes", [Mode.ENCLAVE.value]), f"{where}.modes")
+        not_before, not_after = (self._time(known.get(field), f"{where}.{field}") for field in ("not_before", "not_after"))
+        if not_before is not None and not_after is not None and not_before >= not_after:
+            raise _wrong(f"{where}.not_after", "is later than not_before")
+        return Rule(
+            name=self.text(known["name"], f"{where}.name"),
+            analysts=self.people(known["analysts"], f"{where}.analysts"),
+            operations=self.operations(known["operations"], f"{where}.operations"),
+            columns=self.columns(known["columns"], f"{where}.columns"),
+            modes=tuple(Mode(self.name(mode, f"{where}.modes", [item.value for item in Mode])) for mode in modes),
+            outputs=self.outputs(known["outputs"], f"{where}.outputs"),
+            not_before=not_before,
+            not_after=not_after,
+            maximum_runs=self.integer(known.get("maximum_runs"), f"{where}.maximum_runs"),
+        )
+
+    def operations(self, tree: Any, where: str) -> tuple[OperationRule, ...]:
+        if tree == "all":
+            return (OperationRule(operation=ANY, bounds={}),)
+        operations = []
+        for operation, bounds in self.mapping(tree, where, (*ALGORITHMS, ROWS_OPERATION, RELEASE_OPERATION)).items():
+            params = [param_name(field.name) for field in fields(ALGORITHMS[operation]) if field.init] if operation in ALGORITHMS else []
+            known = self.mapping(bounds or {}, f"{where}.{operation}", params)
+            rules = {param: self.bound(item, f"{where}.{operation}.{param}") for param, item in known.items()}
+            operations.append(OperationRule(operation=operation, bounds=rules))
+        return tuple(operations)
+
+    def bound(self, tree: Any, where: str) -> Bound:
+        known = self.mapping(tree, where, _BOUND_FIELDS)
+        if not known:
+            raise _wrong(where, "has min, max or allowed")
+        minimum, maximum = (self._number(known.get(field), f"{where}.{field}") for field in ("min", "max"))
+        if minimum is not None and maximum is not None and minimum > maximum:
+            raise _wrong(f"{where}.max", "is at least min")
+        allowed = self.sequence(known.get("allowed", []), f"{where}.allowed")
+        if "allowed" in known and not allowed:
+            raise _wrong(f"{where}.allowed", "names at least one value")
+        if not all(type(item) in {type(None), bool, int, float, str} for item in allowed):
+            raise _wrong(f"{where}.allowed", "holds numbers, texts, true, false and null only")
+        return Bound(minimum=minimum, maximum=maximum, allowed=tuple(allowed))
+
+    def outputs(self, tree: Any, where: str) -> tuple[OutputRule, ...]:
+        outputs = []
+        for kind, value in self.mapping(tree, where, [item.value for item in OutputKind]).items():
+            columns: tuple[str, ...] = ()
+            if kind == OutputKind.ROWS.value:
+                known = self.mapping(value, f"{where}.rows", _ROWS_FIELDS, required=_ROWS_FIELDS)
+                value, columns = known["recipients"], self.columns(known["columns"], f"{where}.rows.columns")
+            outputs.append(OutputRule(kind=OutputKind(kind), recipients=self.people(value, f"{where}.{kind}"), columns=columns))
+        return tuple(outputs)
+
+    def people(self, tree: Any, where: str) -> tuple[str, ...]:
+        """Return fingerprints: each item is one, or the path of a ``.pub`` file."""
+        people = []
+        for item in self.sequence(tree, where):
+            text = self.text(item, where)
+            if _FINGERPRINT.fullmatch(text):
+                people.append(text)
+            elif text.endswith(".pub"):
+                people.append(load_public(self._directory / text).fingerprint)
+            else:
+                raise _wrong(where, "holds fingerprints (52 characters) and paths of .pub files", text)
+        return tuple(people)
+
+    def columns(self, tree: Any, where: str) -> tuple[str, ...]:
+        if tree == "all":
+            return (ANY,)
+        return tuple(self.text(item, where) for item in self.sequence(tree, where))
+
+    def mapping(self, tree: Any, where: str, known: Iterable[str], required: Iterable[str] = ()) -> Mapping[str, Any]:
+        if not isinstance(tree, dict):
+            raise _wrong(where, "is a map of fields")
+        for field in tree:
+            self.name(field, where, list(known))
+        for field in required:
+            if field not in tree:
+                raise _wrong(where, f"needs the field {field!r}")
+        return tree
+
+    def name(self, value: Any, where: str, known: Iterable[str]) -> str:
+        names = list(known)
+        if isinstance(value, str) and value in names:
+            return value
+        near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+        advice = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(names) or 'none'}."
+        raise UsageError(f"In the policy, {where} has no {str(value)!r}.", next_step=advice, code="usage.policy")
+
+    def sequence(self, tree: Any, where: str) -> list[Any]:
+        if not isinstance(tree, list):
+            raise _wrong(where, "is a list")
+        return tree
+
+    def text(self, value: Any, where: str) -> str:
+        if not isinstance(value, str) or not value:
+            raise _wrong(where, "is a text")
+        return value
+
+    def integer(self, value: Any, where: str) -> int | None:
+        if value is not None and (type(value) is not int or value < 0):
+            raise _wrong(where, "is a whole number")
+        return value
+
+    def _number(self, value: Any, where: str) -> float | None:
+        if value is not None and (type(value) not in {int, float} or value != value):
+            raise _wrong(where, "is a number")
+        return None if value is None else float(value)
+
+    def _measurement(self, value: Any) -> bytes:
+        try:
+            measurement = bytes.fromhex(value)
+        except (TypeError, ValueError):
+            measurement = b""
+        if len(measurement) not in _MEASUREMENT_BYTES:
+            raise _wrong("enclaves.measurements", "holds quoted hexadecimal texts of 32 or 48 bytes")
+        return measurement
+
+    def _time(self, value: Any, where: str) -> int | None:
+        if isinstance(value, str):
+            try:
+                value = datetime.fromisoformat(value)
+            except ValueError:
+                raise _wrong(where, "is an ISO 8601 date or time") from None
+        if isinstance(value, date) and not isinstance(value, datetime):
+            value = datetime(value.year, value.month, value.day, tzinfo=UTC)
+        if value is not None and not isinstance(value, datetime):
+            raise _wrong(where, "is an ISO 8601 date or time")
+        if value is None:
+            return None
+        return int((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
+
+
+def _wrong(where: str, rule: str, found: str | None = None) -> UsageError:
+    seen = "" if found is None else f", not {found!r}"
+    return UsageError(f"In the policy, {where} {rule}{seen}.", next_step="Compare it with `securemllib policy template`.", code="usage.policy")

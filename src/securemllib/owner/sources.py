@@ -1,0 +1,218 @@
+"""Where rows come from: readers that yield Arrow record batches of a few megabytes, whatever the source's size."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.json as pa_json
+import pyarrow.parquet as pq
+
+from securemllib.errors import DataError, UsageError
+from securemllib.owner.column_types import normal_schema, type_text
+
+__all__ = ["Source", "from_arrow", "from_csv", "from_json", "from_pandas", "from_parquet", "open_source"]
+
+# Large enough for vectorised work, small enough that batches under way do not matter.
+_BATCH_BYTES = 8 * 2**20
+_BATCH_ROWS = 65_536
+# Types are inferred from this much of the file.
+INFERENCE_BYTES = 8 * 2**20
+
+_CSV_SUFFIXES = {".csv", ".tsv"}
+_JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
+_PARQUET_SUFFIXES = {".parquet", ".pq"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Rows to encrypt; they can be read once.
+
+    Attributes:
+        schema: The columns as they are stored.
+        batches: Record batches of a few megabytes with that schema.
+        rows: How many rows there are, where that is known beforehand.
+        inferred: The columns whose types were inferred, with their types' text, to be shown to the owner.
+    """
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+    rows: int | None = None
+    inferred: Mapping[str, str]
+
+
+def open_source(source: object, *, types: Mapping[str, pa.DataType] | None = None, null_values: Sequence[str] | None = None) -> Source:
+    """Return the rows of a path, an Arrow table, a record batch reader, or a pandas DataFrame.
+
+    Args:
+        source: A ``.parquet`` file or a directory of them, a ``.csv``, ``.tsv`` or JSON-lines file, or an object that holds rows.
+        types: Declared types, for CSV and JSON; the others are inferred.
+        null_values: The texts that stand for null, for CSV.
+    """
+    if isinstance(source, Source):
+        return source
+    if isinstance(source, str | Path):
+        return _from_path(Path(source), types or {}, null_values)
+    if types or null_values is not None:
+        raise UsageError("Types and null values are declared for CSV and JSON files only.")
+    if isinstance(source, pa.Table | pa.RecordBatchReader):
+        return from_arrow(source)
+    if hasattr(source, "columns") and hasattr(source, "dtypes"):
+        return from_pandas(source)
+    raise UsageError(
+        f"A {type(source).__name__} is no source of rows.", next_step="Give a Parquet, CSV or JSON-lines path, an Arrow table or a DataFrame."
+    )
+
+
+def _from_path(path: Path, types: Mapping[str, pa.DataType], null_values: Sequence[str] | None) -> Source:
+    if not path.exists():
+        raise UsageError(f"There is no {path}.", code="usage.missing_file")
+    suffixes = [suffix for suffix in path.suffixes if suffix not in {".gz", ".bz2", ".zst"}]
+    suffix = suffixes[-1].lower() if suffixes else ""
+    if suffix in _CSV_SUFFIXES:
+        return from_csv(path, types=types, null_values=null_values, delimiter="\t" if suffix == ".tsv" else ",")
+    if null_values is not None:
+        raise UsageError("Null values are declared for CSV files only.")
+    if suffix in _JSON_SUFFIXES:
+        return from_json(path, types=types)
+    if types:
+        raise UsageError("Types are declared for CSV and JSON files only.")
+    if path.is_dir() or suffix in _PARQUET_SUFFIXES:
+        return from_parquet(path)
+    raise UsageError(f"{path.name} has no suffix that names its format.", next_step="Rename it to .parquet, .csv, .tsv or .jsonl.")
+
+
+def from_arrow(table: pa.Table | pa.RecordBatchReader) -> Source:
+    """Return the rows of an Arrow table or of a record batch reader."""
+    schema = normal_schema(table.schema)
+    if isinstance(table, pa.Table):
+        step = _rows_per_batch(table.nbytes, table.num_rows)
+        return Source(schema=schema, batches=_cast(iter(table.to_batches(step)), schema), rows=table.num_rows, inferred={})
+    return Source(schema=schema, batches=_cast(iter(table), schema), inferred={})
+
+
+def from_pandas(frame: Any) -> Source:
+    """Return the rows of a pandas DataFrame without its index; NaN in its columns means null, as it does to pandas."""
+    try:
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        raise DataError(
+            "A column of the DataFrame mixes types or holds Python objects.", next_step="Cast its columns with `astype`.", code="data.type"
+        ) from None
+    return from_arrow(table)
+
+
+def from_parquet(path: Path) -> Source:
+    """Return the rows of a Parquet file, or of all Parquet files of a directory in the order of their names."""
+    paths = [path] if path.is_file() else sorted(item for item in path.iterdir() if item.suffix in _PARQUET_SUFFIXES)
+    if not paths:
+        raise UsageError(f"{path} holds no Parquet file.")
+    try:
+        metadata = [pq.read_metadata(item) for item in paths]
+        schemas = [normal_schema(pq.read_schema(item)) for item in paths]
+    except (pa.ArrowInvalid, OSError):
+        raise DataError(f"A file of {path} is no Parquet file that can be read without keys.", code="data.parquet") from None
+    if any(schema != schemas[0] for schema in schemas):
+        raise DataError(f"The Parquet files of {path} differ in their columns.", code="data.schema")
+    rows = sum(item.num_rows for item in metadata)
+    size = sum(item.row_group(group).total_byte_size for item in metadata for group in range(item.num_row_groups))
+    return Source(schema=schemas[0], batches=_cast(_parquet_batches(paths, _rows_per_batch(size, rows)), schemas[0]), rows=rows, inferred={})
+
+
+def _parquet_batches(paths: Sequence[Path], step: int) -> Iterator[pa.RecordBatch]:
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            yield from file.iter_batches(batch_size=step)
+
+
+def from_csv(
+    path: Path, *, types: Mapping[str, pa.DataType] | None = None, null_values: Sequence[str] | None = None, delimiter: str = ","
+) -> Source:
+    """Return the rows of a CSV file with a header line.
+
+    Types that are not declared are inferred from the first 8 MiB; a later value that does not fit stops the reading with its row and
+    column. Without declared null values, Arrow's list (empty, NA, NaN, null...) means null except in text columns, which have none.
+    """
+
+    def reader(declared: Mapping[str, pa.DataType]) -> Any:
+        nulls = {} if null_values is None else {"null_values": list(null_values), "strings_can_be_null": True}
+        return pa_csv.open_csv(
+            path,
+            read_options=pa_csv.ReadOptions(block_size=INFERENCE_BYTES),
+            parse_options=pa_csv.ParseOptions(delimiter=delimiter),
+            convert_options=pa_csv.ConvertOptions(column_types=dict(declared), **nulls),
+        )
+
+    return _from_text(reader, types or {}, path)
+
+
+def from_json(path: Path, *, types: Mapping[str, pa.DataType] | None = None) -> Source:
+    """Return the rows of a file with one JSON object a line; types that are not declared are inferred from its first 8 MiB."""
+
+    def reader(declared: Mapping[str, pa.DataType]) -> Any:
+        options = pa_json.ParseOptions(explicit_schema=pa.schema(list(declared.items())), unexpected_field_behavior="infer")
+        return pa_json.open_json(path, read_options=pa_json.ReadOptions(block_size=INFERENCE_BYTES), parse_options=options)
+
+    return _from_text(reader, types or {}, path)
+
+
+def _from_text(reader: Callable[[Mapping[str, pa.DataType]], Any], types: Mapping[str, pa.DataType], path: Path) -> Source:
+    try:
+        first = reader(types).schema
+    except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError) as error:
+        raise _misfit(error, path, first_block=True) from None
+    if unknown := sorted(types.keys() - set(first.names)):
+        raise UsageError(f"Types are declared for columns that {path.name} does not have: {unknown}.")
+    # A column of dates is read as timestamps at midnight: datasets hold no dates.
+    declared = {field.name: pa.timestamp("s") if pa.types.is_date(field.type) else field.type for field in first}
+    schema = normal_schema(pa.schema(list(declared.items())))
+    inferred = {field.name: type_text(field.type) for field in schema if field.name not in types}
+    return Source(schema=schema, batches=_cast(_text_batches(reader, schema, path), schema), inferred=inferred)
+
+
+def _text_batches(reader: Callable[[Mapping[str, pa.DataType]], Any], schema: pa.Schema, path: Path) -> Iterator[pa.RecordBatch]:
+    try:
+        for batch in reader({field.name: field.type for field in schema}):
+            if batch.schema.names != schema.names:
+                raise DataError(f"A later block of {path.name} has other columns than its first.", code="data.schema")
+            yield from _slices(batch)
+    except pa.ArrowInvalid as error:
+        raise _misfit(error, path, first_block=False) from None
+
+
+def _misfit(error: Exception, path: Path, *, first_block: bool) -> DataError:
+    """Return an error that says where a value does not fit; Arrow's own text may quote the value and is dropped."""
+    text = str(error)
+    row = re.search(r"[Rr]ow #?(\d+)", text)
+    column = re.search(r"CSV column #(\d+)|Column\(/?([^)]{1,64})\)", text)
+    kind = re.search(r"conversion error to ([a-z0-9]+)", text)
+    width = re.search(r"Expected (\d+) columns, got (\d+)", text)
+    where = f"row {row.group(1)}" if row else "one of the first rows" if first_block else "a later row"
+    if column:
+        where += f", column {int(column.group(1)) + 1}" if column.group(1) else f", column {column.group(2)!r}"
+    what = f"is no {kind.group(1)}" if kind else "does not fit its column's type"
+    if width:
+        return DataError(f"In {path.name}, {where}: {width.group(2)} values where {width.group(1)} are expected.", code="data.row")
+    return DataError(f"In {path.name}, {where}: the value {what}.", next_step="Declare the column's type or the texts that mean null.", code="data.value")
+
+
+def _rows_per_batch(size: int, rows: int) -> int:
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // size if size else _BATCH_ROWS))
+
+
+def _slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    step = _rows_per_batch(batch.nbytes, batch.num_rows)
+    for start in range(0, batch.num_rows, step):
+        yield batch.slice(start, step)
+
+
+def _cast(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield the batches with the stored schema; `DataError` where a text is too large to be stored."""
+    for batch in batches:
+        try:
+            yield batch if batch.schema.equals(schema, check_metadata=True) else batch.cast(schema)
+        except pa.ArrowInvalid:
+            raise DataError(f"A batch of {batch.num_rows} rows does not fit the columns' types.", code="data.value") from None
