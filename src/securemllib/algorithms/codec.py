@@ -1,7 +1,8 @@
 """Frozen dataclasses to trees of plain values and back, strictly.
 
-A tree holds only ``dict`` with string keys, ``list``, ``int``, ``float``, ``bool``, ``None``, ``bytes`` and ``str``: what a canonical binary
-encoding can carry. The class that is expected is an argument of `from_tree`, never part of the tree, so bytes cannot choose what they become.
+A tree holds only ``dict`` with string keys, ``list``, ``int``, ``float``, ``bool``, ``None``, ``bytes`` and ``str``:
+what a canonical binary encoding can carry. The class that is expected is an argument of `from_tree`, never part of the
+tree, so bytes cannot choose what they become.
 """
 
 import math
@@ -130,7 +131,7 @@ def _dataclass(kind: Any, tree: Any, where: str) -> Any:
 def _tuple(kinds: tuple[Any, ...], tree: Any, where: str) -> tuple[Any, ...]:
     if type(tree) is not list:
         raise FormatError(f"{where} is not a list")
-    if len(kinds) == 2 and kinds[1] is Ellipsis:  # noqa: PLR2004 - the spelling of tuple[T, ...]
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
         return tuple(_decode(kinds[0], item, f"{where}[]") for item in tree)
     if len(tree) != len(kinds):
         raise FormatError(f"{where} does not have {len(kinds)} items")

@@ -1,21 +1,17 @@
 """Logistic loss and softmax cross-entropy of a block of rows, in slices that stay in a core's second-level cache.
 
-Rows and margins keep the block's dtype; every sum over slices is float64. Exponentials never overflow, because their arguments are at most 0.
+Rows and margins keep the block's dtype; every sum over slices is float64. Exponentials never overflow: their arguments
+are at most 0.
 """
-
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Array, Block
+from securemllib.algorithms.slices import row_slices
 from securemllib.errors import DataError
 
 __all__ = ["binomial_loss", "multinomial_loss", "sigmoid", "softmax"]
-
-# 4096 rows of 50 float32 features are 0.8 MB, so that the second product with the same rows still finds them in the second-level cache.
-_SLICE_BYTES = 800 << 10
-_FEWEST_ROWS, _MOST_ROWS = 64, 8192
 
 # A product of 64 factors of [1, 2] is at most 2**64, is as exact as a sum of 64 logarithms in float64, and saves 63 of them.
 _FACTORS = 64
@@ -49,7 +45,7 @@ def binomial_loss(block: Block, vectors: Vector, biases: Vector) -> tuple[float,
     dtype = block.features.dtype.type
     vector, bias = vectors[0].astype(dtype), dtype(biases[0])
     loss, residuals, gradient = 0.0, 0.0, np.zeros(block.columns)
-    for rows in _slices(block):
+    for rows in row_slices(block):
         features, label = block.features[rows], _label(block)[rows].astype(dtype)
         margin = features @ vector
         margin += bias
@@ -81,7 +77,7 @@ def multinomial_loss(block: Block, vectors: Vector, biases: Vector) -> tuple[flo
     dtype = block.features.dtype.type
     matrix, bias = np.ascontiguousarray(vectors.T.astype(dtype)), biases.astype(dtype)
     loss, residuals, gradient = 0.0, np.zeros(len(vectors)), np.zeros(vectors.shape)
-    for rows in _slices(block):
+    for rows in row_slices(block):
         features, index = block.features[rows], _label(block)[rows].astype(np.intp)
         margins = features @ matrix
         margins += bias
@@ -105,13 +101,6 @@ def _label(block: Block) -> Vector:
     if block.label is None:
         raise DataError(f"block {block.ordinal} has no label", code="data.label")
     return block.label
-
-
-def _slices(block: Block) -> Iterator[slice]:
-    row_bytes = max(block.columns * block.features.dtype.itemsize, 1)
-    size = min(max(_SLICE_BYTES // row_bytes, _FEWEST_ROWS), _MOST_ROWS)
-    for start in range(0, block.rows, size):
-        yield slice(start, min(start + size, block.rows))
 
 
 def _log_product(decay: Array) -> float:

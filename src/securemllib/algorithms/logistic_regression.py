@@ -1,26 +1,30 @@
 r"""Logistic regression, binomial and multinomial, with elastic net and bounds.
 
-Objective, over coefficients :math:`\beta_c` of the standardised features :math:`z = (x - \mu) / \sigma` and intercepts :math:`b_c`:
+Objective, over coefficients :math:`\beta_c` of the standardised features :math:`z = (x - \mu) / \sigma` and intercepts
+:math:`b_c`:
 
-.. math:: \frac{1}{W} \sum_i w_i \ell(y_i, B z_i + b) + \lambda \left( \frac{1 - \alpha}{2} \|B\|_2^2 + \alpha \|B\|_1 \right)
+.. math:: \frac{1}{W} \sum_i w_i \ell(y_i, B z_i + b) + \lambda \left( \frac{1 - \alpha}{2} \|B\|_2^2 + \alpha \|B\|_1
+\right)
 
-where :math:`\ell` is the logistic loss (binomial) or the cross-entropy of the softmax (multinomial), :math:`\lambda` is ``reg_param`` and
-:math:`\alpha` is ``elastic_net_param``.
+where :math:`\ell` is the logistic loss (binomial) or the cross-entropy of the softmax (multinomial), :math:`\lambda` is
+``reg_param`` and :math:`\alpha` is ``elastic_net_param``.
 
-Spark MLlib: the same objective and conventions. Training runs in the scaled space; without ``standardization`` each penalty is divided by the
-feature's deviation, so that the penalty is one on the original coefficients; intercepts are not penalised; a constant column gets the coefficient 0;
-one class with an intercept needs no training (intercept plus or minus infinity); unpenalised multinomial coefficients are centred over classes, and
-multinomial intercepts always, except under bounds. Centring by :math:`\mu` changes the intercept only, and is left out where the intercept is bounded
+Spark MLlib: the same objective and conventions. Training runs in the scaled space; without ``standardization`` each
+penalty is divided by the feature's deviation, so that the penalty is one on the original coefficients; intercepts are
+not penalised; a constant column gets the coefficient 0; one class with an intercept needs no training (intercept plus
+or minus infinity); unpenalised multinomial coefficients are centred over classes, and multinomial intercepts always,
+except under bounds. Centring by :math:`\mu` changes the intercept only, and is left out where the intercept is bounded
 or missing.
 
-Cost: one pass of :math:`O(n d k)` a round, 10 to 30 rounds. The rows are read in slices that stay in the second-level cache.
+Cost: one pass of :math:`O(n d k)` a round, 10 to 30 rounds. The rows are read in slices that stay in the second-level
+cache.
 
-Reveals: enclave mode, the number of rounds. Partitioned mode, the number of rounds and the size of masked sums; never a gradient, because the first
-gradient is the class balance and the gradient of one row is that row.
+Reveals: enclave mode, the number of rounds. Partitioned mode, the number of rounds and the size of masked sums; never a
+gradient, because the first gradient is the class balance and the gradient of one row is that row.
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +98,8 @@ class LogisticRegressionModel:
         objective_history: The objective at the start and after each iteration.
     """
 
+    SUMMARY: ClassVar[tuple[str, ...]] = ("objective_history",)
+
     coefficients: Vector
     intercepts: Vector
     num_classes: int
@@ -127,11 +133,11 @@ class LogisticRegressionModel:
 
     def _chosen(self, margins: Vector, probability: Vector) -> Vector:
         if self.thresholds is None:
-            return margins.argmax(axis=1).astype(np.float64)
+            return np.asarray(margins.argmax(axis=1), dtype=np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
             scaled = probability / np.asarray(self.thresholds)
         # A class of probability 0 and threshold 0 is not chosen.
-        return np.where(np.isnan(scaled), -np.inf, scaled).argmax(axis=1).astype(np.float64)
+        return np.asarray(np.where(np.isnan(scaled), -np.inf, scaled).argmax(axis=1), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,18 +1,22 @@
 r"""Quasi-Newton minimisation as a value: propose a point, observe the objective there, go on.
 
-One evaluation of the objective is one round over all workers, so the search is a frozen state that can be sealed, sent and resumed between any two
-evaluations, and it spends few evaluations: after the first iteration the unit step is nearly always taken.
+One evaluation of the objective is one round over all workers, so the search is a frozen state that can be sealed, sent
+and resumed between any two evaluations, and it spends few evaluations: after the first iteration the unit step is
+nearly always taken.
 
-It minimises :math:`f(x) + \sum_j \lambda_j |x_j|` subject to :math:`l \le x \le u`, f smooth, with L-BFGS (Nocedal and Wright 2006, section 7.2):
+It minimises :math:`f(x) + \sum_j \lambda_j |x_j|` subject to :math:`l \le x \le u`, f smooth, with L-BFGS (Nocedal and
+Wright 2006, section 7.2):
 
 - neither :math:`\lambda` nor bounds: strong Wolfe line search (section 3.5);
 - :math:`\lambda`: OWL-QN (Andrew and Gao 2007), orthant-wise with the pseudo-gradient;
 - bounds: projected L-BFGS with Bertsekas' (1982) set of almost active bounds.
 
-A sum of float32 products is noisy in its last bits. Where two values differ by less than that noise the line search looks at slopes instead, as
-the approximate Wolfe condition of Hager and Zhang (2005) does, because they stay accurate when values no longer differ.
+A sum of float32 products is noisy in its last bits. Where two values differ by less than that noise the line search
+looks at slopes instead, as the approximate Wolfe condition of Hager and Zhang (2005) does, because they stay accurate
+when values no longer differ.
 
-Spark MLlib minimises with Breeze's LBFGS, OWLQN and LBFGSB. The memory of 10 pairs and both convergence tests are the same; the iterates are not.
+Spark MLlib minimises with Breeze's LBFGS, OWLQN and LBFGSB. The memory of 10 pairs and both convergence tests are the
+same; the iterates are not.
 
 Reveals: nothing by itself; the state is as private as the rows.
 """
@@ -229,7 +233,7 @@ class QuasiNewton:
     def _directed(self) -> "QuasiNewton":
         if self.reason is not None:
             return self
-        slope = self._pseudo_gradient(self.point, self.gradient)
+        slope, steps = self._pseudo_gradient(self.point, self.gradient), self.steps
         free = self._free(slope)
         direction = np.where(free, 0.0, -slope)
         if len(self.steps):
@@ -240,9 +244,18 @@ class QuasiNewton:
             direction[free] = -slope[free]
         if not direction @ slope < 0:
             direction = -slope
-            self = replace(self, steps=self.steps[:0], changes=self.changes[:0])  # noqa: PLW0642 - the state without its memory
-        step = 1.0 if len(self.steps) else 1.0 / max(float(np.linalg.norm(direction)), np.finfo(np.float64).tiny)
-        return replace(self, direction=direction, step=step, low=(0.0, float(direction @ slope)), high=(np.inf, np.nan), trials=0)
+            steps = self.steps[:0]
+        step = 1.0 if len(steps) else 1.0 / max(float(np.linalg.norm(direction)), np.finfo(np.float64).tiny)
+        return replace(
+            self,
+            steps=steps,
+            changes=self.changes[len(self.changes) - len(steps) :],
+            direction=direction,
+            step=step,
+            low=(0.0, float(direction @ slope)),
+            high=(np.inf, np.nan),
+            trials=0,
+        )
 
     def _free(self, slope: Vector) -> NDArray[np.bool_]:
         """Return which coordinates the curvature may move."""

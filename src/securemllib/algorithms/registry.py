@@ -14,9 +14,10 @@ from securemllib.algorithms.evaluation.clustering import ClusteringEvaluator
 from securemllib.algorithms.evaluation.multiclass import MulticlassClassificationEvaluator
 from securemllib.algorithms.evaluation.regression import RegressionEvaluator
 from securemllib.algorithms.kmeans import KMeans
+from securemllib.algorithms.linear_regression import LinearRegression
+from securemllib.algorithms.logistic_regression import LogisticRegression
 from securemllib.algorithms.pca import PCA
 from securemllib.algorithms.standard_scaler import StandardScaler
-from securemllib.algorithms.logistic_regression import LogisticRegression
 from securemllib.errors import UsageError
 
 __all__ = ["ALGORITHMS", "build", "param_name", "types_of"]
@@ -25,6 +26,7 @@ ALGORITHMS: dict[str, type[Any]] = {
     "BinaryClassificationEvaluator": BinaryClassificationEvaluator,
     "ClusteringEvaluator": ClusteringEvaluator,
     "KMeans": KMeans,
+    "LinearRegression": LinearRegression,
     "LogisticRegression": LogisticRegression,
     "MulticlassClassificationEvaluator": MulticlassClassificationEvaluator,
     "PCA": PCA,

@@ -1,16 +1,17 @@
 r"""Column summaries of weighted rows: the first round of every training.
 
-For rows :math:`x_i` of weight :math:`w_i` a summary holds :math:`W = \sum w_i`, :math:`\sum w_i^2`, the means and the centred second moments
-:math:`M_2 = \sum w_i (x_i - \bar x)^2`. Two summaries merge by the pairwise rule of Chan, Golub and LeVeque (1979):
-:math:`M_2 = M_2^a + M_2^b + \delta^2 W_a W_b / W`, :math:`\delta = \bar x_b - \bar x_a`, in float64.
+For rows :math:`x_i` of weight :math:`w_i` a summary holds :math:`W = \sum w_i`, :math:`\sum w_i^2`, the means and the
+centred second moments :math:`M_2 = \sum w_i (x_i - \bar x)^2`. Two summaries merge by the pairwise rule of Chan, Golub
+and LeVeque (1979): :math:`M_2 = M_2^a + M_2^b + \delta^2 W_a W_b / W`, :math:`\delta = \bar x_b - \bar x_a`, in
+float64.
 
-Spark MLlib: the numbers are those of ``pyspark.ml.stat.Summarizer``, on which its estimators build. The variance divides by
-:math:`W - \sum w_i^2 / W` and rows of weight 0 count for nothing.
+Spark MLlib: the numbers are those of ``pyspark.ml.stat.Summarizer``, on which its estimators build. The variance
+divides by :math:`W - \sum w_i^2 / W` and rows of weight 0 count for nothing.
 
 Cost: one pass; memory of a few thousand rows in float64.
 
-Reveals: enclave mode, nothing but the size :math:`O(d)` of sealed messages. Partitioned mode, the same: a summary of few rows nearly is those rows,
-so it leaves only as masked integers, or where the owner's policy names it as an output.
+Reveals: enclave mode, nothing but the size :math:`O(d)` of sealed messages. Partitioned mode, the same: a summary of
+few rows nearly is those rows, so it leaves only as masked integers, or where the owner's policy names it as an output.
 """
 
 from dataclasses import dataclass, replace

@@ -1,0 +1,103 @@
+"""Does linear regression give MLlib's answer?"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from securemllib.algorithms.registry import build
+
+CASES: dict[str, dict[str, Any]] = {
+    "normal": {},
+    "normal_l2": {"regParam": 0.3},
+    "normal_unstandardised_l2": {"regParam": 0.3, "standardization": False},
+    "normal_no_intercept": {"regParam": 0.1, "fitIntercept": False},
+    "normal_elastic_net": {"regParam": 0.3, "elasticNetParam": 0.5},
+    "normal_unstandardised_l1": {"regParam": 0.3, "elasticNetParam": 1.0, "standardization": False},
+    "lbfgs": {"solver": "l-bfgs"},
+    "lbfgs_l2": {"solver": "l-bfgs", "regParam": 0.3},
+    "lbfgs_elastic_net": {"solver": "l-bfgs", "regParam": 0.3, "elasticNetParam": 0.5},
+    "lbfgs_unstandardised": {"solver": "l-bfgs", "regParam": 0.3, "elasticNetParam": 0.5, "standardization": False},
+    "lbfgs_no_intercept": {"solver": "l-bfgs", "regParam": 0.1, "fitIntercept": False},
+}
+
+
+def _rows(*, shift: float = 0.0) -> tuple[Any, Any, Any]:
+    generator = np.random.default_rng(11)
+    scales = np.array([1.0, 3.0, 0.5, 2.0, 1.0, 0.2])
+    centred = generator.standard_normal((300, 6)) * scales
+    label = centred @ generator.standard_normal(6) + generator.standard_normal(300) + 4.0
+    return centred + shift * scales, label, generator.integers(0, 4, 300) / 2.0
+
+
+def _mllib(data: Any, params: dict[str, Any], *, weighted: bool = False) -> Any:
+    from pyspark.ml.regression import LinearRegression
+
+    given = {"tol": 1e-13, "maxIter": 1000, **params}
+    return LinearRegression(**given, **({"weightCol": "weight"} if weighted else {})).fit(data)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+def test_coefficients_are_mllibs(case: str, weighted: bool, fit: Any, cut: Any, frame: Any) -> None:
+    """Coefficients and intercept equal MLlib's to 1e-8 in float64 and 1e-4 in float32."""
+    features, label, weight = _rows()
+    used = weight if weighted else None
+    theirs = _mllib(frame(features, label, used), CASES[case], weighted=weighted)
+    algorithm = build("LinearRegression", {"tol": 1e-13, "maxIter": 1000, **CASES[case]})
+    # Iterative solvers of both sides end at a gradient of 1e-8.
+    tolerance = 1e-7 if "lbfgs" in case or "elasticNetParam" in CASES[case] else 1e-8
+    for dtype, allowed in ((np.float64, tolerance), (np.float32, 1e-4)):
+        ours = fit(algorithm, cut(features, label, used, dtype=dtype))
+        np.testing.assert_allclose(ours.coefficients, theirs.coefficients.toArray(), atol=allowed, rtol=allowed)
+        assert ours.intercept == pytest.approx(theirs.intercept, abs=allowed, rel=allowed)
+
+
+def test_features_far_from_zero_keep_their_accuracy(fit: Any, cut: Any, frame: Any) -> None:
+    """With means of 1000 deviations, float32 coefficients still equal MLlib's to 1e-4 and float64 ones to 1e-6."""
+    features, label, _ = _rows(shift=1000.0)
+    theirs = _mllib(frame(features, label), {"solver": "l-bfgs", "regParam": 0.01})
+    algorithm = build("LinearRegression", {"solver": "l-bfgs", "tol": 1e-13, "regParam": 0.01})
+    for dtype, tolerance in ((np.float64, 1e-6), (np.float32, 1e-4)):
+        ours = fit(algorithm, cut(features, label, dtype=dtype))
+        np.testing.assert_allclose(ours.coefficients, theirs.coefficients.toArray(), atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("solver", ["normal", "l-bfgs"])
+def test_constant_columns_and_copies_do_not_stop_it(solver: str, fit: Any, cut: Any, frame: Any) -> None:
+    """A constant column gets 0 and two equal columns share their coefficient, as in MLlib."""
+    features, label, _ = _rows()
+    features[:, 2], features[:, 4] = 7.3, features[:, 0]
+    theirs = _mllib(frame(features, label), {"solver": solver})
+    ours = fit(build("LinearRegression", {"solver": solver, "tol": 1e-13}), cut(features, label))
+    assert ours.coefficients[2] == 0.0
+    np.testing.assert_allclose(ours.coefficients, theirs.coefficients.toArray(), atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["normal", "l-bfgs"])
+@pytest.mark.parametrize("value", [0.0, 2.5])
+def test_constant_label_is_the_intercept(solver: str, value: float, fit: Any, cut: Any, frame: Any) -> None:
+    """A constant label gives MLlib's zero coefficients and that label as intercept."""
+    features, _, _ = _rows()
+    label = np.full(len(features), value)
+    theirs = _mllib(frame(features, label), {"solver": solver, "regParam": 0.1})
+    ours = fit(build("LinearRegression", {"solver": solver, "regParam": 0.1}), cut(features, label))
+    np.testing.assert_array_equal(ours.coefficients, theirs.coefficients.toArray())
+    assert ours.intercept == theirs.intercept == value
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_rounds_over_rows_reach_the_one_pass_solution(intercept: bool, fit: Any, cut: Any) -> None:
+    """With more features than a Gram matrix is used for, L-BFGS over rows gives the solution of the normal equations."""
+    generator = np.random.default_rng(3)
+    features = generator.standard_normal((700, 520)) + 2.0
+    label = features[:, :5].sum(axis=1) + generator.standard_normal(700) + 3.0
+    params = {"regParam": 0.5, "fitIntercept": intercept, "tol": 1e-13, "maxIter": 500}
+    by_rounds = fit(build("LinearRegression", {"solver": "l-bfgs", **params}), cut(features, label))
+    assert by_rounds.total_iterations > 3
+    # The two solvers scale by deviations of the sample and of the population: (n - 1) / n of the same penalty.
+    centred = np.mean if intercept else lambda rows, axis=0: 0.0
+    rows, target = features - centred(features, axis=0), label - centred(label, axis=0)
+    deviation = features.std(axis=0, ddof=1)
+    matrix = rows.T @ rows / 700 + np.diag(0.5 / label.std(ddof=1) * deviation**2)
+    np.testing.assert_allclose(by_rounds.coefficients, np.linalg.solve(matrix, rows.T @ target / 700), atol=1e-7)
