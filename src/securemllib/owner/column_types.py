@@ -59,7 +59,8 @@ def parse_types(text: str) -> dict[str, pa.DataType]:
 def normal_schema(schema: pa.Schema) -> pa.Schema:
     """Return the schema that rows of ``schema`` are stored with.
 
-    Large, viewed and dictionary-encoded strings become ``string``, large and fixed-size lists become ``list``; metadata is dropped.
+    Large, viewed and dictionary-encoded strings become ``string``, large and fixed-size lists become ``list``, timestamps in seconds become
+    milliseconds, the coarsest unit of Parquet; metadata is dropped.
 
     Raises:
         DataError: A column has another type, two columns have one name, or there is no column.
@@ -78,6 +79,8 @@ def _normal(kind: pa.DataType, name: str) -> pa.DataType:
         return pa.string()
     if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
         kind = pa.list_(kind.value_type)
+    if pa.types.is_timestamp(kind) and kind.unit == "s":
+        return pa.timestamp("ms", tz=kind.tz)
     if pa.types.is_timestamp(kind) or kind in _SIMPLE.values():
         return kind
     advice = "Cast it to one of: integer, float, boolean, string, timestamp, list of floats; or leave it out."

@@ -1,0 +1,141 @@
+"""`securemllib data`: encrypt, inspect, verify, decrypt."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from securemllib.cli.shared import IdentityName, PassphraseFile, console, open_identity, open_keystore, owner_of
+from securemllib.owner import dataset, reading
+from securemllib.owner.column_types import parse_types
+from securemllib.owner.sources import open_source
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Encrypt tables into datasets, and look into datasets that are yours.", no_args_is_help=True)
+
+_Directory = Annotated[Path, typer.Argument(help="The dataset's directory.")]
+
+
+@app.command("encrypt")
+def encrypt(
+    source: Annotated[Path, typer.Argument(help="A .parquet file or a directory of them, or a .csv, .tsv or .jsonl file.")],
+    directory: Annotated[Path, typer.Argument(help="The new dataset directory.")],
+    name: Annotated[str | None, typer.Option("--name", help="What people call the dataset; the directory's name when not given.")] = None,
+    types: Annotated[str | None, typer.Option("--types", help="For CSV and JSON: age=int64,weight=double,... Others are inferred.")] = None,
+    null_values: Annotated[str | None, typer.Option("--null-values", help="For CSV: texts that mean null, separated by commas.")] = None,
+    previous: Annotated[Path | None, typer.Option("--previous", help="The version of the dataset that this one replaces.")] = None,
+    rows_per_part: Annotated[int | None, typer.Option("--rows-per-part", min=1, help="At most this many rows a part.")] = None,
+    compression: Annotated[str, typer.Option("--compression", help="none, zstd, lz4 or snappy; compressed lengths tell about values.")] = "none",
+    size_hiding: Annotated[bool, typer.Option("--size-hiding", help="Pad the files.")] = False,
+    hide_columns: Annotated[bool, typer.Option("--hide-columns", help="Keep column names and types out of the clear section.")] = False,
+    hide_rows: Annotated[bool, typer.Option("--hide-rows", help="Keep the row count out of the clear section.")] = False,
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Encrypt a table into a dataset directory that can lie on storage that nobody needs to trust."""
+    declared = parse_types(types) if types else None
+    nulls = null_values.split(",") if null_values is not None else None
+    rows = open_source(source, types=declared, null_values=nulls)
+    if rows.inferred:
+        listed = ", ".join(f"{column}={kind}" for column, kind in rows.inferred.items())
+        console.print(f"inferred types  {listed}", markup=False)
+    owner, keystore = open_identity(identity, passphrase_file), open_keystore(passphrase_file)
+    with _progress("encrypting") as progress:
+        manifest = dataset.encrypt(
+            rows,
+            directory,
+            name=name or directory.name,
+            identity=owner,
+            keystore=keystore,
+            previous=previous,
+            rows_per_part=rows_per_part,
+            compression=compression,
+            size_hiding=size_hiding,
+            hide_columns=hide_columns,
+            hide_rows=hide_rows,
+            progress=progress,
+        )
+    console.print(f"dataset  {manifest.dataset_id} version {manifest.version}: {len(manifest.parts)} parts in {directory}", markup=False)
+
+
+@app.command("append")
+def append(
+    source: Annotated[Path, typer.Argument(help="The rows to add.")],
+    previous: Annotated[Path, typer.Argument(help="The dataset's latest version.")],
+    directory: Annotated[Path, typer.Argument(help="The directory of the next version.")],
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Write the next version of a dataset, with the rows of the latest one and of the source."""
+    owner, keystore = open_identity(identity, passphrase_file), open_keystore(passphrase_file)
+    with _progress("encrypting") as progress:
+        manifest = dataset.append(source, previous, directory, identity=owner, keystore=keystore, progress=progress)
+    console.print(f"dataset  {manifest.dataset_id} version {manifest.version}: {len(manifest.parts)} parts in {directory}", markup=False)
+
+
+@app.command("inspect")
+def inspect(
+    directory: _Directory,
+    keys: Annotated[bool, typer.Option("--keys", help="Use your keys: verify the manifest and show the sealed section too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Show what a dataset's manifest says: without keys, what anybody who stores it can see."""
+    described = (
+        reading.inspect(directory, owner=owner_of(identity, None), keystore=open_keystore(passphrase_file)) if keys else reading.inspect(directory)
+    )
+    if as_json:
+        typer.echo(json.dumps(described, indent=2))
+        return
+    table = Table(show_header=False, box=None)
+    for field, value in described.items():
+        if field == "columns":
+            value = ", ".join(f"{item['name']}: {item['type']}" for item in value) or "hidden"
+        table.add_row(field, Text("hidden" if value is None else str(value)))
+    console.print(table)
+
+
+@app.command("verify")
+def verify(
+    directory: _Directory,
+    owner: Annotated[Path | None, typer.Option("--owner", help="The owner's .pub file; your own when not given.")] = None,
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Check the signature and every part; with your own dataset also that each part decrypts. Of another owner, signature and lengths."""
+    keystore = open_keystore(passphrase_file) if owner is None else None
+    manifest = reading.verify(directory, owner=owner_of(identity, owner), keystore=keystore)
+    extent = "signature, latest version, every part decrypts" if keystore else "signature and lengths; contents need the owner's keys"
+    console.print(f"genuine  {manifest.dataset_id} version {manifest.version}: {extent}")
+
+
+@app.command("decrypt")
+def decrypt(
+    directory: _Directory,
+    destination: Annotated[Path, typer.Argument(help="The new .parquet or .csv file.")],
+    any_version: Annotated[bool, typer.Option("--any-version", help="Also decrypt a version that is not the latest.")] = False,
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Write a dataset's rows in the clear."""
+    keystore = open_keystore(passphrase_file)
+    rows = reading.decrypt(directory, destination, owner=owner_of(identity, None), keystore=keystore, any_version=any_version)
+    console.print(f"decrypted  {rows} rows to {destination}", markup=False)
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[dataset.Progress]:
+    """Show a bar on stderr while the block runs."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,38 @@
+"""How an error ends a command: its code, its reason, the next step, and an exit code."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.text import Text
+
+from securemllib.errors import DataError, SecureMLlibError, UsageError
+
+__all__ = ["EXIT_FAILURE", "EXIT_USAGE", "exit_code", "failures_are_told", "tell"]
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+
+
+def exit_code(error: SecureMLlibError) -> int:
+    """Return 2 for a wrong call, 1 for everything else."""
+    return EXIT_USAGE if isinstance(error, UsageError) and not isinstance(error, DataError) else EXIT_FAILURE
+
+
+def tell(error: SecureMLlibError) -> None:
+    """Print an error's code, reason and next step on stderr."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(Text.assemble(("error ", "bold red"), (error.error_code, "red")))
+    console.print(Text(f"  {error.reason}"))
+    console.print(Text.assemble(("  next: ", "bold"), error.next_step))
+
+
+@contextmanager
+def failures_are_told() -> Iterator[None]:
+    """Tell an error of ours and exit with its code."""
+    try:
+        yield
+    except SecureMLlibError as error:
+        tell(error)
+        sys.exit(exit_code(error))

@@ -1,0 +1,63 @@
+"""`securemllib init`, `identity show`, `trust-broker`: who the user is and whom they trust."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from securemllib.cli.shared import Broker, IdentityName, PassphraseFile, console, owner_of, passphrase_from
+from securemllib.errors import UsageError
+from securemllib.owner import identity_file
+from securemllib.owner.broker_client import BrokerClient
+from securemllib.owner.home import Home
+from securemllib.owner.keystore import Keystore
+
+__all__ = ["register"]
+
+_identity = typer.Typer(help="Show identities.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to the top level."""
+    app.command("init")(init)
+    app.command("trust-broker")(trust_broker)
+    app.add_typer(_identity, name="identity")
+
+
+def init(
+    name: Annotated[str, typer.Argument(help="What people call you, for example alice.")],
+    passphrase_file: PassphraseFile = None,
+    no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Protect the keys by file permissions alone.")] = False,
+) -> None:
+    """Make an identity and a keystore in the home directory (SECUREMLLIB_HOME, else ~/.securemllib)."""
+    if no_passphrase and passphrase_file is not None:
+        raise UsageError("--no-passphrase and --passphrase-file exclude each other.")
+    home = Home.default()
+    home.make()
+    passphrase = None if no_passphrase else passphrase_from(passphrase_file, "new identity and keystore", confirm=True)
+    identity = identity_file.create(home.path, name, passphrase)
+    if not (home.keystore / "kek").exists():
+        Keystore.create(home.keystore, passphrase)
+    console.print(f"identity     {identity.public.fingerprint} ({name})")
+    console.print(f"public file  {home.path / name}.pub   give it to owners and brokers", markup=False)
+    console.print(f"keystore     {home.keystore}   back it up: without it your datasets cannot be read", markup=False)
+
+
+@_identity.command("show")
+def show(identity: IdentityName = None, public: Annotated[Path | None, typer.Option("--public", help="Any .pub file.")] = None) -> None:
+    """Print an identity's name and fingerprint."""
+    shown = owner_of(identity, public)
+    console.print(f"{shown.fingerprint} {shown.name!r}", markup=False)
+
+
+def trust_broker(
+    broker: Broker,
+    fingerprint: Annotated[str, typer.Option("--fingerprint", help="Its fingerprint, as its operator told you.")],
+    ca_file: Annotated[str | None, typer.Option("--ca-file", help="Certificates to trust for TLS.")] = None,
+) -> None:
+    """Fetch a broker's identity, compare its fingerprint with the one you were told, and keep it as the broker to trust."""
+    home = Home.default()
+    home.check()
+    with BrokerClient(broker, fingerprint, ca_file=ca_file) as client:
+        identity_file.save_public(client.identity(), home.broker)
+    console.print(f"trusted  {fingerprint}")
