@@ -1,0 +1,204 @@
+"""The release decision: may this job have its keys? Pure: facts in, a decision or a `PolicyError` out. What no rule allows is refused.
+
+The error's reason and next step are for the requester. Its notes (``__notes__``) hold every rule with all that it would need: they are for
+the owner's log, and never leave the broker otherwise.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from securemllib.broker.origins import Origin, origins
+from securemllib.broker.rules import CHECKS, Question
+from securemllib.errors import FormatError, FreshnessError, PolicyError
+from securemllib.wire.dataset import DatasetRef
+from securemllib.wire.job import JobSpecification
+from securemllib.wire.plan import ModelRef
+from securemllib.wire.policy import Policy, Rule
+
+__all__ = ["DatasetFacts", "Decision", "Facts", "ModelFacts", "Permission", "authorise", "involved"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFacts:
+    """What the broker knows of a dataset.
+
+    Attributes:
+        latest: Its latest version.
+        columns: All columns of that version.
+        policy: The policy in force, None where the owner sent none.
+        runs: Jobs that each rule, by its name, has allowed so far.
+    """
+
+    latest: DatasetRef
+    columns: tuple[str, ...]
+    policy: Policy | None
+    runs: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """A finished model and all datasets behind it."""
+
+    reference: ModelRef
+    lineage: tuple[DatasetRef, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that a decision rests on.
+
+    Attributes:
+        broker: The deciding broker's fingerprint.
+        datasets: Known datasets by id; those that the job involves suffice.
+        models: Finished models by id; likewise.
+    """
+
+    broker: str
+    datasets: Mapping[str, DatasetFacts]
+    models: Mapping[str, ModelFacts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permission:
+    """The rule by which one dataset's policy allows a job."""
+
+    dataset_id: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """A job that is allowed: one permission for each involved dataset, and the lineage of what it computes."""
+
+    permissions: tuple[Permission, ...]
+    lineage: tuple[DatasetRef, ...]
+
+
+def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: bool = False) -> Decision:
+    """Return why a job is allowed.
+
+    1. The job names this broker.
+    2. Every model that it uses is finished, and is the one that it names.
+    3. Its source is the latest version of a known dataset.
+    4. For every involved dataset (the source and all datasets behind the models), one rule of its policy allows all of: analyst,
+       operation with its Params, columns (of the source), mode, outputs, time and number of runs.
+
+    A Param with a bound must be given: an omitted one is refused, because the policy cannot judge a default that it does not see.
+
+    Args:
+        job: The job, its signature verified.
+        facts: The broker's facts.
+        now: Seconds since 1970.
+        counted: Whether the job is among the counted runs already, as it is when keys are granted for an accepted job.
+
+    Raises:
+        PolicyError: 1, 2 or 4 does not hold, or the source is not known.
+        FreshnessError: The source is not the latest version.
+    """
+    if job.broker != facts.broker:
+        raise PolicyError(f"The job is for the broker {job.broker}, this is {facts.broker}.", code="refused.policy.broker")
+    for model in job.models:
+        _check_model(model, facts)
+    if job.plan is not None:
+        _check_latest(job.plan.source, facts)
+    lineage = involved(job, facts)
+    datasets = dict.fromkeys(dataset.dataset_id for dataset in lineage)
+    permissions = tuple(_permission(job, dataset_id, facts, now, counted) for dataset_id in datasets)
+    if not permissions:
+        raise PolicyError("The job involves no dataset, so no policy can allow it.", code="refused.policy.dataset")
+    return Decision(permissions=permissions, lineage=lineage)
+
+
+def involved(job: JobSpecification, facts: Facts) -> tuple[DatasetRef, ...]:
+    """Return the dataset versions that a job involves, each once: its source first, then those behind its models."""
+    sources = [job.plan.source] if job.plan is not None else []
+    behind = [dataset for model in job.models if model.model_id in facts.models for dataset in facts.models[model.model_id].lineage]
+    return tuple({dataset.digest: dataset for dataset in [*sources, *behind]}.values())
+
+
+def _check_model(model: ModelRef, facts: Facts) -> None:
+    known = facts.models.get(model.model_id)
+    if known is None:
+        raise PolicyError(f"The model {model.model_id} is not finished, or not known.", code="refused.policy.model")
+    if known.reference.digest != model.digest:
+        raise PolicyError(f"The model {model.model_id} has another digest.", code="refused.policy.model")
+
+
+def _check_latest(source: DatasetRef, facts: Facts) -> None:
+    known = facts.datasets.get(source.dataset_id)
+    if known is None:
+        raise PolicyError(f"The dataset {source.dataset_id} is not enrolled here.", code="refused.policy.dataset")
+    if known.latest != source:
+        raise FreshnessError(
+            f"The job reads version {source.version} of dataset {source.dataset_id}; the latest is version {known.latest.version}, by its digest.",
+            next_step="Open the dataset again and use its latest version.",
+        )
+
+
+def _permission(job: JobSpecification, dataset_id: str, facts: Facts, now: int, counted: bool) -> Permission:
+    known = facts.datasets.get(dataset_id)
+    policy = known.policy if known is not None else None
+    if known is None or policy is None:
+        raise PolicyError(f"The dataset {dataset_id} has no policy.", code="refused.policy.missing")
+    question = _question(job, dataset_id, facts, now, counted)
+    missing = {rule.name: _missing(rule, question) for rule in policy.rules}
+    for rule in policy.rules:
+        if not missing[rule.name]:
+            return Permission(dataset_id=dataset_id, rule=rule.name)
+    raise _refusal(job, dataset_id, policy, missing)
+
+
+def _question(job: JobSpecification, dataset_id: str, facts: Facts, now: int, counted: bool) -> Question:
+    known = facts.datasets[dataset_id]
+    columns: frozenset[str] = frozenset()
+    unreadable = None
+    if job.plan is not None and job.plan.source.dataset_id == dataset_id:
+        try:
+            columns = job.plan.source_columns(job.result_columns, known.columns)
+        except FormatError as error:
+            unreadable = f"a plan that can be followed: {error.reason}"
+    return Question(
+        job=job,
+        columns=columns,
+        unreadable=unreadable,
+        origins=tuple(_origins_of(job, dataset_id, facts, output.columns) for output in job.outputs),
+        now=now,
+        runs=None if counted else dict(known.runs),
+    )
+
+
+def _origins_of(job: JobSpecification, dataset_id: str, facts: Facts, columns: tuple[str, ...]) -> frozenset[Origin]:
+    plan = job.plan
+    if plan is None:
+        return frozenset()
+    found = frozenset(origin for column in columns for origin in origins(plan, column))
+    if plan.source.dataset_id == dataset_id:
+        return found
+    behind = {model for model in job.models if dataset_id in {dataset.dataset_id for dataset in facts.models[model.model_id].lineage}}
+    return frozenset(origin for origin in found if origin.model in behind)
+
+
+def _missing(rule: Rule, question: Question) -> dict[str, str]:
+    answers = {name: check(rule, question) for name, check in CHECKS.items()}
+    return {name: answer for name, answer in answers.items() if answer is not None}
+
+
+def _refusal(job: JobSpecification, dataset_id: str, policy: Policy, missing: dict[str, dict[str, str]]) -> PolicyError:
+    # An analyst whom no rule names learns nothing of what the rules say.
+    open_to_analyst = [name for name, needs in missing.items() if "analyst" not in needs]
+    if open_to_analyst:
+        closest = min(open_to_analyst, key=lambda name: len(missing[name]))
+        needs = missing[closest]
+        error = PolicyError(
+            f"No rule of the policy of dataset {dataset_id} allows this job; the closest, {closest!r}, fails at: {', '.join(needs)}.",
+            next_step=f"The rule would need {'; '.join(needs.values())}: change the job, or ask the data owner.",
+            code=f"refused.policy.{next(iter(needs))}",
+        )
+    else:
+        error = PolicyError(
+            f"No rule of the policy of dataset {dataset_id} names the analyst {job.analyst.fingerprint}.", code="refused.policy.analyst"
+        )
+    error.add_note(f"policy of dataset {dataset_id}, serial {policy.serial}, {len(policy.rules)} rules")
+    for name, needs in missing.items():
+        error.add_note(f"rule {name!r} would need {'; '.join(needs.values())}")
+    return error

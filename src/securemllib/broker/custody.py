@@ -1,0 +1,94 @@
+"""What every part of the protocol works with: the broker's identity and store, one transaction, and the audit entry of its decision."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy.orm import Session
+
+from securemllib.broker.audit_log import append
+from securemllib.broker.rollback import RollbackGuard
+from securemllib.broker.store import Store
+from securemllib.crypto.identity import PrivateIdentity
+from securemllib.errors import SecureMLlibError
+
+__all__ = ["Custody", "Transaction"]
+
+_log = structlog.get_logger("securemllib.broker")
+
+
+@dataclass(slots=True, kw_only=True)
+class Transaction:
+    """One decision: the session that it is made in, and what the audit log will say of it.
+
+    Attributes:
+        session: Commits when the decision is accepted, and only then.
+        store: Seals and unseals secrets.
+        identity: The broker's.
+        now: Seconds since 1970.
+        datasets: Ids of the datasets that the decision is about.
+        detail: Further fields of the entry: ids, numbers and names, never keys.
+    """
+
+    session: Session
+    store: Store
+    identity: PrivateIdentity
+    now: int
+    datasets: set[str] = field(default_factory=set)
+    detail: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Custody:
+    """The broker's means.
+
+    Attributes:
+        identity: The broker's identity.
+        store: The database.
+        guard: Remembers the audit head outside of the database.
+        clock: Returns seconds since 1970.
+    """
+
+    identity: PrivateIdentity
+    store: Store
+    guard: RollbackGuard
+    clock: Callable[[], float]
+
+    @contextmanager
+    def decide(self, event: str) -> Iterator[Transaction]:
+        """Yield the transaction of one decision. It is recorded before this returns, so before anybody is answered.
+
+        An accepted decision and its entry commit together. A refused one changes nothing but the audit log.
+        """
+        with self.store.transaction() as session:
+            transaction = self._transaction(session)
+            try:
+                with session.begin_nested():
+                    yield transaction
+            except SecureMLlibError as error:
+                refusal: SecureMLlibError | None = error
+                outcome: dict[str, object] = {
+                    "decision": "refused",
+                    "code": error.error_code,
+                    "reason": error.reason,
+                    "explanation": list(getattr(error, "__notes__", [])),
+                }
+            else:
+                refusal = None
+                outcome = {"decision": "accepted"}
+            outcome |= transaction.detail
+            head = append(session, self.identity, {**outcome, "at": transaction.now, "event": event}, transaction.datasets)
+        self.guard.advance(head)
+        _log.info(event, **outcome, sequence=head.sequence)
+        if refusal is not None:
+            raise refusal
+
+    @contextmanager
+    def look(self) -> Iterator[Transaction]:
+        """Yield a transaction that decides nothing and is not recorded."""
+        with self.store.transaction() as session:
+            yield self._transaction(session)
+
+    def _transaction(self, session: Session) -> Transaction:
+        return Transaction(session=session, store=self.store, identity=self.identity, now=int(self.clock()))

@@ -1,0 +1,204 @@
+"""Owners, their datasets and their policies."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from securemllib.broker.authorise import DatasetFacts
+from securemllib.broker.custody import Transaction
+from securemllib.broker.schema import DatasetRow, OwnerRow, PolicyRow, RuleRunsRow, VersionRow
+from securemllib.crypto.aead import unseal
+from securemllib.crypto.identity import verify
+from securemllib.crypto.keys import DataKey
+from securemllib.errors import FormatError, FreshnessError, IntegrityError, PolicyError, UnsealError, UsageError
+from securemllib.wire.dataset import ClearPart, DatasetRef, Manifest, ManifestBody, body_context
+from securemllib.wire.encoding import decode, encode
+from securemllib.wire.enrolment import Enrolment, enrolment_context
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.policy import Policy
+from securemllib.wire.signed import Signed
+
+__all__ = ["Enrolled", "dataset_facts", "dataset_secret", "datasets_of", "enrol", "owner_identity", "set_policy", "trust_owner"]
+
+_SECRET = "securemllib/broker/dataset-secret/v1"  # noqa: S105 - a label
+_COLUMNS = "securemllib/broker/dataset-columns/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """The version of a dataset that is enrolled, and whether it is new."""
+
+    dataset_id: str
+    version: int
+    is_new: bool
+
+
+def trust_owner(transaction: Transaction, owner: PublicIdentity) -> None:
+    """Let an owner enrol datasets."""
+    transaction.detail["owner"] = owner.fingerprint
+    transaction.session.merge(OwnerRow(fingerprint=owner.fingerprint, identity=owner.to_bytes()))
+
+
+def owner_identity(transaction: Transaction, fingerprint: str) -> PublicIdentity:
+    """Return a trusted owner's identity; `PolicyError` for everybody else."""
+    row = transaction.session.get(OwnerRow, fingerprint)
+    if row is None:
+        raise PolicyError(
+            f"The broker does not know the owner {fingerprint}.",
+            next_step="Ask the broker's operator for `securemllib broker trust-owner`.",
+            code="refused.policy.owner",
+        )
+    return PublicIdentity.from_bytes(row.identity)
+
+
+def enrol(transaction: Transaction, dataset_id: str, signed: Signed) -> Enrolled:
+    """Record a new version of a dataset and its secret.
+
+    1. A trusted owner signed the enrolment, and the manifest in it.
+    2. The manifest is of this dataset and of this owner.
+    3. The dataset is new, or belongs to this owner.
+    4. The version is the next, and names the digest of the one before; the latest version may be enrolled again.
+    5. The secret is wrapped for this broker, this version and this owner.
+    6. The secret opens the manifest's body, which agrees with its clear section.
+
+    Raises:
+        PolicyError: The owner is not trusted, or 3 does not hold.
+        SignatureError: A signature does not fit.
+        IntegrityError: 2 or 6 does not hold.
+        FreshnessError: 4 does not hold.
+        UnsealError: 5 does not hold.
+    """
+    transaction.detail["owner"] = signed.signer
+    owner = owner_identity(transaction, signed.signer)
+    enrolment = verify(signed, Enrolment, owner)
+    manifest = verify(enrolment.manifest, Manifest, owner)
+    transaction.detail["version"] = manifest.version
+    if manifest.dataset_id != dataset_id or {manifest.owner, enrolment.owner.fingerprint} != {owner.fingerprint}:
+        raise IntegrityError(f"The manifest is of dataset {manifest.dataset_id} and owner {manifest.owner}.")
+    row = transaction.session.get(DatasetRow, dataset_id)
+    transaction.datasets.add(dataset_id)
+    if row is not None and row.owner != owner.fingerprint:
+        raise PolicyError(f"The dataset {dataset_id} belongs to another owner.", code="refused.policy.owner")
+    if not _is_next(transaction, row, manifest):
+        return Enrolled(dataset_id=dataset_id, version=manifest.version, is_new=False)
+    secret = DataKey(
+        transaction.identity.recipient.unwrap(enrolment.secret, enrolment_context(dataset_id, manifest.version, owner.fingerprint))
+    )
+    _insert(transaction, manifest, secret, _open_body(manifest, secret))
+    return Enrolled(dataset_id=dataset_id, version=manifest.version, is_new=True)
+
+
+def set_policy(transaction: Transaction, dataset_id: str, signed: Signed) -> Policy:
+    """Put a policy in force.
+
+    1. The dataset's owner signed it, for this dataset.
+    2. Its serial is higher than every one before; the one in force may be sent again.
+
+    Raises:
+        PolicyError: The dataset is not enrolled, or belongs to another owner.
+        SignatureError: The signature does not fit.
+        FreshnessError: 2 does not hold.
+    """
+    transaction.detail["owner"] = signed.signer
+    owner = owner_identity(transaction, signed.signer)
+    policy = verify(signed, Policy, owner)
+    row = transaction.session.get(DatasetRow, dataset_id)
+    if row is None:
+        raise PolicyError(f"The dataset {dataset_id} is not enrolled here.", next_step="Enrol it first.", code="refused.policy.dataset")
+    transaction.datasets.add(dataset_id)
+    transaction.detail["serial"] = policy.serial
+    if row.owner != owner.fingerprint or policy.owner != owner.fingerprint or policy.dataset_id != dataset_id:
+        raise PolicyError(f"The policy is not its owner's, or not of dataset {dataset_id}.", code="refused.policy.owner")
+    latest = _latest_policy(transaction, dataset_id)
+    if latest is not None and latest.signed == signed.to_bytes():
+        return policy
+    if latest is not None and policy.serial <= latest.serial:
+        raise FreshnessError(
+            f"The policy's serial is {policy.serial}; {latest.serial} is in force.",
+            next_step=f"Sign it with a serial over {latest.serial}.",
+        )
+    transaction.session.add(PolicyRow(dataset_id=dataset_id, serial=policy.serial, signed=signed.to_bytes()))
+    return policy
+
+
+def dataset_facts(transaction: Transaction, dataset_id: str) -> DatasetFacts | None:
+    """Return what the release decision needs of a dataset, None for one that is not enrolled."""
+    row = transaction.session.get(DatasetRow, dataset_id)
+    if row is None:
+        return None
+    version = _version(transaction, dataset_id, row.version)
+    columns = decode(transaction.store.unseal(version.sealed_columns, _COLUMNS, dataset_id, row.version))
+    if not isinstance(columns, list):
+        raise FormatError(f"The columns of dataset {dataset_id} are no list.")
+    runs = transaction.session.execute(select(RuleRunsRow.rule, RuleRunsRow.runs).where(RuleRunsRow.dataset_id == dataset_id))
+    policy = _latest_policy(transaction, dataset_id)
+    return DatasetFacts(
+        latest=DatasetRef(dataset_id=dataset_id, version=row.version, digest=version.digest),
+        columns=tuple(str(column) for column in columns),
+        policy=None if policy is None else verify(Signed.from_bytes(policy.signed), Policy, owner_identity(transaction, row.owner)),
+        runs={rule: count for rule, count in runs},
+    )
+
+
+def dataset_secret(transaction: Transaction, dataset: DatasetRef) -> bytes:
+    """Return the secret of one version, to be wrapped at once."""
+    version = _version(transaction, dataset.dataset_id, dataset.version)
+    return transaction.store.unseal(version.sealed_secret, _SECRET, dataset.dataset_id, dataset.version)
+
+
+def datasets_of(transaction: Transaction, owner: str) -> list[str]:
+    """Return the ids of an owner's datasets."""
+    return list(transaction.session.scalars(select(DatasetRow.dataset_id).where(DatasetRow.owner == owner)))
+
+
+def _is_next(transaction: Transaction, row: DatasetRow | None, manifest: Manifest) -> bool:
+    digest = manifest.reference.digest
+    latest = 0 if row is None else row.version
+    latest_digest = b"" if row is None else _version(transaction, row.dataset_id, row.version).digest
+    if row is not None and (manifest.version, digest) == (latest, latest_digest):
+        return False
+    if manifest.version != latest + 1 or manifest.previous != latest_digest:
+        raise FreshnessError(
+            f"Version {manifest.version} of dataset {manifest.dataset_id} does not follow version {latest}, the latest here.",
+            next_step="Enrol each version in its order.",
+        )
+    return True
+
+
+def _open_body(manifest: Manifest, secret: DataKey) -> ManifestBody:
+    try:
+        body = ManifestBody.from_bytes(unseal(secret, body_context(manifest.dataset_id, manifest.version), manifest.body))
+    except UnsealError:
+        raise UnsealError(f"The enrolled secret does not open the manifest of dataset {manifest.dataset_id}.") from None
+    clear = tuple(ClearPart(file=part.file, length=part.length) for part in body.parts)
+    if clear != manifest.parts or manifest.columns not in {(), body.columns} or manifest.rows not in {None, body.rows}:
+        raise IntegrityError(f"The sealed and the clear section of the manifest of dataset {manifest.dataset_id} disagree.")
+    return body
+
+
+def _insert(transaction: Transaction, manifest: Manifest, secret: DataKey, body: ManifestBody) -> None:
+    dataset_id, version = manifest.dataset_id, manifest.version
+    columns = encode([column.name for column in body.columns])
+    transaction.session.merge(DatasetRow(dataset_id=dataset_id, owner=manifest.owner, version=version))
+    transaction.session.flush()
+    transaction.session.add(
+        VersionRow(
+            dataset_id=dataset_id,
+            version=version,
+            digest=manifest.reference.digest,
+            sealed_secret=transaction.store.seal(secret.expose(), _SECRET, dataset_id, version),
+            sealed_columns=transaction.store.seal(columns, _COLUMNS, dataset_id, version),
+        )
+    )
+
+
+def _version(transaction: Transaction, dataset_id: str, version: int) -> VersionRow:
+    row = transaction.session.get(VersionRow, (dataset_id, version))
+    if row is None:
+        raise UsageError(f"The broker holds no version {version} of dataset {dataset_id}.")
+    return row
+
+
+def _latest_policy(transaction: Transaction, dataset_id: str) -> PolicyRow | None:
+    query = select(PolicyRow).where(PolicyRow.dataset_id == dataset_id).order_by(PolicyRow.serial.desc()).limit(1)
+    return transaction.session.scalars(query).first()

@@ -1,0 +1,171 @@
+"""Accepting jobs, and releasing the keys of models to the recipients that the owners' policies name."""
+
+from securemllib.broker.authorise import Decision, Facts, ModelFacts, authorise, involved
+from securemllib.broker.custody import Transaction
+from securemllib.broker.datasets import dataset_facts
+from securemllib.broker.schema import GrantRow, JobRow, ModelRow, RuleRunsRow
+from securemllib.crypto.identity import verify
+from securemllib.crypto.keys import DataKey
+from securemllib.crypto.wrapping import wrap
+from securemllib.errors import FormatError, FreshnessError, PolicyError, UsageError
+from securemllib.wire.dataset import DatasetRef
+from securemllib.wire.encoding import decode, encode
+from securemllib.wire.job import RELEASE_OPERATION, JobSpecification, OutputKind
+from securemllib.wire.plan import ModelRef
+from securemllib.wire.result import WrappedModelKey, model_key_context
+from securemllib.wire.signed import Signed
+
+__all__ = ["authorised", "job_key", "job_row", "lineage_of", "model_key", "release", "specification", "submit"]
+
+_JOB_KEY = "securemllib/broker/job-key/v1"
+_MODEL_KEY = "securemllib/broker/model-key/v1"
+
+
+def submit(transaction: Transaction, signed: Signed) -> str:
+    """Accept a job and return its id. The same job sent twice is one job.
+
+    1. The analyst whom the job names signed it.
+    2. Every involved owner's policy allows it (`authorise`).
+
+    Raises:
+        SignatureError: 1 does not hold.
+        PolicyError: 2 does not hold.
+        FreshnessError: The job reads an older version of its dataset.
+        UsageError: It is no job that enclaves work on.
+    """
+    job = _verified(transaction, signed)
+    if job.operation == RELEASE_OPERATION:
+        raise UsageError(f"{RELEASE_OPERATION} is asked for at /v1/releases.")
+    if transaction.session.get(JobRow, job.job_id) is None:
+        _accept(transaction, job, signed, "accepted")
+    return job.job_id
+
+
+def release(transaction: Transaction, signed: Signed) -> tuple[tuple[Signed, ...], Signed]:
+    """Return a model's key, wrapped for each recipient, and the attestation result of the enclave that trained the model.
+
+    1. The analyst whom the job names signed it.
+    2. It asks for nothing but a plain model, and was not answered before.
+    3. Every owner behind the model allows it (`authorise`).
+
+    Raises:
+        SignatureError: 1 does not hold.
+        UsageError: It asks for something else.
+        FreshnessError: It was answered before.
+        PolicyError: 3 does not hold.
+    """
+    job = _verified(transaction, signed)
+    model = job.model
+    if job.operation != RELEASE_OPERATION or model is None:
+        raise UsageError(f"Only {RELEASE_OPERATION} is asked for at /v1/releases.")
+    if not job.outputs or any(output.kind is not OutputKind.PLAIN_MODEL for output in job.outputs):
+        raise UsageError(f"{RELEASE_OPERATION} has outputs of the kind {OutputKind.PLAIN_MODEL.value} and no other.")
+    if transaction.session.get(JobRow, job.job_id) is not None:
+        raise FreshnessError(f"The release {job.job_id} was answered before.", next_step="Sign a new one.")
+    _accept(transaction, job, signed, "released")
+    key = model_key(transaction, model.model_id)
+    recipients = {output.recipient.fingerprint: output.recipient for output in job.outputs}
+    transaction.detail["recipients"] = sorted(recipients)
+    keys = tuple(
+        transaction.identity.sign(
+            WrappedModelKey(
+                job_id=job.job_id,
+                model=model,
+                recipient=fingerprint,
+                wrapped=wrap(recipient.recipient_key, model_key_context(job.job_id, model, fingerprint), key),
+            )
+        )
+        for fingerprint, recipient in recipients.items()
+    )
+    return keys, _training_result(transaction, model)
+
+
+def authorised(transaction: Transaction, job: JobSpecification, *, counted: bool) -> Decision:
+    """Return the decision about a job from what the store knows now; `PolicyError` or `FreshnessError` where it is refused."""
+    models = {model.model_id: facts for model in job.models if (facts := _model_facts(transaction, model.model_id)) is not None}
+    facts = Facts(broker=transaction.identity.public.fingerprint, datasets={}, models=models)
+    names = {dataset.dataset_id for dataset in involved(job, facts)}
+    transaction.datasets |= names
+    datasets = {name: found for name in names if (found := dataset_facts(transaction, name)) is not None}
+    whole = Facts(broker=facts.broker, datasets=datasets, models=models)
+    return authorise(job, whole, now=transaction.now, counted=counted)
+
+
+def job_row(transaction: Transaction, job_id: str) -> JobRow:
+    """Return an accepted job; `UsageError` for an unknown one."""
+    transaction.detail["job_id"] = job_id
+    row = transaction.session.get(JobRow, job_id)
+    if row is None:
+        raise UsageError(f"The broker knows no job {job_id[:64]}.", code="usage.unknown_job", next_step="Submit the job first.")
+    return row
+
+
+def specification(row: JobRow) -> JobSpecification:
+    """Return the specification of an accepted job, whose signature was verified when it was accepted."""
+    return JobSpecification.from_bytes(Signed.from_bytes(row.signed).payload)
+
+
+def lineage_of(row: JobRow) -> tuple[DatasetRef, ...]:
+    """Return the datasets behind a job."""
+    tree = decode(row.lineage)
+    if not isinstance(tree, list):
+        raise FormatError(f"The lineage of job {row.job_id} is no list.")
+    return tuple(DatasetRef.from_tree(item) for item in tree)
+
+
+def job_key(transaction: Transaction, row: JobRow) -> bytes:
+    """Return a job's key."""
+    return transaction.store.unseal(row.sealed_job_key, _JOB_KEY, row.job_id)
+
+
+def model_key(transaction: Transaction, job_id: str) -> bytes:
+    """Return the key of the model that a job trains, to be wrapped at once."""
+    row = transaction.session.get_one(JobRow, job_id)
+    return transaction.store.unseal(row.sealed_model_key, _MODEL_KEY, job_id)
+
+
+def _verified(transaction: Transaction, signed: Signed) -> JobSpecification:
+    claimed = JobSpecification.from_bytes(signed.payload)
+    job = verify(signed, JobSpecification, claimed.analyst)
+    transaction.detail |= {"job_id": job.job_id, "analyst": job.analyst.fingerprint, "operation": job.operation}
+    return job
+
+
+def _accept(transaction: Transaction, job: JobSpecification, signed: Signed, status: str) -> None:
+    decision = authorised(transaction, job, counted=False)
+    transaction.detail["rules"] = {permission.dataset_id: permission.rule for permission in decision.permissions}
+    for permission in decision.permissions:
+        key = (permission.dataset_id, permission.rule)
+        row = transaction.session.get(RuleRunsRow, key)
+        runs = 1 if row is None else row.runs + 1
+        transaction.session.merge(RuleRunsRow(dataset_id=permission.dataset_id, rule=permission.rule, runs=runs))
+    store = transaction.store
+    transaction.session.add(
+        JobRow(
+            job_id=job.job_id,
+            signed=signed.to_bytes(),
+            sealed_job_key=store.seal(DataKey.generate().expose(), _JOB_KEY, job.job_id),
+            sealed_model_key=store.seal(DataKey.generate().expose(), _MODEL_KEY, job.job_id),
+            lineage=encode([dataset.to_tree() for dataset in decision.lineage]),
+            epoch=0,
+            aggregator_epoch=0,
+            head=None,
+            status=status,
+        )
+    )
+
+
+def _model_facts(transaction: Transaction, model_id: str) -> ModelFacts | None:
+    model = transaction.session.get(ModelRow, model_id)
+    if model is None:
+        return None
+    row = transaction.session.get_one(JobRow, model_id)
+    return ModelFacts(reference=ModelRef(model_id=model_id, digest=model.digest), lineage=lineage_of(row))
+
+
+def _training_result(transaction: Transaction, model: ModelRef) -> Signed:
+    epoch = transaction.session.get_one(ModelRow, model.model_id).epoch
+    grant = transaction.session.get(GrantRow, (model.model_id, epoch))
+    if grant is None:
+        raise PolicyError(f"No grant of the model {model.model_id} is recorded.", code="refused.policy.model")
+    return Signed.from_bytes(grant.result)

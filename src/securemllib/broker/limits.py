@@ -1,0 +1,43 @@
+"""Refuses request bodies that are too large, before anything reads them."""
+
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["BodyLimit"]
+
+
+class BodyLimit:
+    """ASGI middleware that bounds the bytes of a body, whether they are announced or not.
+
+    Args:
+        app: The application.
+        limit: Bytes for every path.
+        large: Bytes for the paths that start with ``large_prefix``: enrolments hold whole manifests.
+        large_prefix: See ``large``.
+    """
+
+    def __init__(self, app: ASGIApp, *, limit: int, large: int, large_prefix: str) -> None:
+        self._app = app
+        self._limit = limit
+        self._large = large
+        self._large_prefix = large_prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, counting its body."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = self._large if scope["path"].startswith(self._large_prefix) else self._limit
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The request has more than {limit} bytes")
+            return message
+
+        await self._app(scope, counted, send)

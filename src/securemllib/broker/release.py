@@ -1,0 +1,185 @@
+"""Releasing keys to an enclave: a challenge, its evidence appraised for every owner, and then a grant wrapped for that enclave alone."""
+
+import os
+import secrets
+from hashlib import sha256
+
+from sqlalchemy import delete
+
+from securemllib.attestation.claims import Claims
+from securemllib.attestation.verifier import appraise
+from securemllib.broker.custody import Transaction
+from securemllib.broker.datasets import dataset_facts, dataset_secret
+from securemllib.broker.heads import head_of
+from securemllib.broker.jobs import authorised, job_key, job_row, lineage_of, model_key, specification
+from securemllib.broker.schema import GrantRow, JobRow, SessionRow
+from securemllib.broker.token import TokenSubject, check_token, issue_token
+from securemllib.crypto.wrapping import wrap
+from securemllib.errors import AttestationError, FreshnessError, PolicyError
+from securemllib.wire.attestation import (
+    AttestationResult,
+    Challenge,
+    DatasetGrant,
+    Evidence,
+    Grant,
+    ModelGrant,
+    WrappedGrant,
+    grant_context,
+)
+from securemllib.wire.signed import Signed
+
+__all__ = ["CHALLENGE_SECONDS", "TOKEN_SECONDS", "attest", "challenge", "consume", "grant"]
+
+CHALLENGE_SECONDS = 60
+# An enclave fetches its grant at once; minutes cover a slow relay.
+TOKEN_SECONDS = 300
+_FORGET_SECONDS = 3600
+_NONCE_BYTES = 32
+_CHALLENGED, _ANSWERED, _ATTESTED, _GRANTED = "challenged", "answered", "attested", "granted"
+
+
+def challenge(transaction: Transaction, job_id: str, tee: str) -> tuple[str, Challenge]:
+    """Return a session and its single-use challenge for one enclave of a job; `FreshnessError` for a job that takes no more enclaves."""
+    _check_open(job_row(transaction, job_id))
+    asked = Challenge(nonce=os.urandom(_NONCE_BYTES), broker=transaction.identity.public, job_id=job_id)
+    session = secrets.token_urlsafe(_NONCE_BYTES)
+    transaction.session.execute(delete(SessionRow).where(SessionRow.expires < transaction.now - _FORGET_SECONDS))
+    transaction.session.add(
+        SessionRow(
+            session=_name(session),
+            job_id=job_id,
+            tee=tee,
+            challenge=asked.to_bytes(),
+            expires=transaction.now + CHALLENGE_SECONDS,
+            state=_CHALLENGED,
+            evidence=None,
+        )
+    )
+    return session, asked
+
+
+def consume(transaction: Transaction, session: str) -> None:
+    """Use a challenge up, whatever becomes of the evidence.
+
+    Raises:
+        FreshnessError: There is no such challenge, it has expired, or it was answered before.
+    """
+    row = transaction.session.get(SessionRow, _name(session))
+    if row is None or transaction.now >= row.expires:
+        raise FreshnessError("There is no such challenge, or it has expired.", next_step="Ask for a new challenge.")
+    if row.state != _CHALLENGED:
+        raise FreshnessError(f"The challenge of job {row.job_id} was answered before.", next_step="Ask for a new challenge.")
+    row.state = _ANSWERED
+
+
+def attest(transaction: Transaction, session: str, evidence: Evidence) -> str:
+    """Return the token of an enclave whose evidence every involved owner accepts.
+
+    1. The evidence is of the announced TEE.
+    2. It satisfies the appraisal policy of every dataset that the job involves.
+    3. The analyst accepts the measurement.
+
+    Raises:
+        AttestationError: One of them does not hold.
+        FreshnessError: The session's challenge is not the one that `consume` has just used up.
+    """
+    row = transaction.session.get(SessionRow, _name(session))
+    if row is None or row.state != _ANSWERED or row.evidence is not None:
+        raise FreshnessError("The session has no challenge to answer.", next_step="Ask for a new challenge.")
+    if evidence.tee != row.tee:
+        raise AttestationError(f"Evidence of {row.tee} was announced.", code="refused.attestation.tee")
+    job = job_row(transaction, row.job_id)
+    claims = _appraised(transaction, job, evidence, Challenge.from_bytes(row.challenge))
+    row.state, row.evidence, row.expires = _ATTESTED, evidence.to_bytes(), transaction.now + TOKEN_SECONDS
+    subject = TokenSubject(job_id=row.job_id, session=row.session, expires=row.expires)
+    return issue_token(transaction.identity, subject, evidence.identity, claims, now=transaction.now)
+
+
+def grant(transaction: Transaction, session: str, token: str, job_id: str) -> Signed:
+    """Return the job's keys, wrapped for the attested enclave. One session fetches one grant.
+
+    1. The token is this job's and this session's, and not expired.
+    2. The session is attested, and fetched no grant before.
+    3. The job is neither finished nor released.
+    4. Every owner's policy, as it is now, still allows the job and accepts the enclave.
+
+    Raises:
+        SignatureError: The token is not one of this broker for this session and job.
+        FreshnessError: The token expired, or 2 or 3 does not hold, or the dataset has a newer version.
+        PolicyError: An owner's policy does not allow the job.
+        AttestationError: An owner's policy does not accept the enclave.
+    """
+    row = transaction.session.get(SessionRow, _name(session))
+    if row is None:
+        raise FreshnessError("There is no such session.", next_step="Attest again.")
+    subject = TokenSubject(job_id=job_id, session=row.session, expires=row.expires)
+    check_token(transaction.identity, token, subject=subject, now=transaction.now)
+    if row.state != _ATTESTED or row.evidence is None or row.job_id != job_id:
+        raise FreshnessError("The session has no grant to fetch.", next_step="Attest again.")
+    job = job_row(transaction, job_id)
+    _check_open(job)
+    evidence = Evidence.from_bytes(row.evidence)
+    authorised(transaction, specification(job), counted=True)
+    claims = _appraised(transaction, job, evidence, Challenge.from_bytes(row.challenge))
+    row.state = _GRANTED
+    job.epoch += 1
+    transaction.detail |= {"epoch": job.epoch, "enclave": evidence.identity.fingerprint, "tee": claims.tee}
+    result = _result(transaction, job_id, evidence, claims)
+    transaction.session.add(GrantRow(job_id=job_id, epoch=job.epoch, result=result.to_bytes()))
+    context = grant_context(job_id, evidence.identity.fingerprint)
+    wrapped = wrap(evidence.identity.recipient_key, context, _grant(transaction, job, result).to_bytes())
+    return transaction.identity.sign(WrappedGrant(job_id=job_id, wrapped=wrapped))
+
+
+def _name(session: str) -> str:
+    # The database holds only the digest: a copy of it does not let anybody continue a session.
+    return sha256(session.encode()).hexdigest()
+
+
+def _check_open(row: JobRow) -> None:
+    if row.status != "accepted":
+        raise FreshnessError(f"The job {row.job_id} is {row.status}: it gets no more grants.", code="integrity.freshness.finished")
+
+
+def _appraised(transaction: Transaction, row: JobRow, evidence: Evidence, asked: Challenge) -> Claims:
+    found: list[Claims] = []
+    for dataset_id in dict.fromkeys(dataset.dataset_id for dataset in lineage_of(row)):
+        transaction.datasets.add(dataset_id)
+        facts = dataset_facts(transaction, dataset_id)
+        if facts is None or facts.policy is None:
+            raise PolicyError(f"The dataset {dataset_id} has no policy.", code="refused.policy.missing")
+        found.append(appraise(evidence, challenge=asked, policy=facts.policy.enclaves))
+    claims = found[0]
+    measurements = specification(row).measurements
+    if measurements and claims.measurement not in measurements:
+        raise AttestationError("The job does not name this enclave's measurement.", code="refused.attestation.measurement")
+    transaction.detail |= {"measurement": claims.measurement.hex(), "tee": claims.tee}
+    return claims
+
+
+def _result(transaction: Transaction, job_id: str, evidence: Evidence, claims: Claims) -> Signed:
+    return transaction.identity.sign(
+        AttestationResult(
+            job_id=job_id,
+            identity=evidence.identity,
+            tee=claims.tee,
+            measurement=claims.measurement,
+            protections=claims.protections,
+            issued=transaction.now,
+        )
+    )
+
+
+def _grant(transaction: Transaction, row: JobRow, result: Signed) -> Grant:
+    job = specification(row)
+    sources = () if job.plan is None else (job.plan.source,)
+    return Grant(
+        job=row.signed,
+        epoch=row.epoch,
+        job_key=job_key(transaction, row),
+        model_key=model_key(transaction, row.job_id),
+        datasets=tuple(DatasetGrant(dataset=dataset, secret=dataset_secret(transaction, dataset)) for dataset in sources),
+        models=tuple(ModelGrant(model=model, key=model_key(transaction, model.model_id)) for model in job.models),
+        head=head_of(row),
+        result=result,
+    )

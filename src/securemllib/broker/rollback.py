@@ -1,0 +1,65 @@
+"""Notices an old copy of the database: the last audit head is also kept in a second file, beside the keystore.
+
+Best effort: who can put an old database back can often put this file back too. Then nothing is noticed here, but an owner who kept an
+exported head still notices, and so does an enclave whose job's head moved on. What the file does stop is the honest accident, a restored
+backup, after which old dataset versions and used-up runs would be granted again.
+"""
+
+import threading
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from securemllib.broker.audit_log import AuditHead
+from securemllib.broker.keystore import write_private
+from securemllib.broker.schema import AuditRow
+from securemllib.crypto.identity import PrivateIdentity, verify
+from securemllib.errors import FreshnessError
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.signed import Signed
+
+__all__ = ["RollbackGuard", "check_generation"]
+
+
+def check_generation(path: Path, session: Session, broker: PublicIdentity) -> int:
+    """Refuse a database that is older than the head file, or that took another turn; return the file's sequence number.
+
+    1. The file's head is this broker's.
+    2. The database has the entry that the file names, with that digest. A missing file names none.
+
+    Raises:
+        SignatureError: 1 does not hold.
+        FreshnessError: 2 does not hold.
+    """
+    if not path.exists():
+        return 0
+    kept = verify(Signed.from_bytes(path.read_bytes()), AuditHead, broker)
+    row = session.get(AuditRow, kept.sequence)
+    if row is None or row.digest != kept.digest:
+        raise FreshnessError(
+            f"The database is older than entry {kept.sequence} that this broker has written, or took another turn before it.",
+            next_step=f"Restore the newest database, or remove {path} to accept that everything after its copy is forgotten.",
+            code="integrity.freshness.store",
+        )
+    return kept.sequence
+
+
+class RollbackGuard:
+    """Keeps the last audit head in a file. The head's sequence number is the store's generation: each change appends an entry."""
+
+    def __init__(self, path: Path, identity: PrivateIdentity) -> None:
+        self._path = path
+        self._identity = identity
+        self._lock = threading.Lock()
+        self._sequence = 0
+
+    def check(self, session: Session) -> None:
+        """Refuse an old database; see `check_generation`."""
+        self._sequence = check_generation(self._path, session, self._identity.public)
+
+    def advance(self, head: AuditHead) -> None:
+        """Remember a head that was committed to the database."""
+        with self._lock:
+            if head.sequence > self._sequence:
+                write_private(self._path, self._identity.sign(head).to_bytes())
+                self._sequence = head.sequence

@@ -1,0 +1,153 @@
+"""The broker's process: where it listens, TLS, and logs as JSON lines on standard error."""
+
+import datetime
+import hashlib
+import ipaddress
+import logging
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from securemllib.broker.http import create_app
+from securemllib.broker.keystore import write_private
+from securemllib.broker.service import Broker
+from securemllib.errors import UnavailableError, UsageError
+
+__all__ = ["Listening", "certificate_digest", "configure_logs", "make_certificate", "serve"]
+
+_CERTIFICATE_DAYS = 397
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """Where the broker listens.
+
+    Attributes:
+        host: An address of this machine.
+        port: A TCP port, 0 for any free one.
+        certificate: A PEM file with the TLS certificate chain, None for no TLS.
+        key: A PEM file with its key.
+        insecure_plaintext: Whether plain HTTP is accepted off loopback. Keys stay wrapped; session cookies, plans and policies do not.
+
+    Raises:
+        UsageError: The broker would answer other machines without TLS, and nobody said so.
+    """
+
+    host: str
+    port: int
+    certificate: Path | None = None
+    key: Path | None = None
+    insecure_plaintext: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.certificate is None) != (self.key is None):
+            raise UsageError("TLS needs both a certificate and its key.")
+        if self.certificate is None and not self.insecure_plaintext and not _is_loopback(self.host):
+            raise UsageError(
+                f"Without TLS the broker listens on loopback only, not on {self.host}.",
+                next_step="Give --tls-cert and --tls-key, or --tls-self-signed, or say --insecure-plaintext.",
+                code="usage.plaintext",
+            )
+
+    @property
+    def scheme(self) -> str:
+        """``https`` or ``http``."""
+        return "http" if self.certificate is None else "https"
+
+
+def serve(broker: Broker, listening: Listening, announce: Callable[[str], None]) -> None:
+    """Answer requests until the process is told to end.
+
+    Args:
+        broker: The broker.
+        listening: Where.
+        announce: Gets the base URL once the port is open.
+
+    Raises:
+        UnavailableError: The address cannot be listened on.
+    """
+    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    try:
+        listener = socket.create_server((listening.host, listening.port), family=family)
+    except OSError as error:
+        raise UnavailableError(f"{listening.host} port {listening.port} cannot be listened on.") from error
+    config = uvicorn.Config(
+        create_app(broker),
+        ssl_certfile=listening.certificate,
+        ssl_keyfile=listening.key,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        ws="none",
+    )
+    with listener:
+        host = f"[{listening.host}]" if family is socket.AF_INET6 else listening.host
+        announce(f"{listening.scheme}://{host}:{listener.getsockname()[1]}")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def make_certificate(host: str, certificate: Path, key: Path) -> None:
+    """Write a fresh self-signed certificate for one host, and its key, which only this user may read."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "SecureMLlib key broker")])
+    now = datetime.datetime.now(datetime.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(days=_CERTIFICATE_DAYS))
+        .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(private, SHA256())
+    )
+    write_private(key, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    certificate.write_bytes(built.public_bytes(Encoding.PEM))
+
+
+def certificate_digest(certificate: Path) -> str:
+    """Return the SHA-256 of a PEM file's first certificate, as clients pin it."""
+    loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
+    return hashlib.sha256(loaded.public_bytes(Encoding.DER)).hexdigest()
+
+
+def configure_logs() -> None:
+    """Write structured logs as JSON lines to standard error."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)

@@ -1,0 +1,130 @@
+"""The broker's protocol without HTTP: each method is one request of `securemllib.broker.http`."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from securemllib.broker import datasets, heads, jobs, release
+from securemllib.broker.audit_log import entries_about, signed_head
+from securemllib.broker.custody import Custody
+from securemllib.broker.datasets import Enrolled
+from securemllib.broker.keystore import Keystore
+from securemllib.broker.rollback import RollbackGuard
+from securemllib.broker.store import Store
+from securemllib.crypto.identity import verify
+from securemllib.errors import FreshnessError
+from securemllib.wire.attestation import Challenge, Evidence, Head
+from securemllib.wire.enrolment import AuditRequest
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.signed import Signed
+
+__all__ = ["AUDIT_REQUEST_SECONDS", "Broker"]
+
+# Covers clocks that differ and a slow network; older requests may be replays.
+AUDIT_REQUEST_SECONDS = 300
+
+
+class Broker:
+    """The key broker.
+
+    Args:
+        keystore: The broker's open keystore.
+        database: The store's SQLAlchemy URL.
+        head_file: Where the last audit head is kept outside of the database.
+        clock: Returns seconds since 1970.
+
+    Raises:
+        FreshnessError: The database is older than the head file.
+    """
+
+    def __init__(self, keystore: Keystore, database: str, head_file: Path, *, clock: Callable[[], float] = time.time) -> None:
+        guard = RollbackGuard(head_file, keystore.identity)
+        store = Store(database, keystore.store_key)
+        self._custody = Custody(identity=keystore.identity, store=store, guard=guard, clock=clock)
+        with self._custody.look() as transaction:
+            guard.check(transaction.session)
+
+    @property
+    def identity(self) -> PublicIdentity:
+        """Who this broker is."""
+        return self._custody.identity.public
+
+    def trust_owner(self, owner: PublicIdentity) -> None:
+        """Let an owner enrol datasets: for the broker's operator, not reachable over the network."""
+        with self._custody.decide("trust-owner") as transaction:
+            datasets.trust_owner(transaction, owner)
+
+    def enrol(self, dataset_id: str, signed: Signed) -> Enrolled:
+        """Record a dataset version and its secret; see `datasets.enrol`."""
+        with self._custody.decide("enrol") as transaction:
+            return datasets.enrol(transaction, dataset_id, signed)
+
+    def set_policy(self, dataset_id: str, signed: Signed) -> int:
+        """Put a policy in force and return its serial; see `datasets.set_policy`."""
+        with self._custody.decide("policy") as transaction:
+            return datasets.set_policy(transaction, dataset_id, signed).serial
+
+    def submit(self, signed: Signed) -> str:
+        """Accept a job and return its id; see `jobs.submit`."""
+        with self._custody.decide("job") as transaction:
+            return jobs.submit(transaction, signed)
+
+    def challenge(self, job_id: str, tee: str) -> tuple[str, Challenge]:
+        """Return a session and its challenge; see `release.challenge`."""
+        with self._custody.look() as transaction:
+            return release.challenge(transaction, job_id, tee)
+
+    def attest(self, session: str, evidence: Evidence) -> str:
+        """Return the token of accepted evidence; the challenge is used up even where the evidence is refused."""
+        with self._custody.look() as transaction:
+            release.consume(transaction, session)
+        with self._custody.decide("attest") as transaction:
+            return release.attest(transaction, session, evidence)
+
+    def grant(self, session: str, token: str, job_id: str) -> Signed:
+        """Return the signed `WrappedGrant`; see `release.grant`."""
+        with self._custody.decide("grant") as transaction:
+            return release.grant(transaction, session, token, job_id)
+
+    def head(self, job_id: str) -> Head | None:
+        """Return a job's recorded head."""
+        with self._custody.look() as transaction:
+            return heads.head_of(jobs.job_row(transaction, job_id))
+
+    def move_head(self, job_id: str, update: bytes) -> bytes:
+        """Move a job's head and return the acknowledgement; see `heads.move_head`."""
+        with self._custody.decide("head") as transaction:
+            return heads.move_head(transaction, job_id, update)
+
+    def release(self, signed: Signed) -> tuple[tuple[Signed, ...], Signed]:
+        """Return a model's wrapped keys and its enclave's attestation result; see `jobs.release`."""
+        with self._custody.decide("release") as transaction:
+            return jobs.release(transaction, signed)
+
+    def audit(self, signed: Signed) -> tuple[list[dict[str, object]], Signed | None]:
+        """Return the audit entries of an owner's datasets and the log's signed head.
+
+        1. A trusted owner signed the request, for this broker.
+        2. It was made within the last minutes.
+
+        Raises:
+            PolicyError: The owner is not trusted.
+            SignatureError: The signature does not fit.
+            FreshnessError: The request is for another broker, or 2 does not hold.
+        """
+        with self._custody.look() as transaction:
+            owner = datasets.owner_identity(transaction, signed.signer)
+            request = verify(signed, AuditRequest, owner)
+            if request.broker != self.identity.fingerprint or abs(transaction.now - request.created) > AUDIT_REQUEST_SECONDS:
+                raise FreshnessError("The request is for another broker or another time.", next_step="Sign a new request.")
+            found = entries_about(transaction.session, datasets.datasets_of(transaction, owner.fingerprint))
+            return [{**json.loads(entry.payload), "digest": entry.digest.hex()} for entry in found], signed_head(transaction.session)
+
+    def custody(self) -> Custody:
+        """Return the broker's means, for the operator's commands on the same machine."""
+        return self._custody
+
+    def close(self) -> None:
+        """Close the database."""
+        self._custody.store.close()
