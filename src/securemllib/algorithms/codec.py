@@ -83,7 +83,8 @@ def _array(tree: Any, where: str) -> NDArray[Any]:
         raise FormatError(f"{where} has no valid shape")
     if type(data) is not bytes or len(data) != math.prod(shape) * _DTYPES[kind].itemsize:
         raise FormatError(f"{where} does not have as many bytes as its shape needs")
-    if any(size > np.iinfo(np.intp).max for size in shape):
+    # An empty array may claim huge sizes beside its 0: numpy refuses strides that it cannot count.
+    if math.prod(max(size, 1) for size in shape) * _DTYPES[kind].itemsize > np.iinfo(np.intp).max:
         raise FormatError(f"{where} has no valid shape")
     if kind == "|b1" and data.translate(None, b"\0\1"):
         raise FormatError(f"{where} has a boolean that is neither 0 nor 1")
