@@ -24,7 +24,7 @@ FORBIDDEN_STDLIB = frozenset(
     {"pickle", "shelve", "marshal", "subprocess", "multiprocessing", "pty", "http", "urllib", "ftplib", "smtplib", "xmlrpc", "webbrowser"}
 )
 # Kernel interfaces that Python does not wrap; the reason stands in the module's docstring.
-CTYPES_ALLOWED = frozenset({"securemllib.enclave.hardening"})
+CTYPES_ALLOWED = frozenset({"securemllib.enclave.kernel"})
 
 
 def path_of(module: str) -> Path | None:

@@ -1,12 +1,43 @@
-"""The enclave process: ``python -I -m securemllib.enclave --port 0 --memory BYTES --idle SECONDS``."""
+"""The enclave process: ``python -I -m securemllib.enclave --port 0 --memory BYTES --idle SECONDS``.
 
+In this order: open the only socket that it will ever have, give up what it does not need, and only then load the libraries, whose threads
+inherit the restrictions and whose choices no variable of the host's can steer.
+"""
+
+import argparse
 import os
+import socket
+import sys
 
-# Set before numpy loads its BLAS: each task is one thread, and a product's bits must not depend on how many there are.
-for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "1"
+from securemllib.enclave.hardening import harden
 
-from securemllib.enclave.server import main  # noqa: E402
+__all__ = ["main"]
+
+_LOOPBACK = "127.0.0.1"
+_BACKLOG = 128
+_DEFAULT_MEMORY = 4 * 2**30
+_DEFAULT_IDLE_SECONDS = 600
+# Each task is one thread, and a product's bits must not depend on how many there are.
+_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the process: listen, harden, measure, and say on standard output where it listens."""
+    parser = argparse.ArgumentParser(prog="securemllib.enclave", description="The enclave process, without a TEE: insecure.")
+    parser.add_argument("--port", type=int, default=0, help="loopback port; 0 for any free one")
+    parser.add_argument("--memory", type=int, default=_DEFAULT_MEMORY, help="bytes for decrypted blocks, and for the largest part")
+    parser.add_argument("--idle", type=float, default=_DEFAULT_IDLE_SECONDS, help="seconds without a connection before the process ends")
+    options = parser.parse_args(arguments)
+    listener = socket.create_server((_LOOPBACK, options.port), backlog=_BACKLOG)
+    output = os.open(os.devnull, os.O_RDWR)
+    sys.dont_write_bytecode = True
+    protections = harden()
+    for variable in _ONE_THREAD:
+        os.environ[variable] = "1"
+    from securemllib.enclave.server import serve  # after hardening, so that the libraries' threads inherit it
+
+    serve(listener, output, protections=protections, memory_limit=options.memory, idle_seconds=options.idle)
+
 
 if __name__ == "__main__":
     main()

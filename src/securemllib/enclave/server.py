@@ -1,6 +1,5 @@
 """The enclave's server: frames on loopback TCP, a thread a connection, until nobody asks any more."""
 
-import argparse
 import os
 import socket
 import sys
@@ -11,14 +10,10 @@ import pyarrow as pa
 
 from securemllib.attestation.insecure import InsecureAttester
 from securemllib.attestation.measurement import measure_package
-from securemllib.enclave.hardening import harden
 from securemllib.enclave.service import Conversation, Enclave
 
-__all__ = ["Server", "main"]
+__all__ = ["Server", "serve"]
 
-_LOOPBACK = "127.0.0.1"
-_DEFAULT_MEMORY = 4 * 2**30
-_DEFAULT_IDLE_SECONDS = 600
 _POLL_SECONDS = 1.0
 _CONNECTION_LIMIT = 256
 
@@ -28,12 +23,12 @@ class Server:
 
     Args:
         enclave: What answers.
-        port: 0 for any free one.
+        listener: A listening socket on the loopback address.
     """
 
-    def __init__(self, enclave: Enclave, port: int) -> None:
+    def __init__(self, enclave: Enclave, listener: socket.socket) -> None:
         self._enclave = enclave
-        self._listener = socket.create_server((_LOOPBACK, port), backlog=128)
+        self._listener = listener
         self._listener.settimeout(_POLL_SECONDS)
         self._slots = threading.BoundedSemaphore(_CONNECTION_LIMIT)
         self._active = 0
@@ -75,27 +70,23 @@ class Server:
             self._last_active = time.monotonic()
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the process: measure the package, harden, listen, and say where on standard output."""
-    parser = argparse.ArgumentParser(prog="securemllib.enclave", description="The enclave process, without a TEE: insecure.")
-    parser.add_argument("--port", type=int, default=0, help="loopback port; 0 for any free one")
-    parser.add_argument("--memory", type=int, default=_DEFAULT_MEMORY, help="bytes for decrypted blocks, and for the largest part")
-    parser.add_argument("--idle", type=float, default=_DEFAULT_IDLE_SECONDS, help="seconds without a connection before the process ends")
-    options = parser.parse_args(arguments)
-    measurement = measure_package()
-    protections = harden()
+def serve(listener: socket.socket, output: int, *, protections: tuple[str, ...], memory_limit: int, idle_seconds: float) -> None:
+    """Serve as a freshly measured enclave, after saying on standard output where.
+
+    Args:
+        listener: A listening socket on the loopback address.
+        output: A descriptor of the null device, where everything written later goes.
+        protections: What `harden` returned.
+        memory_limit: Bytes that decrypted blocks may take, and the largest part that is accepted.
+        idle_seconds: Seconds without a connection after which the process ends.
+    """
     # The system's allocator gives freed blocks back, which keeps the resident size near the bound.
     pa.set_memory_pool(pa.system_memory_pool())
-    enclave = Enclave(InsecureAttester(measurement, protections), memory_limit=options.memory)
-    server = Server(enclave, options.port)
-    sys.stdout.write(f"listening {_LOOPBACK}:{server.port}\n")
+    enclave = Enclave(InsecureAttester(measure_package(), protections), memory_limit=memory_limit)
+    server = Server(enclave, listener)
+    sys.stdout.write(f"listening 127.0.0.1:{server.port}\n")
     sys.stdout.flush()
-    _detach_output()
-    server.serve(options.idle)
-
-
-def _detach_output() -> None:
     # A library that prints could print a value: after the first line nothing is written anywhere.
-    null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
+        os.dup2(output, descriptor)
+    server.serve(idle_seconds)
