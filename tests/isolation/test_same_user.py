@@ -1,0 +1,52 @@
+"""What can another process of the same user get from an enclave process without a TEE?
+
+Each attack is made on a control process first: where it does not work even there, the test says why it is skipped.
+"""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.isolation.processes import start
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory):
+    victim = start("control", tmp_path_factory.mktemp("control"))
+    yield victim
+    victim.stop()
+
+
+@pytest.fixture(scope="module")
+def enclave(tmp_path_factory):
+    victim = start("enclave", tmp_path_factory.mktemp("enclave"))
+    yield victim
+    victim.stop()
+
+
+@pytest.mark.parametrize("attack", ["trace", "memory", "vm_read", "environment", "descriptors"])
+def test_the_process_cannot_be_looked_into(control, enclave, attack):
+    """Tracing, reading memory in two ways, the environment and the open descriptors: refused, where a control gives all of it away."""
+    if (outcome := control.attack(attack)) != "succeeded":
+        pytest.skip(f"this kernel does not let a user do that to any process of theirs: {outcome}")
+    assert enclave.attack(attack) == "refused"
+
+
+def test_a_crash_leaves_no_core(tmp_path):
+    """A segmentation fault writes no core file, where a control's core holds its secret."""
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    if pattern.startswith(("|", "/")) or not pattern:
+        pytest.skip(f"this kernel gives cores to {pattern or 'nobody'}")
+    cores = {}
+    for kind in ("control", "enclave"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        victim = start(kind, folder)
+        victim.process.send_signal(signal.SIGSEGV)
+        assert victim.process.wait(30) == -signal.SIGSEGV
+        victim.stop()
+        cores[kind] = [victim.marker.encode() in path.read_bytes() for path in folder.iterdir()]
+    if not any(cores["control"]):
+        pytest.skip("no process of this user may write a core here")
+    assert cores["enclave"] == []
