@@ -12,11 +12,12 @@ import uvicorn
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from broker_world import World, make_world, wait_until
+
 from securemllib.broker.http import create_app
 from securemllib.broker.keystore import Keystore
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
-from world import World, make_world, wait_until
 
 
 @pytest.fixture

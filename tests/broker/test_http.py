@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+from broker_world import Enclave, World, b64, release_of, rule_for, unb64
 
 from securemllib.crypto.identity import verify
 from securemllib.errors import AttestationError, FormatError, FreshnessError, SecureMLlibError, error_from_code
@@ -11,7 +12,6 @@ from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.plan import ModelRef
 from securemllib.wire.result import WrappedModelKey, model_key_context
 from securemllib.wire.signed import Signed
-from world import Enclave, World, b64, release_of, rule_for, unb64
 
 
 def raised(response: httpx.Response) -> SecureMLlibError:

@@ -167,7 +167,9 @@ def _is_next(transaction: Transaction, row: DatasetRow | None, manifest: Manifes
 
 def _open_body(manifest: Manifest, secret: DataKey) -> ManifestBody:
     try:
-        body = ManifestBody.from_bytes(unseal(secret, body_context(manifest.dataset_id, manifest.version), manifest.body))
+        body = ManifestBody.from_bytes(
+            unseal(secret.derive(ManifestBody.TYPE), body_context(manifest.dataset_id, manifest.version), manifest.body)
+        )
     except UnsealError:
         raise UnsealError(f"The enrolled secret does not open the manifest of dataset {manifest.dataset_id}.") from None
     clear = tuple(ClearPart(file=part.file, length=part.length) for part in body.parts)

@@ -5,7 +5,7 @@ against whoever sees copies of the keystore alone; who runs as that user, or as 
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -84,9 +84,8 @@ def create_keystore(path: Path, name: str, passphrase: str | None) -> Keystore:
         protection, key = _KEY_FILE, _file_key(path)
     else:
         protection, key = _PASSPHRASE, _passphrase_key(passphrase, salt, _SCRYPT_LOG2_N)
-    public = keystore.identity.public
-    envelope = seal(key, _context(public), secrets.to_bytes())
-    file = _File(protection=protection, salt=salt, log2_n=_SCRYPT_LOG2_N, public=public, envelope=envelope)
+    empty = _File(protection=protection, salt=salt, log2_n=_SCRYPT_LOG2_N, public=keystore.identity.public, envelope=b"")
+    file = replace(empty, envelope=seal(key, _context(empty), secrets.to_bytes()))
     write_private(path, file.to_bytes())
     return keystore
 
@@ -111,7 +110,7 @@ def open_keystore(path: Path, passphrase: str | None) -> Keystore:
     else:
         key = _passphrase_key(passphrase, file.salt, file.log2_n)
     try:
-        secrets = _Secrets.from_bytes(unseal(key, _context(file.public), file.envelope))
+        secrets = _Secrets.from_bytes(unseal(key, _context(file), file.envelope))
     except UnsealError:
         raise UnsealError(
             f"The {'passphrase is wrong' if file.protection == _PASSPHRASE else 'key file does not belong to the keystore'}, or {path} was changed.",
@@ -173,5 +172,5 @@ def _passphrase_key(passphrase: str, salt: bytes, log2_n: int) -> DataKey:
     return DataKey(Scrypt(salt=salt, length=KEY_BYTES, n=2**log2_n, r=_SCRYPT_R, p=_SCRYPT_P).derive(passphrase.encode()))
 
 
-def _context(public: PublicIdentity) -> bytes:
-    return length_prefixed(_File.TYPE, public.to_bytes())
+def _context(file: _File) -> bytes:
+    return length_prefixed(_File.TYPE, file.protection, file.salt, file.log2_n, file.public.to_bytes())

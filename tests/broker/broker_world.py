@@ -65,7 +65,7 @@ class Owner:
         part = Part(ordinal=0, file="part-00000.parquet", length=10, sha256=bytes(32), rows=5, wrapped_key=b"k", salt=bytes(16))
         columns = tuple(Column(name=name, type="double", nullable=False, encoding="sealed") for name in self.columns)
         body = ManifestBody(parts=(part,), columns=columns)
-        sealed = seal(self.secret, body_context(self.dataset_id, version), body.to_bytes())
+        sealed = seal(self.secret.derive(ManifestBody.TYPE), body_context(self.dataset_id, version), body.to_bytes())
         manifest = Manifest(
             dataset_id=self.dataset_id,
             name="people",

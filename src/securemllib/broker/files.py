@@ -1,0 +1,55 @@
+"""Where the broker's files lie."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["BrokerFiles"]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerFiles:
+    """The broker's directory.
+
+    Attributes:
+        path: ``SECUREMLLIB_BROKER_HOME``, else ``broker`` in ``SECUREMLLIB_HOME``, else in ``~/.securemllib``.
+    """
+
+    path: Path
+
+    @classmethod
+    def default(cls) -> "BrokerFiles":
+        """Return the directory that the environment names."""
+        named = os.environ.get("SECUREMLLIB_BROKER_HOME")
+        user = os.environ.get("SECUREMLLIB_HOME") or "~/.securemllib"
+        return cls(Path(named if named else f"{user}/broker").expanduser())
+
+    @property
+    def keystore(self) -> Path:
+        """The broker's keys."""
+        return self.path / "keystore.sml"
+
+    @property
+    def public(self) -> Path:
+        """The broker's public identity, one line of base64: what owners and analysts are given."""
+        return self.path / "broker.pub"
+
+    @property
+    def head(self) -> Path:
+        """The last audit head, beside the keystore and outside of the database."""
+        return self.path / "head.sml"
+
+    @property
+    def database(self) -> str:
+        """The URL of the SQLite database that is used unless another is named."""
+        return f"sqlite:///{self.path.resolve() / 'broker.db'}"
+
+    @property
+    def certificate(self) -> Path:
+        """The self-signed certificate."""
+        return self.path / "tls.crt"
+
+    @property
+    def certificate_key(self) -> Path:
+        """Its key."""
+        return self.path / "tls.key"

@@ -1,0 +1,150 @@
+"""`securemllib broker`: make a broker, name the owners that may enrol datasets, serve."""
+
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from securemllib.broker.files import BrokerFiles
+from securemllib.broker.keystore import create_keystore, has_passphrase, open_keystore, read_public_identity
+from securemllib.broker.server import Listening, certificate_digest, configure_logs, make_certificate, serve
+from securemllib.broker.service import Broker
+from securemllib.errors import FormatError, UsageError
+from securemllib.wire.identity import PublicIdentity
+
+__all__ = ["DatabaseOption", "HomeOption", "app", "files_of", "read_identity"]
+
+# A public identity takes about 1,800 characters of base64.
+_IDENTITY_LIMIT = 16_384
+
+console = Console(highlight=False, soft_wrap=True)
+app = typer.Typer(help="Run a key broker.", no_args_is_help=True)
+
+HomeOption = Annotated[
+    Path | None, typer.Option("--home", help="The broker's directory; SECUREMLLIB_BROKER_HOME, else `broker` in SECUREMLLIB_HOME.")
+]
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--database", envvar="SECUREMLLIB_BROKER_DATABASE", help="postgresql+psycopg://... instead of the SQLite file in the directory."
+    ),
+]
+PassphraseFile = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="File whose first line is the passphrase, instead of being asked for it.")
+]
+
+
+@app.command("init")
+def init(
+    name: Annotated[str, typer.Option("--name", help="What people call the broker.")] = "broker",
+    home: HomeOption = None,
+    passphrase_file: PassphraseFile = None,
+    no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Protect the keys by file permissions alone.")] = False,
+) -> None:
+    """Make the broker's identity and keystore."""
+    if no_passphrase and passphrase_file is not None:
+        raise UsageError("--no-passphrase and --passphrase-file exclude each other.")
+    files = files_of(home)
+    files.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    passphrase = None if no_passphrase else _passphrase(passphrase_file, confirm=True)
+    public = create_keystore(files.keystore, name, passphrase).identity.public
+    files.public.write_text(b64encode(public.to_bytes()).decode() + "\n", encoding="ascii")
+    console.print(f"fingerprint  {public.fingerprint}   tell it to owners and analysts, not over this network", markup=False)
+    console.print(f"keystore     {files.keystore}   back it up: without it the database cannot be read", markup=False)
+
+
+@app.command("show")
+def show(home: HomeOption = None) -> None:
+    """Print the broker's fingerprint."""
+    console.print(read_public_identity(files_of(home).keystore).fingerprint, markup=False)
+
+
+@app.command("trust-owner")
+def trust_owner(
+    identity_file: Annotated[Path, typer.Argument(help="The owner's .pub file.")],
+    home: HomeOption = None,
+    database: DatabaseOption = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Let an owner enrol datasets. Compare the printed fingerprint with what the owner says it is."""
+    owner = read_identity(identity_file)
+    broker = _open(files_of(home), database, passphrase_file)
+    broker.trust_owner(owner)
+    broker.close()
+    console.print(f"trusts {owner.fingerprint} {owner.name!r}", markup=False)
+
+
+@app.command("serve")
+def serve_command(
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="TCP port; 0 for any free one.")] = 8460,
+    home: HomeOption = None,
+    database: DatabaseOption = None,
+    passphrase_file: PassphraseFile = None,
+    owner: Annotated[list[Path] | None, typer.Option("--owner", help="An owner's .pub file to trust; may be repeated.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM certificate chain.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM key of the certificate.")] = None,
+    tls_self_signed: Annotated[bool, typer.Option("--tls-self-signed", help="Make a certificate and print its SHA-256.")] = False,
+    insecure_plaintext: Annotated[bool, typer.Option("--insecure-plaintext", help="Serve without TLS off loopback.")] = False,
+) -> None:
+    """Serve. Off loopback with TLS only, unless --insecure-plaintext says otherwise."""
+    files = files_of(home)
+    if tls_self_signed:
+        if tls_cert is not None or tls_key is not None or insecure_plaintext:
+            raise UsageError("--tls-self-signed excludes the other ways to serve.")
+        tls_cert, tls_key = files.certificate, files.certificate_key
+    listening = Listening(host=host, port=port, certificate=tls_cert, key=tls_key, insecure_plaintext=insecure_plaintext)
+    owners = [read_identity(path) for path in owner or []]
+    broker = _open(files, database, passphrase_file)
+    if tls_self_signed and not (files.certificate.exists() and files.certificate_key.exists()):
+        make_certificate(host, files.certificate, files.certificate_key)
+    for identity in owners:
+        broker.trust_owner(identity)
+    if tls_cert is not None:
+        console.print(f"certificate SHA-256 {certificate_digest(tls_cert)}", markup=False)
+    elif insecure_plaintext:
+        console.print("insecure: plain HTTP; session cookies, plans and policies are readable on the network", style="bold red")
+    console.print(f"fingerprint {broker.identity.fingerprint}", markup=False)
+    serve(broker, listening, _announce)
+    broker.close()
+
+
+def read_identity(path: Path) -> PublicIdentity:
+    """Return the public identity of a ``.pub`` file."""
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.", code="usage.missing_file")
+    try:
+        text = path.read_text(encoding="ascii")
+        return PublicIdentity.from_bytes(b64decode("".join(text[:_IDENTITY_LIMIT].split()), validate=True))
+    except (UnicodeDecodeError, Base64Error, FormatError):
+        raise FormatError(f"{path} is no public identity.", next_step="Give the NAME.pub file that `securemllib init` wrote.") from None
+
+
+def files_of(home: Path | None) -> BrokerFiles:
+    """Return the broker's files in the named directory, or where the environment says."""
+    return BrokerFiles.default() if home is None else BrokerFiles(home)
+
+
+def _announce(url: str) -> None:
+    # Plain, whole and at once: programs that start a broker read this line.
+    typer.echo(f"listening {url}")
+
+
+def _open(files: BrokerFiles, database: str | None, passphrase_file: Path | None) -> Broker:
+    configure_logs()
+    needed = has_passphrase(files.keystore)
+    keystore = open_keystore(files.keystore, _passphrase(passphrase_file) if needed else None)
+    return Broker(keystore, database or files.database, files.head)
+
+
+def _passphrase(file: Path | None, *, confirm: bool = False) -> str:
+    if file is None:
+        return str(typer.prompt("Passphrase of the broker's keystore", hide_input=True, confirmation_prompt=confirm, err=True))
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        raise UsageError(f"{file} cannot be read.", code="usage.missing_file") from None
+    return lines[0] if lines else ""

@@ -1,0 +1,154 @@
+"""Does the audit log show that it was changed?"""
+
+import json
+import shutil
+import time
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from broker_world import World, make_world
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from securemllib.broker.audit_log import AuditHead, Entry, _chain, entries, read_lines, signed_head, verify_log, write_lines
+from securemllib.broker.keystore import Keystore
+from securemllib.crypto.identity import PrivateIdentity
+from securemllib.errors import FormatError, FreshnessError, IntegrityError, PolicyError, SignatureError
+from securemllib.wire.signed import Signed
+
+BROKER = PrivateIdentity.generate("broker")
+
+
+def a_log(count: int) -> tuple[list[Entry], Signed]:
+    log: list[Entry] = []
+    previous = bytes(32)
+    for number in range(1, count + 1):
+        payload = json.dumps({"sequence": number, "event": "job", "decision": "accepted", "padding": "x" * 300})
+        previous = _chain(previous, payload)
+        log.append(Entry(number, payload, previous))
+    return log, BROKER.sign(AuditHead(broker=BROKER.public.fingerprint, sequence=count, digest=previous))
+
+
+LOG, HEAD = a_log(8)
+
+
+def test_a_whole_log_is_verified() -> None:
+    """A log that nobody touched passes, as it is and as an export."""
+    assert verify_log(LOG, HEAD, BROKER.public).sequence == 8
+    assert read_lines(write_lines(LOG, HEAD)) == (LOG, HEAD)
+
+
+@given(st.integers(0, 7), st.integers(0, 10_000), st.integers(0, 127))
+def test_a_changed_entry_is_found(index: int, place: int, character: int) -> None:
+    """Whichever character of whichever entry is changed, the log does not pass."""
+    entry = LOG[index]
+    place %= len(entry.payload)
+    changed = entry.payload[:place] + chr(character) + entry.payload[place + 1 :]
+    if changed == entry.payload:
+        return
+    with pytest.raises(IntegrityError):
+        verify_log([*LOG[:index], entry._replace(payload=changed), *LOG[index + 1 :]], HEAD, BROKER.public)
+
+
+@given(st.permutations(range(8)))
+def test_entries_in_another_order_are_found(order: list[int]) -> None:
+    """Only the written order passes, numbers rewritten or not."""
+    if order == sorted(order):
+        return
+    with pytest.raises(IntegrityError):
+        verify_log([LOG[index] for index in order], HEAD, BROKER.public)
+    with pytest.raises(IntegrityError):
+        verify_log([LOG[index]._replace(sequence=place) for place, index in enumerate(order, 1)], HEAD, BROKER.public)
+
+
+@given(st.integers(0, 7))
+def test_a_cut_log_is_found(length: int) -> None:
+    """A log without its end does not fit its head, nor does one without an entry in the middle."""
+    with pytest.raises(FreshnessError):
+        verify_log(LOG[:length], HEAD, BROKER.public)
+    if length < 7:
+        with pytest.raises(IntegrityError):
+            verify_log([*LOG[:length], *LOG[length + 1 :]], HEAD, BROKER.public)
+
+
+def test_a_rewritten_log_needs_the_brokers_signature() -> None:
+    """Who rewrites the whole chain still cannot sign its head."""
+    log, head = a_log(3)
+    other = PrivateIdentity.generate("other")
+    forged = other.sign(AuditHead(broker=BROKER.public.fingerprint, sequence=3, digest=log[-1].digest))
+    with pytest.raises(SignatureError):
+        verify_log(log, forged, BROKER.public)
+    with pytest.raises(SignatureError):
+        verify_log(log, replace(forged, signer=BROKER.public.fingerprint), BROKER.public)
+    verify_log(log, head, BROKER.public)
+
+
+@pytest.mark.parametrize("lines", [[], ["{}"], ["no json"], ['{"head": "00"}'], ["[]"], ['{"sequence": 1, "payload": "", "digest": "x"}']])
+def test_an_export_that_is_none_is_refused(lines: list[str]) -> None:
+    """Lines that are no log, and a log without a head, are format errors."""
+    with pytest.raises(FormatError):
+        read_lines(lines)
+
+
+def test_a_log_is_verified_quickly() -> None:
+    """At least 50,000 entries a second of processor time, from the lines of an export."""
+    log, head = a_log(20_000)
+    lines = list(write_lines(log, head))
+    start = time.process_time()
+    verify_log(*read_lines(lines), BROKER.public)
+    rate = len(log) / (time.process_time() - start)
+    print(f"{rate:.0f} entries a second")
+    assert rate >= 50_000
+
+
+def test_every_decision_is_in_the_log(world: World) -> None:
+    """Accepted and refused decisions are recorded, a refusal with its explanation, and the database's log is whole."""
+    world.enrol()
+    world.submit()
+    with pytest.raises(PolicyError):
+        world.submit(inputs={"features": "ssn"})
+    found = [(entry["event"], entry["decision"]) for entry in world.events()]
+    assert found == [("trust-owner", "accepted"), ("enrol", "accepted"), ("policy", "accepted"), ("job", "accepted"), ("job", "refused")]
+    refused = world.events()[-1]
+    assert refused["code"] == "refused.policy.columns"
+    assert any("'ssn'" in line for line in refused["explanation"])
+    with world.broker.custody().look() as transaction:
+        head = signed_head(transaction.session)
+        assert head is not None
+        assert verify_log(entries(transaction.session), head, world.broker.identity).sequence == 5
+
+
+def test_a_changed_database_is_found(world: World) -> None:
+    """An entry that somebody rewrites in the database, with a fitting digest of its own, breaks the chain."""
+    world.enrol()
+    with world.broker.custody().look() as transaction:
+        session = transaction.session
+        row = next(iter(entries(session)))
+        payload = row.payload.replace("accepted", "refused")
+        session.execute(
+            text("UPDATE audit SET payload = :payload, digest = :digest WHERE sequence = 1"),
+            {"payload": payload, "digest": sha256(payload.encode()).digest()},
+        )
+        head = signed_head(session)
+        assert head is not None
+        with pytest.raises(IntegrityError, match="Entry 1"):
+            verify_log(entries(session), head, world.broker.identity)
+
+
+def test_an_older_database_is_refused(tmp_path: Path, keystore: Keystore) -> None:
+    """A broker starts on the newest database, and refuses the copy that it made before its last decision."""
+    url = f"sqlite:///{tmp_path / 'broker.db'}"
+    world = make_world(tmp_path, keystore, url)
+    world.enrol()
+    world.broker.close()
+    shutil.copy(tmp_path / "broker.db", tmp_path / "old.db")
+    again = make_world(tmp_path, keystore, url)
+    again.broker.trust_owner(world.analyst.public)
+    again.broker.close()
+    make_world(tmp_path, keystore, url).broker.close()
+    shutil.copy(tmp_path / "old.db", tmp_path / "broker.db")
+    with pytest.raises(FreshnessError, match="older"):
+        make_world(tmp_path, keystore, url)
