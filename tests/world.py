@@ -286,5 +286,14 @@ def binomial_table(rows=400, columns=3, seed=0):
 
 
 __all__ = [
-    "MEASUREMENT", "Dataset", "Head", "Materialise", "Relay", "World", "binomial_table", "replace", "run", "statistics",
+    "MEASUREMENT",
+    "Dataset",
+    "Head",
+    "Materialise",
+    "Relay",
+    "World",
+    "binomial_table",
+    "replace",
+    "run",
+    "statistics",
 ]

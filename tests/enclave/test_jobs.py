@@ -10,11 +10,11 @@ from securemllib.crypto.aead import unseal
 from securemllib.wire.encoding import decode
 from securemllib.wire.job import OutputKind
 from securemllib.wire.result import SealedModel, model_context
-
 from tests.world import Dataset, Relay, World, binomial_table, run
 
 
 def plain_model(world, job, finished):
+    """Return the plaintext of the job's sealed model."""
     sealed = SealedModel.from_bytes(finished.model)
     context = model_context(sealed.model_id, sealed.operation, sealed.tee, sealed.lineage)
     return unseal(world.keys[job.job_id][1], context, sealed.envelope)
@@ -22,10 +22,12 @@ def plain_model(world, job, finished):
 
 @pytest.fixture
 def world():
+    """Return a broker and an analyst around a table of four parts."""
     return World(Dataset(binomial_table(), parts=4))
 
 
 def fit_in_the_clear(world, operation, params):
+    """Return the model that one block of all rows gives."""
     table = world.dataset.table
     x = np.column_stack([table[f"x{i}"].to_numpy() for i in range(3)])
     block = Block(ordinal=0, features=x - x.mean(0), offset=x.mean(0), label=table["y"].to_numpy())

@@ -34,7 +34,8 @@ class CachedBlock:
 class BlockCache:
     """Blocks by what they were made of, least recently used first.
 
-    The origin of a block is a value that only a holder of the dataset secret can compute, so a job without it cannot find another job's rows.
+    The origin of a block is a value that only a holder of the dataset secret can compute,
+    so a job without it cannot find another job's rows.
     """
 
     def __init__(self, limit: int) -> None:

@@ -94,7 +94,8 @@ def _split(step: RandomSplit, stored: int, ordinal: int, seed: Seed) -> NDArray[
     drawn = seed.generator("random-split", step.seed, ordinal).random(stored)
     edges = np.concatenate([[0.0], np.cumsum(step.weights)]) / sum(step.weights)
     edges[-1] = 1.0
-    return (drawn >= edges[step.index]) & (drawn < edges[step.index + 1])
+    kept: NDArray[np.bool_] = (drawn >= edges[step.index]) & (drawn < edges[step.index + 1])
+    return kept
 
 
 def _apply(step: ApplyModel, rows: Rows, model: Any) -> Rows:
@@ -120,4 +121,3 @@ _STEPS: dict[type[Step], Callable[[Any, Rows], Rows]] = {
     Filter: _filter,
     Assemble: _assemble,
 }
-

@@ -47,7 +47,9 @@ class Attester(Protocol):
 
     tee: str
 
-    def report(self, report_data: bytes) -> bytes: ...
+    def report(self, report_data: bytes) -> bytes:
+        """Return a report over 64 bytes of report data."""
+        ...
 
 
 class Enclave:

@@ -1,6 +1,7 @@
 """Rows inside the enclave: Arrow scalars beside vector columns, which Arrow would store badly."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,14 +43,14 @@ class Vector:
         """Return the ``(n, d)`` float64 matrix."""
         return self._assemble(np.zeros(len(self.columns)), "float64")
 
-    def centred(self, dtype: str) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+    def centred(self, dtype: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Return the ``(n, d)`` matrix of one dtype minus the columns' means, and the means."""
         means = np.array([column.mean() if len(column) else 0.0 for column in self.columns])
         # A column with an infinite value has no centre; the algorithm refuses the row or treats it as MLlib does.
         means = np.where(np.isfinite(means), means, 0.0)
         return self._assemble(means, dtype), means
 
-    def _assemble(self, offsets: NDArray[np.float64], dtype: str) -> NDArray[np.floating]:
+    def _assemble(self, offsets: NDArray[np.float64], dtype: str) -> NDArray[Any]:
         out = np.empty((self.rows, len(self.columns)), dtype=dtype)
         with np.errstate(over="ignore"):
             for start in range(0, self.rows, _TILE):

@@ -7,7 +7,19 @@ from securemllib.errors import FormatError
 from securemllib.wire.encoding import digest, length_prefixed
 from securemllib.wire.record import Record
 
-__all__ = ["PART_LIMIT", "ClearPart", "Column", "DatasetRef", "Manifest", "ManifestBody", "Part", "aad_prefix", "body_context", "manifest_digest", "part_key_context"]
+__all__ = [
+    "PART_LIMIT",
+    "ClearPart",
+    "Column",
+    "DatasetRef",
+    "Manifest",
+    "ManifestBody",
+    "Part",
+    "aad_prefix",
+    "body_context",
+    "manifest_digest",
+    "part_key_context",
+]
 
 # One part is one Spark task's input and one enclave allocation; the manifest of 10,000 parts takes 3 MB.
 PART_LIMIT = 1_000_000

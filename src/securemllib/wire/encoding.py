@@ -1,6 +1,7 @@
 """The one encoding of a value: deterministic CBOR (RFC 8949 section 4.2), and length-prefixed digests.
 
-A decoder that accepts two encodings of one value lets a host change bytes without changing meaning, so a decoded value is encoded again and compared.
+A decoder that accepts two encodings of one value lets a host change bytes without changing meaning,
+so a decoded value is encoded again and compared.
 """
 
 from hashlib import sha256
@@ -13,7 +14,7 @@ __all__ = ["MESSAGE_LIMIT", "Value", "decode", "digest", "encode", "length_prefi
 
 Value = None | bool | int | float | str | bytes | list["Value"] | dict[str, "Value"]
 
-# The largest manifest in practice (10,000 parts) takes 3 MB; rows and statistics travel outside of decoded messages or with their own limit.
+# The largest manifest in practice (10,000 parts) takes 3 MB; rows and statistics travel outside of messages or with their own limit.
 MESSAGE_LIMIT = 64 * 2**20
 _DEPTH_LIMIT = 64
 

@@ -26,9 +26,13 @@ PAYLOAD_LIMIT = 2**31
 class Connection(Protocol):
     """The two methods of a connected socket that frames need."""
 
-    def sendall(self, data: bytes | memoryview, /) -> None: ...
+    def sendall(self, data: bytes | memoryview, /) -> None:
+        """Send all bytes."""
+        ...
 
-    def recv_into(self, buffer: memoryview, /) -> int: ...
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Receive some bytes and return how many."""
+        ...
 
 
 def send(connection: Connection, header: Record, payload: bytes | memoryview = b"") -> None:
@@ -46,9 +50,7 @@ def send(connection: Connection, header: Record, payload: bytes | memoryview = b
         raise ConnectionLostError(f"A frame of {len(raw) + len(payload)} bytes could not be sent.") from error
 
 
-def receive(
-    connection: Connection, types: tuple[type[Record], ...], *, payload_limit: int = PAYLOAD_LIMIT
-) -> tuple[Record, memoryview]:
+def receive(connection: Connection, types: tuple[type[Record], ...], *, payload_limit: int = PAYLOAD_LIMIT) -> tuple[Record, memoryview]:
     """Return the next frame's record, of one of the given types, and its payload.
 
     Raises:

@@ -9,7 +9,7 @@ from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.plan import ModelRef, Plan
 from securemllib.wire.record import Record
 
-__all__ = ["JobSpecification", "Mode", "Output", "OutputKind", "ParamValue", "ROWS_OPERATION", "RELEASE_OPERATION"]
+__all__ = ["RELEASE_OPERATION", "ROWS_OPERATION", "JobSpecification", "Mode", "Output", "OutputKind", "ParamValue"]
 
 # Operations that are no algorithm: rows of a plan go to a recipient; a sealed model's key goes to a recipient.
 ROWS_OPERATION = "Rows"
@@ -18,7 +18,7 @@ RELEASE_OPERATION = "ReleaseModel"
 _NONCE_BYTES = 16
 _SHARE_LIMIT = 100_000
 
-ParamValue = None | bool | int | float | str | tuple[float, ...]
+ParamValue = bool | int | float | str | tuple[float, ...] | None
 
 
 class Mode(StrEnum):
@@ -80,7 +80,7 @@ class JobSpecification(Record):
     TYPE: ClassVar[str] = "securemllib/job/v1"
 
     operation: str
-    params: dict[str, None | bool | int | float | str | tuple[float, ...]]
+    params: dict[str, bool | int | float | str | tuple[float, ...] | None]
     inputs: dict[str, str]
     plan: Plan | None
     model: ModelRef | None
@@ -109,7 +109,7 @@ class JobSpecification(Record):
     @property
     def job_id(self) -> str:
         """The digest of the specification, in hexadecimal."""
-        return self.digest().hex()
+        return self.content_digest().hex()
 
     @property
     def models(self) -> tuple[ModelRef, ...]:

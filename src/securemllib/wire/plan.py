@@ -79,7 +79,7 @@ class Literal(Record):
 
     TYPE: ClassVar[str] = "literal"
 
-    value: None | bool | int | float | str
+    value: bool | int | float | str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +195,7 @@ class ApplyModel(Record):
     model: ModelRef
     features_column: str
     outputs: dict[str, str]
-    params: dict[str, None | bool | int | float | str | tuple[float, ...]]
+    params: dict[str, bool | int | float | str | tuple[float, ...] | None]
 
 
 Step = Project | WithColumn | Filter | RandomSplit | Assemble | ApplyModel

@@ -39,7 +39,7 @@ class Bound(Record):
 
     minimum: float | None
     maximum: float | None
-    allowed: tuple[None | bool | int | float | str, ...]
+    allowed: tuple[bool | int | float | str | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ class Record:
         """
         if not isinstance(tree, dict) or tree.get("@") != cls.TYPE:
             raise FormatError(f"The bytes are no {cls.TYPE}.")
-        hints = _hints(cls)
+        hints = _hints(cls)  # type: ignore[arg-type]
         if tree.keys() - {"@"} != hints.keys():
             raise FormatError(f"A {cls.TYPE} has the fields {sorted(hints)}, no more and no less.")
         values = {name: _from_tree(hint, tree[name], f"{cls.TYPE}.{name}") for name, hint in hints.items()}
@@ -53,15 +53,15 @@ class Record:
         """Return the record whose encoding is ``data``; `FormatError` otherwise."""
         return cls.from_tree(decode(data, limit=limit))
 
-    def digest(self) -> bytes:
+    def content_digest(self) -> bytes:
         """Return the SHA-256 that names this record: 32 bytes."""
         return digest(self.TYPE, self.to_bytes())
 
 
 @cache
-def _hints(cls: type[Record]) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in fields(cls)}  # type: ignore[arg-type]
+    return {field.name: hints[field.name] for field in fields(cls)}
 
 
 def _to_tree(value: object) -> Value:

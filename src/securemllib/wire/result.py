@@ -36,7 +36,7 @@ class SealedModel(Record):
     @property
     def reference(self) -> ModelRef:
         """The model's name."""
-        return ModelRef(model_id=self.model_id, digest=self.digest())
+        return ModelRef(model_id=self.model_id, digest=self.content_digest())
 
 
 def model_context(model_id: str, operation: str, tee: str, lineage: tuple[DatasetRef, ...]) -> bytes:
