@@ -1,0 +1,181 @@
+"""What all estimators and models here share: a fit is one sealed job, a transform one more step of a plan."""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pyspark.ml.base import Estimator, Model
+from pyspark.ml.param import Params
+
+from securemllib.algorithms.codec import from_tree
+from securemllib.algorithms.registry import ALGORITHMS, types_of
+from securemllib.errors import FormatError, PolicyError, SealedError
+from securemllib.ml.checks import job_params, require_columns, require_new, require_sealed
+from securemllib.ml.mirror import converted, refuse_sealed
+from securemllib.ml.persistence import Persistent
+from securemllib.ml.release import ReleasedModel
+from securemllib.spark.column_types import VECTOR
+from securemllib.spark.dataframe import SecureDataFrame
+from securemllib.spark.jobs import Outcome, Request
+from securemllib.spark.session import SecureSession
+from securemllib.wire.encoding import Value
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.job import OutputKind
+from securemllib.wire.plan import ApplyModel
+from securemllib.wire.result import SealedModel
+
+__all__ = ["SecureEstimator", "SecureModel", "inputs_of"]
+
+_ROLES = {"featuresCol": "features", "inputCol": "features", "labelCol": "label", "weightCol": "weight"}
+_DOUBLE_OUTPUTS = frozenset({"prediction"})
+
+
+def inputs_of(params: Params, roles: dict[str, str]) -> dict[str, str]:
+    """Return the columns by role of those column Params that are set or have a default, and are not empty.
+
+    Args:
+        params: An estimator, model or evaluator.
+        roles: Roles by the names of column Params.
+    """
+    found = {role: converted(params, name) for name, role in roles.items()}
+    return {role: column for role, column in found.items() if column}
+
+
+class SecureEstimator(Estimator[Any], Persistent):
+    """An estimator whose fit runs in enclaves."""
+
+    ORIGINAL: ClassVar[type[Any]]
+    MODEL: ClassVar[type["SecureModel"]]
+
+    def _fit(self, dataset: Any) -> Any:
+        frame = require_sealed(dataset, f"{type(self).__name__}.fit")
+        operation = type(self).__name__
+        inputs = inputs_of(self, self._roles())
+        params = job_params(operation, self)
+        require_columns(frame, inputs)
+        require_new(frame, *self.MODEL.outputs_of(self).values())
+        outcome = _train(frame, operation, params, inputs, converted(self, "seed") or 0)
+        model = self.MODEL(SealedModel.from_bytes(outcome.model), outcome.trees.get(OutputKind.SUMMARY), frame.session)
+        self._copyValues(model)
+        return model._resetUid(self.uid)  # noqa: SLF001 - as pyspark.ml: a model has its estimator's uid
+
+    def _roles(self) -> dict[str, str]:
+        return _ROLES
+
+
+class SecureModel(Model, Persistent):
+    """A model that enclaves use and nobody reads, until its owners' policies release it.
+
+    Args:
+        sealed: Its bytes.
+        summary: What the policy released of its training, as a tree; None where it released nothing.
+        session: The session; the active one when not given.
+    """
+
+    ORIGINAL: ClassVar[type[Any]]
+    OUTPUTS: ClassVar[dict[str, str]] = {"prediction": "predictionCol"}
+    SUMMARY: ClassVar[type[Any] | None] = None
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, sealed: SealedModel, summary: Value = None, session: SecureSession | None = None) -> None:
+        super().__init__()
+        self.sealed = sealed
+        self._summary_tree = summary
+        self._session = session
+
+    @property
+    def session(self) -> SecureSession:
+        """The session that jobs of this model run on."""
+        return self._session if self._session is not None else SecureSession.active()
+
+    @classmethod
+    def outputs_of(cls, params: Params) -> dict[str, str]:
+        """Return the output columns by their stem."""
+        return inputs_of(params, {name: stem for stem, name in cls.OUTPUTS.items()})
+
+    def _transform(self, dataset: Any) -> SecureDataFrame:
+        frame = require_sealed(dataset, f"{type(self).__name__}.transform")
+        inputs = inputs_of(self, {name: role for name, role in _ROLES.items() if role == "features"})
+        outputs = self.outputs_of(self)
+        require_columns(frame, inputs)
+        require_new(frame, *outputs.values())
+        step = ApplyModel(
+            model=self.sealed.reference,
+            features_column=inputs["features"],
+            outputs=outputs,
+            params={name: converted(self, name) for name in self.CHANGEABLE},
+        )
+        return frame.apply(step, {column: self._type_of(stem) for stem, column in outputs.items()}, self.sealed)
+
+    def _type_of(self, stem: str) -> Any:
+        from pyspark.sql.types import DoubleType  # noqa: PLC0415
+
+        return DoubleType() if stem in _DOUBLE_OUTPUTS else VECTOR
+
+    @property
+    def hasSummary(self) -> bool:
+        """Whether the policy released a summary of the training."""
+        return self.SUMMARY is not None and isinstance(self._summary_tree, dict)
+
+    @property
+    def summary(self) -> Any:
+        """What the policy released of the training; `SealedError` where it released nothing."""
+        if self.SUMMARY is None or not isinstance(self._summary_tree, dict):
+            raise SealedError(
+                f"No training summary of this {type(self).__name__} was released.",
+                next_step="Ask the owner for a policy with the output `summary`.",
+            )
+        return self.SUMMARY(self, _summary_values(self.sealed.operation, self._summary_tree))
+
+    def release(self, to: PublicIdentity | None = None) -> Any:
+        """Return the model in the clear, if the policies of all datasets behind it allow it.
+
+        Args:
+            to: The recipient. For the analyst, or when not given, the plain model is returned, opened by the analyst's agent;
+                for somebody else a `ReleasedModel`, which only their agent opens.
+
+        Raises:
+            PolicyError: A policy does not allow it.
+        """
+        session = self.session
+        (key,) = session.release_model(self.sealed, to)
+        encoded = self.sealed.to_bytes()
+        if to is not None and to.fingerprint != session.agent.identify().identity.fingerprint:
+            return ReleasedModel(model=encoded, key=key)
+        tree = session.agent.open_model(encoded, key)
+        return self._plain(from_tree(types_of(ALGORITHMS[self.sealed.operation])[2], tree))
+
+    def _plain(self, model: Any) -> Any:
+        raise NotImplementedError
+
+    def copy(self, extra: Any = None) -> Self:
+        """Return a copy with the same sealed bytes."""
+        copied: Self = Params.copy(self, extra)
+        return copied
+
+    def __getattr__(self, name: str) -> Any:
+        return refuse_sealed(self, name, type(self).ORIGINAL)
+
+
+def _train(frame: SecureDataFrame, operation: str, params: dict[str, Any], inputs: dict[str, str], seed: int) -> Outcome:
+    """Run the fit with a summary among its outputs, and without one where the policy gives none: one more request, no more runs."""
+    sealed, summary = (OutputKind.SEALED_MODEL, None, ()), (OutputKind.SUMMARY, None, ())
+
+    def request(*outputs: tuple[OutputKind, PublicIdentity | None, tuple[str, ...]]) -> Outcome:
+        asked = Request(operation=operation, params=params, inputs=inputs, plan=frame.plan, outputs=outputs, seed=seed)
+        return frame.session.run(frame, asked)
+
+    if not frame.session.settings.summary or not types_of(ALGORITHMS[operation])[2].SUMMARY:
+        return request(sealed)
+    try:
+        return request(sealed, summary)
+    except PolicyError as error:
+        if not error.error_code.startswith("refused.policy.output"):
+            raise
+        return request(sealed)
+
+
+def _summary_values(operation: str, tree: dict[str, Value]) -> dict[str, Any]:
+    model = types_of(ALGORITHMS[operation])[2]
+    if tree.keys() != set(model.SUMMARY):
+        raise FormatError(f"A summary of {operation} has the fields {sorted(model.SUMMARY)}.")
+    return {name: from_tree(np.ndarray, value) if isinstance(value, dict) else value for name, value in tree.items()}

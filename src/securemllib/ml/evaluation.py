@@ -1,0 +1,102 @@
+"""Evaluators, named as in ``pyspark.ml.evaluation``: the metric leaves the enclave if the policy has the output ``metric``."""
+
+from typing import Any, ClassVar
+
+from pyspark.ml import evaluation as original
+from pyspark.ml.evaluation import Evaluator
+from pyspark.ml.param.shared import (
+    HasFeaturesCol,
+    HasLabelCol,
+    HasPredictionCol,
+    HasProbabilityCol,
+    HasRawPredictionCol,
+    HasWeightCol,
+)
+
+from securemllib.errors import FormatError
+from securemllib.ml.base import inputs_of
+from securemllib.ml.checks import job_params, require_columns, require_sealed
+from securemllib.ml.mirror import mirrors
+from securemllib.ml.persistence import Persistent
+from securemllib.spark.jobs import Request
+from securemllib.wire.job import OutputKind
+
+__all__ = ["BinaryClassificationEvaluator", "ClusteringEvaluator", "MulticlassClassificationEvaluator", "RegressionEvaluator"]
+
+
+class SecureEvaluator(Evaluator, Persistent):
+    """An evaluator whose metric is computed in enclaves."""
+
+    ORIGINAL: ClassVar[type[Any]]
+    ROLES: ClassVar[dict[str, str]]
+    DEFAULTS: ClassVar[dict[str, Any]]
+    SMALLER_IS_BETTER: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._setDefault(**self.DEFAULTS)
+
+    def isLargerBetter(self) -> bool:
+        """Return whether a larger metric is better."""
+        return self.getOrDefault("metricName") not in self.SMALLER_IS_BETTER
+
+    def _roles(self) -> dict[str, str]:
+        return self.ROLES
+
+    def _evaluate(self, dataset: Any) -> float:
+        frame = require_sealed(dataset, f"{type(self).__name__}.evaluate")
+        operation = type(self).__name__
+        inputs = inputs_of(self, self._roles())
+        params = job_params(operation, self)
+        require_columns(frame, inputs)
+        request = Request(
+            operation=operation,
+            params=params,
+            inputs=inputs,
+            plan=frame.plan,
+            outputs=((OutputKind.METRIC, None, ()),),
+            # A metric is compared between models that may differ in the last digits.
+            dtype="float64",
+        )
+        value = frame.session.run(frame, request).trees.get(OutputKind.METRIC)
+        if type(value) is not float:
+            raise FormatError(f"The metric of {operation} is no number.")
+        return value
+
+
+@mirrors(original.BinaryClassificationEvaluator)
+class BinaryClassificationEvaluator(SecureEvaluator, HasLabelCol, HasRawPredictionCol, HasWeightCol):
+    """Areas under the ROC and precision-recall curves, as ``pyspark.ml.evaluation.BinaryClassificationEvaluator``."""
+
+    ROLES: ClassVar[dict[str, str]] = {"rawPredictionCol": "features", "labelCol": "label", "weightCol": "weight"}
+    DEFAULTS: ClassVar[dict[str, Any]] = {"metricName": "areaUnderROC", "numBins": 1000}
+
+
+@mirrors(original.MulticlassClassificationEvaluator)
+class MulticlassClassificationEvaluator(SecureEvaluator, HasLabelCol, HasPredictionCol, HasWeightCol, HasProbabilityCol):
+    """Metrics of a classification, as ``pyspark.ml.evaluation.MulticlassClassificationEvaluator``."""
+
+    ROLES: ClassVar[dict[str, str]] = {"predictionCol": "prediction", "labelCol": "label", "weightCol": "weight"}
+    DEFAULTS: ClassVar[dict[str, Any]] = {"metricName": "f1", "metricLabel": 0.0, "beta": 1.0, "eps": 1e-15}
+    SMALLER_IS_BETTER = frozenset({"weightedFalsePositiveRate", "falsePositiveRateByLabel", "logLoss", "hammingLoss"})
+
+    def _roles(self) -> dict[str, str]:
+        needs_probability = self.getOrDefault("metricName") == "logLoss"
+        return {**self.ROLES, "probabilityCol": "features"} if needs_probability else self.ROLES
+
+
+@mirrors(original.RegressionEvaluator)
+class RegressionEvaluator(SecureEvaluator, HasLabelCol, HasPredictionCol, HasWeightCol):
+    """Metrics of a regression, as ``pyspark.ml.evaluation.RegressionEvaluator``."""
+
+    ROLES: ClassVar[dict[str, str]] = {"predictionCol": "prediction", "labelCol": "label", "weightCol": "weight"}
+    DEFAULTS: ClassVar[dict[str, Any]] = {"metricName": "rmse", "throughOrigin": False}
+    SMALLER_IS_BETTER = frozenset({"rmse", "mse", "mae"})
+
+
+@mirrors(original.ClusteringEvaluator)
+class ClusteringEvaluator(SecureEvaluator, HasPredictionCol, HasFeaturesCol, HasWeightCol):
+    """The silhouette, as ``pyspark.ml.evaluation.ClusteringEvaluator``."""
+
+    ROLES: ClassVar[dict[str, str]] = {"featuresCol": "features", "predictionCol": "prediction", "weightCol": "weight"}
+    DEFAULTS: ClassVar[dict[str, Any]] = {"metricName": "silhouette", "distanceMeasure": "squaredEuclidean"}

@@ -1,0 +1,156 @@
+"""Released models in the clear, with the attributes that pyspark.ml's models have."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.ml.linalg import DenseMatrix, DenseVector, Vector, Vectors
+
+from securemllib.errors import UsageError
+
+__all__ = ["PlainKMeansModel", "PlainLinearRegressionModel", "PlainLogisticRegressionModel", "PlainPCAModel", "PlainStandardScalerModel"]
+
+
+def _row(value: Vector) -> NDArray[np.float64]:
+    return np.asarray(value.toArray(), dtype=np.float64)[None, :]
+
+
+def _matrix(values: NDArray[np.float64]) -> DenseMatrix:
+    return DenseMatrix(values.shape[0], values.shape[1], values.ravel(order="F"))
+
+
+class _Plain:
+    """A released model.
+
+    Args:
+        model: The algorithm's own model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def _output(self, value: Vector, stem: str) -> NDArray[np.float64]:
+        output: NDArray[np.float64] = self.model.predict(_row(value))[stem][0]
+        return output
+
+
+class PlainLogisticRegressionModel(_Plain):
+    """Coefficients, intercepts and predictions of a logistic regression."""
+
+    @property
+    def numClasses(self) -> int:
+        """Classes of the labels."""
+        return int(self.model.num_classes)
+
+    @property
+    def numFeatures(self) -> int:
+        """Features."""
+        return int(self.model.coefficients.shape[1])
+
+    @property
+    def coefficientMatrix(self) -> DenseMatrix:
+        """``(1, d)`` for a binomial model, else ``(classes, d)``."""
+        return _matrix(self.model.coefficients)
+
+    @property
+    def interceptVector(self) -> DenseVector:
+        """``(1,)`` for a binomial model, else ``(classes,)``."""
+        return Vectors.dense(self.model.intercepts)
+
+    @property
+    def coefficients(self) -> DenseVector:
+        """Of a binomial model; `UsageError` for a multinomial one."""
+        self._require_binomial("coefficientMatrix")
+        return Vectors.dense(self.model.coefficients[0])
+
+    @property
+    def intercept(self) -> float:
+        """Of a binomial model; `UsageError` for a multinomial one."""
+        self._require_binomial("interceptVector")
+        return float(self.model.intercepts[0])
+
+    def predict(self, value: Vector) -> float:
+        """Return the predicted class of one row."""
+        return float(self._output(value, "prediction"))
+
+    def predictProbability(self, value: Vector) -> DenseVector:
+        """Return the probabilities of the classes of one row."""
+        return Vectors.dense(self._output(value, "probability"))
+
+    def predictRaw(self, value: Vector) -> DenseVector:
+        """Return the margins of the classes of one row."""
+        return Vectors.dense(self._output(value, "rawPrediction"))
+
+    def _require_binomial(self, instead: str) -> None:
+        if self.model.multinomial:
+            raise UsageError(f"A multinomial model has a {instead} instead.")
+
+
+class PlainLinearRegressionModel(_Plain):
+    """Coefficients, intercept and predictions of a linear regression."""
+
+    scale = 1.0
+
+    @property
+    def numFeatures(self) -> int:
+        """Features."""
+        return len(self.model.coefficients)
+
+    @property
+    def coefficients(self) -> DenseVector:
+        """``(d,)``."""
+        return Vectors.dense(self.model.coefficients)
+
+    @property
+    def intercept(self) -> float:
+        """The constant."""
+        return float(self.model.intercept)
+
+    def predict(self, value: Vector) -> float:
+        """Return the prediction for one row."""
+        return float(self._output(value, "prediction"))
+
+
+class PlainKMeansModel(_Plain):
+    """Centres and predictions of a K-Means."""
+
+    @property
+    def numFeatures(self) -> int:
+        """Features."""
+        return int(self.model.cluster_centers.shape[1])
+
+    def clusterCenters(self) -> list[NDArray[np.float64]]:
+        """Return the centres."""
+        return [np.array(center) for center in self.model.cluster_centers]
+
+    def predict(self, value: Vector) -> int:
+        """Return the cluster of one row."""
+        return int(self._output(value, "prediction"))
+
+
+class PlainStandardScalerModel(_Plain):
+    """Mean and standard deviation of a scaling."""
+
+    @property
+    def mean(self) -> DenseVector:
+        """Of each column."""
+        return Vectors.dense(self.model.mean)
+
+    @property
+    def std(self) -> DenseVector:
+        """Unbiased, of each column."""
+        return Vectors.dense(self.model.std)
+
+
+class PlainPCAModel(_Plain):
+    """Principal components."""
+
+    @property
+    def pc(self) -> DenseMatrix:
+        """``(d, k)``, one component a column."""
+        return _matrix(self.model.pc)
+
+    @property
+    def explainedVariance(self) -> DenseVector:
+        """Each component's share of the variance."""
+        return Vectors.dense(self.model.explained_variance)

@@ -1,0 +1,127 @@
+"""The driver's side of the analyst's agent: the driver asks for signatures and opened results, and holds no key."""
+
+import atexit
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from securemllib.errors import FormatError, UnavailableError, error_from_code
+from securemllib.wire.agent import REPLIES, Declined, Identified, Identify, Open, Opened, OpenModel, Sign, Signature
+from securemllib.wire.encoding import Value, decode
+from securemllib.wire.framing import receive, send
+from securemllib.wire.job import JobSpecification, OutputKind
+from securemllib.wire.record import Record
+from securemllib.wire.signed import Signed
+
+__all__ = ["AgentClient", "agent_socket"]
+
+_START_SECONDS = 20.0
+_POLL_SECONDS = 0.1
+# A large model's tree; the agent opens nothing larger either.
+_TREE_LIMIT = 512 * 2**20
+
+R = TypeVar("R", bound=Record)
+
+
+def agent_socket() -> Path:
+    """Return the agent's socket: ``SECUREMLLIB_AGENT_SOCK``, else in the analyst's home directory of this project."""
+    named = os.environ.get("SECUREMLLIB_AGENT_SOCK")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("SECUREMLLIB_HOME") or Path.home() / ".securemllib") / "agent.sock"
+
+
+class AgentClient:
+    """A connection to the agent; one is started where none runs.
+
+    Args:
+        path: The agent's socket.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = _connect(path) or _started(path)
+        self._identified: Identified | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def identify(self) -> Identified:
+        """Return the analyst, and the broker that the agent trusts."""
+        if self._identified is None:
+            self._identified, _ = self._ask(Identify(), b"", Identified)
+        return self._identified
+
+    def sign(self, job: JobSpecification) -> Signed:
+        """Return the signed job; the analyst may be asked."""
+        reply, _ = self._ask(Sign(job=job.to_bytes()), b"", Signature)
+        return reply.signed
+
+    def open_tree(self, job_id: str, result: bytes) -> Value:
+        """Return the numbers of a summary or metric."""
+        _, payload = self._ask(Open(job_id=job_id), result, Opened)
+        return decode(payload, limit=_TREE_LIMIT)
+
+    def open_table(self, job_id: str, result: bytes) -> memoryview:
+        """Return rows as an Arrow IPC stream."""
+        reply, payload = self._ask(Open(job_id=job_id), result, Opened)
+        if reply.kind is not OutputKind.ROWS:
+            raise FormatError(f"The result holds no rows but {reply.kind.value}.")
+        return payload
+
+    def open_model(self, model: bytes, key: Signed) -> Value:
+        """Return the tree of a released model."""
+        _, payload = self._ask(OpenModel(key=key), model, Opened)
+        return decode(payload, limit=_TREE_LIMIT)
+
+    def _ask(self, request: Record, payload: bytes, kind: type[R]) -> tuple[R, memoryview]:
+        send(self._connection, request, payload)
+        reply, body = receive(self._connection, REPLIES)
+        if isinstance(reply, Declined):
+            raise error_from_code(reply.code, reply.reason, reply.next_step)
+        if not isinstance(reply, kind):
+            raise FormatError(f"The agent answered {request.TYPE} with {reply.TYPE}.")
+        return reply, body
+
+
+def _connect(path: Path) -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(os.fspath(path))
+    except OSError:
+        connection.close()
+        return None
+    return connection
+
+
+def _started(path: Path) -> socket.socket:
+    program = shutil.which("securemllib")
+    command = [program] if program else [sys.executable, "-c", "from securemllib.cli import main; main()"]
+    # It keeps the terminal's standard error, on which it shows what it signs.
+    process = subprocess.Popen([*command, "agent", "--socket", os.fspath(path)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    atexit.register(process.terminate)
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if (connection := _connect(path)) is not None:
+            return connection
+        time.sleep(_POLL_SECONDS)
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
+    raise UnavailableError(
+        f"No agent answers at {path}, and none could be started.",
+        next_step="Start one with `securemllib agent`, or set SECUREMLLIB_AGENT_SOCK to the socket of a running one.",
+        code="unavailable.agent",
+    )

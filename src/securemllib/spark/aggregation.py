@@ -1,0 +1,76 @@
+"""The relay's side of the aggregator: statistics in; states, records of the head, and at last the results out."""
+
+from securemllib.errors import FormatError, UnavailableError
+from securemllib.spark.broker_client import broker_client
+from securemllib.spark.enclave_client import EnclaveClient
+from securemllib.spark.relay_job import RelayJob
+from securemllib.wire.encoding import decode
+from securemllib.wire.record import Record
+from securemllib.wire.task import Advanced, Begin, Finished, Recorded, Recording, Update
+
+__all__ = ["Aggregation"]
+
+_CHECKPOINT_LIMIT = 2**31
+
+
+class Aggregation:
+    """Drives the enclave that aggregates one job.
+
+    Args:
+        job: The job.
+        enclave: A connection to an enclave that was granted it.
+    """
+
+    def __init__(self, job: RelayJob, enclave: EnclaveClient) -> None:
+        self._job = job
+        self._enclave = enclave
+
+    def begin(self) -> tuple[Record, memoryview]:
+        """Return `Advanced` with the state to go on from, or `Finished` where the job was done and only its result was lost."""
+        head = broker_client(self._job.broker).head(self._job.job_id)
+        checkpoint = b"" if head is None else self._checkpoint(head)
+        if (done := _finished(checkpoint)) is not None:
+            return done, memoryview(b"")
+        return self._follow(Begin(job_id=self._job.job_id), checkpoint)
+
+    def update(self, statistics: list[bytes | memoryview]) -> tuple[Record, memoryview]:
+        """Return `Advanced` with the next state, or `Finished`.
+
+        Args:
+            statistics: The sealed statistics of all shares, in order.
+        """
+        lengths = tuple(len(envelope) for envelope in statistics)
+        return self._follow(Update(job_id=self._job.job_id, lengths=lengths), b"".join(statistics))
+
+    def _follow(self, request: Record, payload: bytes) -> tuple[Record, memoryview]:
+        reply, body = self._enclave.ask(request, payload, types=(Advanced, Recording, Finished))
+        while isinstance(reply, Recording):
+            # Stored before it is recorded: a recorded head without its checkpoint could not be resumed from.
+            self._job.checkpoints.write(_name(reply.round), body)
+            acknowledgement = broker_client(self._job.broker).record(self._job.job_id, reply.update)
+            recorded = Recorded(job_id=self._job.job_id, acknowledgement=acknowledgement)
+            reply, body = self._enclave.ask(recorded, types=(Advanced, Recording, Finished))
+        return reply, body
+
+    def _checkpoint(self, head: int) -> bytes:
+        try:
+            return self._job.checkpoints.read(_name(head))
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"The checkpoint of round {head} of job {self._job.job_id} is not in {self._job.checkpoints.root}.",
+                next_step="Set spark.securemllib.storage to a folder that every executor reaches.",
+                code="unavailable.storage",
+            ) from error
+
+
+def _name(round_number: int) -> str:
+    return f"checkpoint-{round_number:06d}.sml"
+
+
+def _finished(checkpoint: bytes) -> Finished | None:
+    """Return the results that the last checkpoint of a job holds, None for every other one, which is sealed."""
+    try:
+        tree = decode(checkpoint, limit=_CHECKPOINT_LIMIT)
+        return Finished.from_tree(tree)
+    except FormatError:
+        return None

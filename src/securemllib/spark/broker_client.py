@@ -1,0 +1,187 @@
+"""The host's side of the key broker's HTTP interface: it carries signed and sealed records, and opens none."""
+
+import time
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import httpx
+
+from securemllib.errors import FormatError, UnavailableError, error_from_code
+from securemllib.wire.attestation import Challenge
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.signed import Signed
+
+__all__ = ["BrokerAddress", "BrokerClient", "broker_client"]
+
+# The version of the Key Broker Service protocol that the requests follow.
+_KBS_VERSION = "0.4.0"
+_TIMEOUT_SECONDS = 30.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
+_ERRORS = 400
+# A gateway in front of a broker that restarts answers with these.
+_PASSING = frozenset({502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerAddress:
+    """Where a broker is.
+
+    Attributes:
+        url: ``https://host:port``.
+        ca: Path of the certificate authority, empty for the system's.
+        wait: Seconds to wait for it when it does not answer.
+    """
+
+    url: str
+    ca: str = ""
+    wait: float = 30.0
+
+
+class BrokerClient:
+    """Requests to one broker over one connection that is kept open.
+
+    Args:
+        address: Which broker.
+    """
+
+    def __init__(self, address: BrokerAddress) -> None:
+        self._address = address
+        self._http = httpx.Client(base_url=address.url, timeout=_TIMEOUT_SECONDS, verify=_context(address))
+
+    def identity(self) -> PublicIdentity:
+        """Return the broker's identity, as it says itself."""
+        return PublicIdentity.from_bytes(_binary(self._call("GET", "/v1/identity"), "identity"))
+
+    def submit(self, job: Signed) -> str:
+        """Hand in a signed job and return its id; the broker's refusal is raised."""
+        return _text(self._call("POST", "/v1/jobs", {"job": _base64(job.to_bytes())}), "job_id")
+
+    def challenge(self, job_id: str, tee: str = "insecure") -> tuple[Challenge, str]:
+        """Return a fresh challenge for an enclave that is to work on the job, and the id of the exchange."""
+        body = {"version": _KBS_VERSION, "tee": tee, "extra-params": {"job_id": job_id}}
+        response = self._request("POST", "/kbs/v0/auth", body)
+        session = response.cookies.get("kbs-session-id")
+        extra = _document(response).get("extra-params")
+        if session is None or not isinstance(extra, dict):
+            raise FormatError("The broker's answer holds no challenge.")
+        # One connection serves many exchanges, so the cookie goes with each request and is not kept.
+        self._http.cookies.clear()
+        return Challenge.from_bytes(_binary(extra, "challenge")), session
+
+    def attest(self, session: str, evidence: bytes) -> str:
+        """Return the attestation result token for the evidence."""
+        answer = self._call("POST", "/kbs/v0/attest", {"tee-evidence": _base64(evidence)}, session=session)
+        return _text(answer, "token")
+
+    def grant(self, session: str, token: str, job_id: str) -> Signed:
+        """Return the broker's signed and wrapped grant of a job's keys."""
+        answer = self._call("GET", f"/kbs/v0/resource/default/job/{job_id}", session=session, token=token)
+        return Signed.from_bytes(_binary(answer, "grant"))
+
+    def head(self, job_id: str) -> int | None:
+        """Return the round that the broker recorded last for a job, None where it recorded none."""
+        answer = self._call("GET", f"/v1/jobs/{job_id}/head").get("round")
+        if answer is not None and type(answer) is not int:
+            raise FormatError("The broker's answer holds no round.")
+        return answer
+
+    def record(self, job_id: str, update: bytes) -> bytes:
+        """Hand in an aggregator's sealed update of the job's head and return the sealed acknowledgement."""
+        return _binary(self._call("POST", f"/v1/jobs/{job_id}/head", {"update": _base64(update)}), "acknowledgement")
+
+    def release(self, job: Signed) -> tuple[Signed, ...]:
+        """Hand in a signed release and return the model's keys, each wrapped for one recipient."""
+        keys = self._call("POST", "/v1/releases", {"job": _base64(job.to_bytes())}).get("keys")
+        if not isinstance(keys, list):
+            raise FormatError("The broker's answer holds no keys.")
+        return tuple(Signed.from_bytes(_binary({"key": key}, "key")) for key in keys)
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None, *, session: str = "", token: str = "") -> dict[str, Any]:
+        return _document(self._request(method, path, body, session=session, token=token))
+
+    def _request(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, session: str = "", token: str = ""
+    ) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if session:
+            headers["Cookie"] = f"kbs-session-id={session}"
+        deadline, pause = time.monotonic() + self._address.wait, _FIRST_PAUSE_SECONDS
+        found: Exception | None = None
+        response: httpx.Response | None
+        while True:
+            try:
+                response = self._http.request(method, path, json=body, headers=headers)
+            except httpx.TransportError as error:
+                response, found = None, error
+            except httpx.HTTPError as error:
+                raise UnavailableError(f"The request to the broker at {self._address.url} failed.", code="unavailable.broker") from error
+            if response is not None and response.status_code not in _PASSING:
+                return _checked(response)
+            if time.monotonic() + pause > deadline:
+                if response is not None:
+                    return _checked(response)
+                raise UnavailableError(
+                    f"The broker at {self._address.url} did not answer within {self._address.wait:g} seconds.",
+                    next_step="Check spark.securemllib.broker.url and that the broker runs, then try again.",
+                    code="unavailable.broker",
+                ) from found
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+@lru_cache(maxsize=16)
+def broker_client(address: BrokerAddress) -> BrokerClient:
+    """Return this process's client of a broker: all its requests share a connection."""
+    return BrokerClient(address)
+
+
+def _context(address: BrokerAddress) -> Any:
+    if not address.ca:
+        return True
+    import ssl  # noqa: PLC0415 - most brokers need no authority of their own
+
+    return ssl.create_default_context(cafile=address.ca)
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    if response.status_code < _ERRORS:
+        return response
+    problem = _document(response, strict=False)
+    code, reason, step = (problem.get(name) for name in ("code", "reason", "next_step"))
+    if not isinstance(code, str) or not isinstance(reason, str):
+        raise UnavailableError(f"The broker answered with status {response.status_code} and no reason.", code="unavailable.broker")
+    raise error_from_code(code, reason, step if isinstance(step, str) else None)
+
+
+def _document(response: httpx.Response, *, strict: bool = True) -> dict[str, Any]:
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    if isinstance(document, dict):
+        return document
+    if strict:
+        raise FormatError("The broker's answer is no JSON object.")
+    return {}
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
+def _text(document: dict[str, Any], name: str) -> str:
+    value = document.get(name)
+    if not isinstance(value, str):
+        raise FormatError(f"The broker's answer holds no {name}.")
+    return value
+
+
+def _binary(document: dict[str, Any], name: str) -> bytes:
+    try:
+        return b64decode(_text(document, name), validate=True)
+    except Base64Error as error:
+        raise FormatError(f"The {name} in the broker's answer is no base64.") from error

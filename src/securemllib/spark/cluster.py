@@ -1,0 +1,58 @@
+"""What a Spark session's cluster can run at once, and how its tasks reach the driver."""
+
+from functools import cached_property
+
+from py4j.protocol import Py4JError
+from pyspark import SparkContext
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+__all__ = ["Cluster"]
+
+
+class Cluster:
+    """A session's cluster.
+
+    Args:
+        spark: The session.
+    """
+
+    def __init__(self, spark: SparkSession) -> None:
+        self._spark = spark
+
+    @cached_property
+    def context(self) -> SparkContext | None:
+        """The session's context; None with Spark Connect."""
+        try:
+            return self._spark.sparkContext
+        except (PySparkException, AttributeError):
+            return None
+
+    @property
+    def slots(self) -> int:
+        """How many tasks run at the same time; at least 1."""
+        if self.context is None:
+            return 1
+        jvm = self.context._jsc.sc()  # noqa: SLF001 - the number is in no public interface
+        try:
+            profile = jvm.resourceProfileManager().defaultResourceProfile()
+            return max(1, int(jvm.maxNumConcurrentTasks(profile)))
+        except Py4JError:
+            return max(1, int(self.context.defaultParallelism))
+
+    @property
+    def allows_barrier(self) -> bool:
+        """Whether Spark runs barrier stages here: not with dynamic allocation."""
+        return self.conf("spark.dynamicAllocation.enabled") != "true"
+
+    @property
+    def driver_address(self) -> tuple[str, str] | None:
+        """The driver's address for executors, and the one to listen on; None where executors cannot reach this process."""
+        host = self.conf("spark.driver.host")
+        if self.context is None or host is None:
+            return None
+        return host, self.conf("spark.driver.bindAddress") or host
+
+    def conf(self, key: str) -> str | None:
+        """Return a setting of the session, None where it is not set."""
+        return self._spark.conf.get(key, None)

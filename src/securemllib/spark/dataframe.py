@@ -1,0 +1,260 @@
+"""A handle on sealed rows: a dataset's manifest and a plan. It holds no row, and what would show one is refused."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pyspark.sql import DataFrame
+from pyspark.sql.types import StructField, StructType
+
+from securemllib.errors import SealedError, UsageError
+from securemllib.spark.column import Column
+from securemllib.spark.functions import col
+from securemllib.spark.storage import Folder
+from securemllib.wire.dataset import Manifest
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.plan import (
+    ApplyModel,
+    Assemble,
+    Filter,
+    HandleInvalid,
+    Named,
+    Plan,
+    Project,
+    RandomSplit,
+    Step,
+    WithColumn,
+)
+from securemllib.wire.result import SealedModel
+
+if TYPE_CHECKING:
+    from securemllib.spark.rows import SealedRows
+    from securemllib.spark.session import SecureSession
+
+__all__ = ["SecureDataFrame", "Source"]
+
+_RELEASE = "Rows leave through `release(to=..., columns=[...])` where the owner's policy names the recipient and the columns."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A dataset: its folder and its manifest."""
+
+    folder: Folder
+    manifest: Manifest
+    encoded: bytes
+
+
+class SecureDataFrame:
+    """Rows that only enclaves see, and what they shall do to them; made by `SecureSession.read`.
+
+    Args:
+        session: The session.
+        source: The dataset.
+        schema: The columns after the plan; None where the owner hides them.
+        steps: The plan.
+        models: The encodings of the sealed models in the plan.
+    """
+
+    def __init__(
+        self,
+        session: "SecureSession",
+        source: Source,
+        schema: StructType | None,
+        steps: tuple[Step, ...] = (),
+        models: tuple[SealedModel, ...] = (),
+    ) -> None:
+        self.session = session
+        self.source = source
+        self._schema = schema
+        self.steps = steps
+        self.models = models
+
+    @property
+    def schema(self) -> StructType:
+        """Names and types of the columns; `SealedError` where the owner hides them."""
+        if self._schema is None:
+            raise SealedError("The owner of this dataset hides its columns.", next_step="Ask the owner for their names; plans may use them.")
+        return self._schema
+
+    @property
+    def has_schema(self) -> bool:
+        """Whether the owner publishes names and types of the columns."""
+        return self._schema is not None
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return list(self.schema.names)
+
+    @property
+    def dtypes(self) -> list[tuple[str, str]]:
+        """Names and types of the columns."""
+        return [(field.name, field.dataType.simpleString()) for field in self.schema]
+
+    @property
+    def plan(self) -> Plan:
+        """What enclaves do to the rows."""
+        return Plan(source=self.source.manifest.reference, steps=self.steps)
+
+    def printSchema(self) -> None:
+        """Print the schema."""
+        import sys  # noqa: PLC0415
+
+        sys.stdout.write(self.schema.treeString())
+
+    def count(self) -> int:
+        """Return the number of rows, where the owner publishes it and no step of the plan drops rows."""
+        drops = (Filter, RandomSplit)
+        if any(isinstance(step, drops) or (isinstance(step, Assemble) and step.handle_invalid is HandleInvalid.SKIP) for step in self.steps):
+            raise SealedError("How many rows a filter or split keeps is sealed.", next_step="Count before the filter, or release a summary of a fit.")
+        if self.source.manifest.rows is None:
+            raise SealedError("The owner of this dataset hides its number of rows.")
+        return self.source.manifest.rows
+
+    def select(self, *columns: "str | Column | list[str | Column]") -> "SecureDataFrame":
+        """Return the given columns and expressions only; ``"*"`` stands for all columns."""
+        chosen: list[Column] = []
+        for column in _flat(columns):
+            chosen += [col(name) for name in self.columns] if isinstance(column, str) and column == "*" else [_column(column)]
+        names = [column.name for column in chosen]
+        if len(set(names)) != len(names) or not names:
+            raise UsageError("A selection has at least one column, and each name once: use `alias`.", code="usage.column")
+        step = Project(columns=tuple(Named(name=column.name, expression=column.expression) for column in chosen))
+        return self._with(step, _project(self._schema, chosen))
+
+    def filter(self, condition: Column) -> "SecureDataFrame":
+        """Return the rows for which the condition is true."""
+        if not isinstance(condition, Column):
+            raise UsageError("A condition is an expression such as `col('age') > 30`; SQL text is not read.")
+        if self._schema is not None and condition.type_in(self._schema).simpleString() != "boolean":
+            raise UsageError(f"The condition {condition.name} is not boolean.", code="usage.expression")
+        return self._with(Filter(predicate=condition.expression), self._schema)
+
+    where = filter
+
+    def withColumn(self, name: str, column: Column) -> "SecureDataFrame":
+        """Return the rows with a column added or replaced."""
+        if not isinstance(column, Column):
+            raise UsageError(f"The column {name!r} needs an expression of `securemllib.spark.functions`.")
+        schema = self._schema
+        if schema is not None:
+            schema = self.schema_with({name: column.type_in(schema)})
+        return self._with(WithColumn(column=Named(name=name, expression=column.expression)), schema)
+
+    def withColumnRenamed(self, existing: str, new: str) -> "SecureDataFrame":
+        """Return the rows with one column under a new name."""
+        return self.select(*(col(name).alias(new) if name == existing else col(name) for name in self.columns))
+
+    def drop(self, *names: str) -> "SecureDataFrame":
+        """Return the rows without the given columns."""
+        kept = [name for name in self.columns if name not in names]
+        return self if kept == self.columns else self.select(*kept)
+
+    def randomSplit(self, weights: list[float], seed: int | None = None) -> "list[SecureDataFrame]":
+        """Return disjoint random parts of the rows, in proportion to the weights.
+
+        Which row falls into which part follows from the seed and a key of the dataset, so the same call gives the same parts.
+        """
+        if not weights or not all(weight > 0.0 for weight in weights):
+            raise UsageError("Weights are positive numbers.")
+        chosen = 0 if seed is None else seed
+        splits = (RandomSplit(weights=tuple(map(float, weights)), index=index, seed=chosen) for index in range(len(weights)))
+        return [self._with(split, self._schema) for split in splits]
+
+    def release(self, *, to: PublicIdentity | None = None, columns: list[str]) -> "SealedRows":
+        """Return sealed rows that one recipient can open, if the owner's policy allows it.
+
+        Args:
+            to: The recipient; the analyst when not given.
+            columns: The columns that leave.
+        """
+        return self.session.release_rows(self, to, tuple(columns))
+
+    def cache(self) -> "SecureDataFrame":
+        """Return the same rows: enclaves keep decrypted blocks within their memory bound by themselves."""
+        return self
+
+    persist = cache
+
+    def unpersist(self) -> "SecureDataFrame":
+        """Return the same rows."""
+        return self
+
+    def schema_with(self, types: dict[str, Any]) -> StructType | None:
+        """Return the schema with columns added or replaced; None where the owner hides it."""
+        if self._schema is None:
+            return None
+        kept = [StructField(field.name, types.get(field.name, field.dataType), field.nullable) for field in self._schema]
+        return StructType(kept + [StructField(name, kind, True) for name, kind in types.items() if name not in self._schema.names])
+
+    def apply(self, step: Assemble | ApplyModel, types: dict[str, Any], model: SealedModel | None = None) -> "SecureDataFrame":
+        """Return the rows after a transformer, with the types of its output columns."""
+        frame = self._with(step, self.schema_with(types))
+        if model is not None and model not in frame.models:
+            frame.models = (*frame.models, model)
+        return frame
+
+    def _with(self, step: Step, schema: StructType | None) -> "SecureDataFrame":
+        return SecureDataFrame(self.session, self.source, schema, (*self.steps, step), self.models)
+
+    def __getitem__(self, item: "str | Column | list[str | Column]") -> "Column | SecureDataFrame":
+        if isinstance(item, str):
+            self._check_column(item)
+            return col(item)
+        return self.filter(item) if isinstance(item, Column) else self.select(item)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if self._schema is not None and name in self._schema.names:
+            return col(name)
+        if hasattr(DataFrame, name):
+            raise SealedError(f"A sealed data frame has no `{name}`: its rows exist in the clear only inside enclaves.", next_step=_RELEASE)
+        raise AttributeError(f"A sealed data frame has no column or method {name!r}.")
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __iter__(self) -> NoReturn:
+        raise SealedError("The rows are sealed and cannot be iterated over.", next_step=_RELEASE)
+
+    def __repr__(self) -> str:
+        columns = "columns hidden" if self._schema is None else ", ".join(f"{name}: {kind}" for name, kind in self.dtypes)
+        return f"SecureDataFrame[{columns}]"
+
+    def _check_column(self, name: str) -> None:
+        if self._schema is not None and name not in self._schema.names:
+            raise UsageError(f"There is no column {name!r} among {', '.join(self._schema.names)}.", code="usage.column")
+
+
+def _sealed(name: str) -> Any:
+    def refuse(self: SecureDataFrame, *arguments: Any, **named: Any) -> NoReturn:
+        del self, arguments, named
+        raise SealedError(f"`{name}` would show rows, which exist in the clear only inside enclaves.", next_step=_RELEASE)
+
+    refuse.__name__ = name
+    refuse.__doc__ = f"Refuse: `{name}` would show rows."
+    return refuse
+
+
+# Named one by one so that completion shows them; every other method of a plain data frame is refused by `__getattr__`.
+for _name in ("collect", "foreach", "foreachPartition", "head", "first", "show", "tail", "take", "toArrow", "toJSON", "toLocalIterator", "toPandas"):
+    setattr(SecureDataFrame, _name, _sealed(_name))
+
+
+def _flat(columns: tuple[Any, ...]) -> list[Any]:
+    return list(columns[0]) if len(columns) == 1 and isinstance(columns[0], (list, tuple)) else list(columns)
+
+
+def _column(column: Any) -> Column:
+    if isinstance(column, Column):
+        return column
+    if isinstance(column, str):
+        return col(column)
+    raise UsageError(f"A {type(column).__name__} is no column.")
+
+
+def _project(schema: StructType | None, chosen: list[Column]) -> StructType | None:
+    if schema is None:
+        return None
+    return StructType([StructField(column.name, column.type_in(schema), True) for column in chosen])

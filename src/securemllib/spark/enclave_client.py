@@ -1,0 +1,86 @@
+"""A relay's connection to an enclave: one request, its reply, and the parts that the enclave asks for in between."""
+
+from types import TracebackType
+from typing import Self, TypeVar
+
+from securemllib.errors import ConnectionLostError, FormatError
+from securemllib.spark.failures import failure
+from securemllib.spark.sockets import connect
+from securemllib.spark.storage import Folder
+from securemllib.wire.framing import receive, send
+from securemllib.wire.record import Record
+from securemllib.wire.task import REPLIES, Failed, NeedPart, PartBytes
+
+__all__ = ["EnclaveClient"]
+
+R = TypeVar("R", bound=Record)
+
+
+class EnclaveClient:
+    """A connection.
+
+    Args:
+        host: Where the enclave listens.
+        port: Its port.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._connection = connect(host, port)
+        self.is_broken = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._connection.close()
+
+    def ask(
+        self,
+        request: Record,
+        payload: bytes | memoryview = b"",
+        *,
+        types: tuple[type[R], ...],
+        dataset: Folder | None = None,
+        parts: tuple[str, ...] = (),
+    ) -> tuple[R, memoryview]:
+        """Return the enclave's reply, of one of the given types, and its payload.
+
+        Args:
+            request: The request.
+            payload: What goes behind it.
+            types: The replies that answer it.
+            dataset: Where the parts are that the enclave may ask for.
+            parts: Their file names, by ordinal.
+
+        Raises:
+            SecureMLlibError: The error whose code the enclave replied.
+            ConnectionLostError: The enclave is gone.
+        """
+        try:
+            send(self._connection, request, payload)
+            while True:
+                reply, body = receive(self._connection, REPLIES)
+                if not isinstance(reply, NeedPart):
+                    break
+                self._hand_over(reply.ordinal, dataset, parts)
+        except (ConnectionLostError, FormatError):
+            self.is_broken = True
+            raise
+        if isinstance(reply, Failed):
+            raise failure(reply.code)
+        if not isinstance(reply, types):
+            self.is_broken = True
+            raise FormatError(f"The enclave answered {request.TYPE} with {reply.TYPE}.")
+        return reply, body
+
+    def _hand_over(self, ordinal: int, dataset: Folder | None, parts: tuple[str, ...]) -> None:
+        if dataset is None or not 0 <= ordinal < len(parts):
+            self.is_broken = True
+            raise FormatError(f"The enclave asked for part {ordinal} of {len(parts)}.")
+        try:
+            data = dataset.read(parts[ordinal])
+        except BaseException:
+            # The enclave still waits for this part, so the conversation cannot go on.
+            self.is_broken = True
+            raise
+        send(self._connection, PartBytes(ordinal=ordinal), data)

@@ -1,0 +1,61 @@
+"""Expressions over columns of a sealed data frame, named as in ``pyspark.sql.functions``."""
+
+from typing import Any
+
+from securemllib.errors import UsageError
+from securemllib.spark.column import Column
+from securemllib.wire.plan import Call, Literal, Operator, Reference
+
+__all__ = ["abs", "col", "column", "exp", "isnull", "lit", "log", "log1p", "sqrt"]
+
+
+def col(name: str) -> Column:
+    """Return the column of that name."""
+    return Column(Reference(column=name))
+
+
+column = col
+
+
+def lit(value: Any) -> Column:
+    """Return a constant; it becomes part of the signed job, which the host sees."""
+    if isinstance(value, Column):
+        return value
+    if value is not None and not isinstance(value, (bool, int, float, str)):
+        raise UsageError(f"A constant is a number, string, boolean or None, not a {type(value).__name__}.")
+    return Column(Literal(value=value))
+
+
+def log(value: Column | str) -> Column:
+    """Return the natural logarithm."""
+    return _apply(Operator.LOG, value)
+
+
+def log1p(value: Column | str) -> Column:
+    """Return the natural logarithm of one more than the value."""
+    return _apply(Operator.LOG1P, value)
+
+
+def exp(value: Column | str) -> Column:
+    """Return e to the value."""
+    return _apply(Operator.EXP, value)
+
+
+def sqrt(value: Column | str) -> Column:
+    """Return the square root."""
+    return _apply(Operator.SQRT, value)
+
+
+def abs(value: Column | str) -> Column:  # noqa: A001 - the name in pyspark.sql.functions
+    """Return the absolute value."""
+    return _apply(Operator.ABS, value)
+
+
+def isnull(value: Column | str) -> Column:
+    """Return whether the value is null."""
+    return _apply(Operator.IS_NULL, value)
+
+
+def _apply(operator: Operator, value: Column | str) -> Column:
+    operand = col(value) if isinstance(value, str) else value
+    return Column(Call(operator=operator, arguments=(operand.expression,)))

@@ -1,0 +1,162 @@
+"""An executor's enclave: found or started by the first task that needs it, and granted keys once for all of the executor's tasks."""
+
+import fcntl
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pyspark.files import SparkFiles
+
+from securemllib.errors import ConnectionLostError, UnavailableError
+from securemllib.spark.broker_client import broker_client
+from securemllib.spark.enclave_client import EnclaveClient
+from securemllib.spark.relay_job import RelayJob
+from securemllib.spark.settings import EnclaveSettings
+from securemllib.wire.task import Attest, Attested, End, Ended, Install, Installed
+
+__all__ = ["ANY_GENERATION", "granted", "node_folder"]
+
+# For a task that is content with the keys of whichever attempt came last.
+ANY_GENERATION = ""
+
+_START_SECONDS = 60.0
+_LOOPBACK = "127.0.0.1"
+# A child that outlives its `Popen` object would be reported as leaked.
+_STARTED: list[subprocess.Popen[bytes]] = []
+
+
+def node_folder() -> Path:
+    """Return the folder that this executor's tasks share and other executors do not see."""
+    return Path(SparkFiles.getRootDirectory() or ".").absolute()
+
+
+@contextmanager
+def granted(job: RelayJob, generation: str, *, keep: bool = False) -> Iterator[EnclaveClient]:
+    """Give a connection to this executor's enclave, which holds the job's keys; the last task that leaves drops them.
+
+    Args:
+        job: The job.
+        generation: Names the attempt: another one gets keys, and the head of the job's states, anew.
+        keep: Leave the keys for a later Spark job of the same generation.
+    """
+    folder = node_folder()
+    users = folder / f"securemllib-{job.job_id[:32]}.json"
+    with _locked(folder):
+        client, address = _reach(folder, job.enclave)
+        found = _read(users)
+        if found.get("address") != address or generation not in {found.get("generation"), ANY_GENERATION}:
+            _attest(client, job)
+            found = {"generation": generation, "address": address, "users": 0}
+        _write(users, {**found, "users": found["users"] + 1})
+    try:
+        yield client
+    finally:
+        with client, _locked(folder):
+            _leave(users, client, job.job_id, generation, keep)
+
+
+def _leave(users: Path, client: EnclaveClient, job_id: str, generation: str, keep: bool) -> None:
+    found = _read(users)
+    if generation not in {found.get("generation"), ANY_GENERATION} or not found:
+        return
+    if found["users"] > 1 or keep:
+        _write(users, {**found, "users": found["users"] - 1})
+        return
+    users.unlink(missing_ok=True)
+    if not client.is_broken:
+        client.ask(End(job_id=job_id), types=(Ended,))
+
+
+def _attest(client: EnclaveClient, job: RelayJob) -> None:
+    broker = broker_client(job.broker)
+    challenge, session = broker.challenge(job.job_id)
+    attested, _ = client.ask(Attest(challenge=challenge), types=(Attested,))
+    token = broker.attest(session, attested.evidence)
+    grant = broker.grant(session, token, job.job_id)
+    client.ask(Install(grant=grant, manifest=job.manifest, models=job.models), types=(Installed,))
+
+
+def _reach(folder: Path, settings: EnclaveSettings) -> tuple[EnclaveClient, str]:
+    if settings.address:
+        host, port = _operators(settings.address)
+        return EnclaveClient(host, port), f"{host}:{port}"
+    known = folder / "securemllib-enclave.address"
+    try:
+        host, _, port_text = known.read_text().partition(":")
+        return EnclaveClient(host, int(port_text)), known.read_text()
+    except (OSError, ValueError, ConnectionLostError):
+        port = _start(folder, settings)
+    known.write_text(f"{_LOOPBACK}:{port}")
+    return EnclaveClient(_LOOPBACK, port), f"{_LOOPBACK}:{port}"
+
+
+def _operators(address: str) -> tuple[str, int]:
+    text = address
+    if "/" in address:
+        try:
+            text = Path(address).read_text().strip()
+        except OSError as error:
+            raise UnavailableError(f"The enclave's address file {address} cannot be read.", code="unavailable.enclave.address") from error
+    host, _, port = text.rpartition(":")
+    if not port.isdigit():
+        raise UnavailableError(f"The enclave's address {text!r} is not like host:port.", code="unavailable.enclave.address")
+    return host or _LOOPBACK, int(port)
+
+
+def _start(folder: Path, settings: EnclaveSettings) -> int:
+    command = [sys.executable, "-I", "-m", "securemllib.enclave", "--memory", str(settings.memory), "--idle", str(settings.idle)]
+    with (folder / "securemllib-enclave.log").open("wb") as log:
+        # Its own session: Spark ends the process group of its Python workers when an executor stops.
+        process = subprocess.Popen(  # noqa: S603 - a fixed program, and numbers
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=_environment(), start_new_session=True, cwd="/"
+        )
+    _STARTED.append(process)
+    line = _first_line(process)
+    if not line.startswith(b"listening "):
+        raise UnavailableError(f"The enclave of {folder} did not start: see securemllib-enclave.log there.", code="unavailable.enclave.start")
+    return int(line.rpartition(b":")[2])
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+
+
+def _first_line(process: subprocess.Popen[bytes]) -> bytes:
+    stream = process.stdout
+    if stream is None:
+        return b""
+    deadline, line = time.monotonic() + _START_SECONDS, b""
+    with stream:
+        while not line.endswith(b"\n") and (left := deadline - time.monotonic()) > 0:
+            if not select.select([stream], [], [], left)[0]:
+                break
+            if not (data := os.read(stream.fileno(), 256)):
+                break
+            line += data
+    return line
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / "securemllib-enclave.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value))

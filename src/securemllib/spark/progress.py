@@ -1,0 +1,44 @@
+"""Progress of a job: rounds on the terminal; never a value of the data."""
+
+import importlib.util
+import sys
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """A line that shows which round a job is in, where standard error is a terminal and rich is installed.
+
+    Args:
+        title: What the line says.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._bar: Any = None
+        self._task: Any = None
+        self._stack = ExitStack()
+        self.round: int | None = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
+            from rich.console import Console  # noqa: PLC0415 - needed on terminals only
+            from rich.progress import Progress as Bar  # noqa: PLC0415
+            from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            self._bar = self._stack.enter_context(Bar(*columns, console=Console(stderr=True), transient=True))
+            self._task = self._bar.add_task(self._title, total=None)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def at_round(self, number: int) -> None:
+        """Show that a round begins."""
+        self.round = number
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"{self._title}: round {number}")

@@ -1,0 +1,173 @@
+"""A task of the resident barrier stage: it carries sealed bytes between its node's enclave, the other tasks and the broker."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pyarrow as pa
+from pyspark.taskcontext import BarrierTaskContext
+
+from securemllib.errors import ConnectionLostError, FormatError, SecureMLlibError
+from securemllib.spark.aggregation import Aggregation
+from securemllib.spark.enclave_client import EnclaveClient
+from securemllib.spark.failures import failure, is_passing
+from securemllib.spark.node import granted
+from securemllib.spark.relay_job import FAILED, FINISHED, RelayJob
+from securemllib.spark.relay_messages import Hello, Join, Peers, Progress, Round, Statistics, Stop
+from securemllib.spark.sockets import connect, listen, tuned
+from securemllib.wire.framing import receive, send
+from securemllib.wire.record import Record
+from securemllib.wire.task import Advanced, Compute, Computed, Finished
+
+__all__ = ["BarrierRelay", "compute_shares", "output"]
+
+_HELLO_SECONDS = 60.0
+
+
+class BarrierRelay:
+    """The function of the stage, called once a task.
+
+    Args:
+        job: The job.
+    """
+
+    def __init__(self, job: RelayJob) -> None:
+        self._job = job
+
+    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for _ in batches:
+            pass
+        context = BarrierTaskContext.get()
+        with ExitStack() as stack:
+            yield from _Task(self._job, context, stack).run()
+
+
+class _Task:
+    """One task: it meets the others first, so that whatever fails later can be told to task 0."""
+
+    def __init__(self, job: RelayJob, context: BarrierTaskContext, stack: ExitStack) -> None:
+        self._job, self._context, self._stack = job, context, stack
+        self._index = context.partitionId()
+
+    def run(self) -> Iterator[pa.RecordBatch]:
+        if self._index == 0:
+            yield self._lead()
+        else:
+            self._follow()
+
+    def _meet(self, port: int) -> tuple[Peers, socket.socket | None]:
+        """Return where task 0 is, and the connection for progress where the driver can be reached."""
+        job = self._job
+        if job.rendezvous is None:
+            addresses = self._context.allGather(f"{_own_address()}:{port}")
+            host, _, first = addresses[0].rpartition(":")
+            return Peers(generation=f"{self._context.stageAttemptNumber()}.{first}", host=host, port=int(first)), None
+        driver = self._stack.enter_context(connect(*job.rendezvous))
+        own = str(driver.getsockname()[0])
+        send(driver, Join(job_id=job.job_id, task=self._index, tasks=job.tasks, host=own, port=port))
+        peers, _ = receive(driver, (Peers,), payload_limit=0)
+        if not isinstance(peers, Peers):
+            raise FormatError("The driver did not say where task 0 is.")
+        return peers, driver
+
+    def _lead(self) -> pa.RecordBatch:
+        listener = self._stack.enter_context(listen("", self._job.ports))
+        met, driver = self._meet(listener.getsockname()[1])
+        others = self._accept(listener, met.generation)
+        try:
+            with granted(self._job, met.generation) as enclave:
+                finished = self._rounds(Aggregation(self._job, enclave), enclave, others, driver)
+                row = output(FINISHED, finished.round, finished.to_bytes())
+        except SecureMLlibError as error:
+            if is_passing(error):
+                raise
+            row = output(FAILED, 0, f"{error.error_code}\n{error.reason}".encode())
+        for other in others.values():
+            send(other, Stop())
+        return row
+
+    def _rounds(self, aggregation: Aggregation, enclave: EnclaveClient, others: dict[int, socket.socket], driver: socket.socket | None) -> Finished:
+        reply, state = aggregation.begin()
+        while isinstance(reply, Advanced):
+            if driver is not None:
+                send(driver, Progress(round=reply.round))
+            for other in others.values():
+                send(other, Round(round=reply.round), state)
+            found = compute_shares(self._job, enclave, reply.round, state, self._index)
+            for task, other in others.items():
+                found |= self._collect(task, other)
+            reply, state = aggregation.update([found[share] for share in range(self._job.shares)])
+        if not isinstance(reply, Finished):
+            raise FormatError(f"The enclave ended the job with {reply.TYPE}.")
+        return reply
+
+    def _collect(self, task: int, other: socket.socket) -> dict[int, bytes | memoryview]:
+        answer, payload = receive(other, (Statistics,))
+        if not isinstance(answer, Statistics):
+            raise FormatError(f"Task {task} did not send statistics.")
+        if answer.code:
+            raise failure(answer.code, answer.where)
+        found: dict[int, bytes | memoryview] = {}
+        start = 0
+        for share, length in zip(self._job.shares_of(task), answer.lengths, strict=True):
+            found[share] = payload[start : start + length]
+            start += length
+        return found
+
+    def _accept(self, listener: socket.socket, generation: str) -> dict[int, socket.socket]:
+        others: dict[int, socket.socket] = {}
+        listener.settimeout(_HELLO_SECONDS)
+        while len(others) < self._job.tasks - 1:
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError as error:
+                raise ConnectionLostError(f"{len(others)} of {self._job.tasks - 1} tasks said hello.") from error
+            hello, _ = receive(tuned(connection), (Hello,), payload_limit=0)
+            if isinstance(hello, Hello) and hello.generation == generation and 0 < hello.task < self._job.tasks:
+                others[hello.task] = self._stack.enter_context(connection)
+            else:
+                connection.close()
+        return dict(sorted(others.items()))
+
+    def _follow(self) -> None:
+        peers, _ = self._meet(0)
+        first = self._stack.enter_context(connect(peers.host, peers.port))
+        send(first, Hello(generation=peers.generation, task=self._index))
+        message, state = receive(first, (Round, Stop))
+        try:
+            if isinstance(message, Round):
+                with granted(self._job, peers.generation) as enclave:
+                    while isinstance(message, Round):
+                        found = compute_shares(self._job, enclave, message.round, state, self._index)
+                        reply = Statistics(lengths=tuple(len(envelope) for envelope in found.values()), code="", where="")
+                        send(first, reply, b"".join(found.values()))
+                        message, state = receive(first, (Round, Stop))
+        except SecureMLlibError as error:
+            if is_passing(error):
+                raise
+            send(first, Statistics(lengths=(), code=error.error_code, where=f"task {self._index}"))
+            _wait_for_stop(first)
+
+
+def _wait_for_stop(first: socket.socket) -> None:
+    message: Record | None = None
+    while not isinstance(message, Stop):
+        message, _ = receive(first, (Round, Stop))
+
+
+def compute_shares(job: RelayJob, enclave: EnclaveClient, round_number: int, state: bytes | memoryview, task: int) -> dict[int, bytes | memoryview]:
+    """Return the sealed statistics of one task's shares."""
+    found: dict[int, bytes | memoryview] = {}
+    for share in job.shares_of(task):
+        request = Compute(job_id=job.job_id, round=round_number, share=share)
+        _, found[share] = enclave.ask(request, state, types=(Computed,), dataset=job.dataset, parts=job.parts)
+    return found
+
+
+def output(kind: str, number: int, payload: bytes | memoryview) -> pa.RecordBatch:
+    """Return one row of a task's output."""
+    return pa.RecordBatch.from_pydict({"kind": [kind], "number": pa.array([number], pa.int64()), "payload": pa.array([bytes(payload)], pa.binary())})
+
+
+def _own_address() -> str:
+    return socket.gethostbyname(socket.gethostname())

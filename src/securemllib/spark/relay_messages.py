@@ -1,0 +1,90 @@
+"""Messages of the driver and the relays of one barrier stage: addresses, rounds, and the sealed bytes behind them."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from securemllib.wire.record import Record
+
+__all__ = ["Hello", "Join", "Peers", "Progress", "Round", "Statistics", "Stop"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Join(Record):
+    """A task tells the driver where it listens."""
+
+    TYPE: ClassVar[str] = "relay-join"
+
+    job_id: str
+    task: int
+    tasks: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peers(Record):
+    """The driver tells each task of one attempt of the stage where task 0 listens.
+
+    Attributes:
+        generation: Names the attempt: a rerun has another one.
+        host: Task 0's host.
+        port: Task 0's port.
+    """
+
+    TYPE: ClassVar[str] = "relay-peers"
+
+    generation: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress(Record):
+    """Task 0 tells the driver that a round begins."""
+
+    TYPE: ClassVar[str] = "relay-progress"
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello(Record):
+    """A task introduces itself to task 0."""
+
+    TYPE: ClassVar[str] = "relay-hello"
+
+    generation: str
+    task: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round(Record):
+    """Task 0 begins a round; the payload is the sealed state."""
+
+    TYPE: ClassVar[str] = "relay-round"
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics(Record):
+    """A task's answer; the payload is the sealed statistics of its shares, one after the other, or empty where it failed.
+
+    Attributes:
+        lengths: Bytes of each.
+        code: An error's code, or empty.
+        where: What failed, by ids.
+    """
+
+    TYPE: ClassVar[str] = "relay-statistics"
+
+    lengths: tuple[int, ...]
+    code: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop(Record):
+    """Task 0 tells that the job is over."""
+
+    TYPE: ClassVar[str] = "relay-stop"

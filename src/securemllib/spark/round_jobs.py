@@ -1,0 +1,128 @@
+"""The engine without a barrier stage: one Spark job a round, whose tasks may land on any executor; and the tasks that hand out rows.
+
+Placement is Spark's, so the aggregator of a round may be another enclave than that of the round before. It then begins from the head that
+the broker recorded; this is why such jobs checkpoint every round.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+from pyspark.taskcontext import TaskContext
+
+from securemllib.errors import FormatError, SecureMLlibError
+from securemllib.spark.aggregation import Aggregation
+from securemllib.spark.failures import is_passing
+from securemllib.spark.node import ANY_GENERATION, granted
+from securemllib.spark.relay import compute_shares, output
+from securemllib.spark.relay_job import FAILED, FINISHED, ROWS, STATE, STATISTICS, RelayJob
+from securemllib.wire.record import Record
+from securemllib.wire.task import Advanced, Finished, Materialise, Materialised
+
+__all__ = ["RowsRelay", "run_round_jobs"]
+
+Batches = Iterator[pa.RecordBatch]
+Run = Callable[[Callable[[Batches], Batches], int, bool], list[Any]]
+
+
+class _Relay:
+    """The frame of a task's function: what fails for good becomes a row, what may pass is raised so that Spark tries again."""
+
+    def __init__(self, job: RelayJob) -> None:
+        self._job = job
+
+    def __call__(self, batches: Batches) -> Batches:
+        for _ in batches:
+            pass
+        context = TaskContext.get()
+        index = 0 if context is None else context.partitionId()
+        try:
+            yield from self._work(index)
+        except SecureMLlibError as error:
+            if is_passing(error):
+                raise
+            yield output(FAILED, index, f"{error.error_code}\ntask {index}".encode())
+
+    def _work(self, task: int) -> Batches:
+        raise NotImplementedError
+
+
+class _Compute(_Relay):
+    """Statistics of one round."""
+
+    def __init__(self, job: RelayJob, round_number: int, state: bytes) -> None:
+        super().__init__(job)
+        self._round, self._state = round_number, state
+
+    def _work(self, task: int) -> Batches:
+        with granted(self._job, ANY_GENERATION, keep=True) as enclave:
+            for share, envelope in compute_shares(self._job, enclave, self._round, self._state, task).items():
+                yield output(STATISTICS, share, envelope)
+
+
+class _Update(_Relay):
+    """One step of the aggregator; without statistics it only begins."""
+
+    def __init__(self, job: RelayJob, generation: str, statistics: list[bytes]) -> None:
+        super().__init__(job)
+        self._generation, self._statistics = generation, statistics
+
+    def _work(self, task: int) -> Batches:
+        del task
+        # Each step is granted anew: the grant holds the head that the broker recorded last, and Begin compares the checkpoint with it.
+        with granted(self._job, self._generation, keep=True) as enclave:
+            aggregation = Aggregation(self._job, enclave)
+            reply, state = aggregation.begin()
+            if self._statistics and isinstance(reply, Advanced):
+                reply, state = aggregation.update(list(self._statistics))
+            yield _row(reply, state)
+
+
+class RowsRelay(_Relay):
+    """The sealed rows of a task's parts, for each of the job's outputs of rows.
+
+    Args:
+        job: The job.
+        outputs: How many outputs of rows it has.
+    """
+
+    def __init__(self, job: RelayJob, outputs: int) -> None:
+        super().__init__(job)
+        self._outputs = outputs
+
+    def _work(self, task: int) -> Batches:
+        job = self._job
+        with granted(job, "rows") as enclave:
+            for ordinal in range(task, len(job.parts), job.tasks):
+                for index in range(self._outputs):
+                    request = Materialise(job_id=job.job_id, ordinal=ordinal, output=index)
+                    _, sealed = enclave.ask(request, types=(Materialised,), dataset=job.dataset, parts=job.parts)
+                    yield output(ROWS, ordinal, sealed)
+
+
+def run_round_jobs(job: RelayJob, run: Run, on_round: Callable[[int], None]) -> Finished:
+    """Return the results of a job of rounds, with two Spark jobs a round.
+
+    Args:
+        job: The job.
+        run: Runs a function in so many tasks and returns their rows.
+        on_round: Called with each round's number.
+    """
+    step = 0
+    (row,) = run(_Update(job, f"update-{step}", []), 1, False)
+    while row.kind == STATE:
+        on_round(row.number)
+        found = {part.number: part.payload for part in run(_Compute(job, row.number, row.payload), job.tasks, False)}
+        if found.keys() != set(range(job.shares)):
+            raise FormatError(f"Round {row.number} has statistics of {len(found)} of {job.shares} shares.")
+        step += 1
+        (row,) = run(_Update(job, f"update-{step}", [found[share] for share in range(job.shares)]), 1, False)
+    return Finished.from_bytes(row.payload)
+
+
+def _row(reply: Record, state: bytes | memoryview) -> pa.RecordBatch:
+    if isinstance(reply, Advanced):
+        return output(STATE, reply.round, state)
+    if isinstance(reply, Finished):
+        return output(FINISHED, reply.round, reply.to_bytes())
+    raise FormatError(f"The enclave ended a round with {reply.TYPE}.")

@@ -1,0 +1,123 @@
+"""The engine: one resident barrier stage a fit, or one Spark job a round where the cluster cannot give one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from securemllib.errors import FormatError, UnavailableError
+from securemllib.spark.cluster import Cluster
+from securemllib.spark.failures import failure
+from securemllib.spark.progress import Progress
+from securemllib.spark.relay import BarrierRelay
+from securemllib.spark.relay_job import FAILED, FINISHED, OUTPUT_SCHEMA, ROWS, RelayJob
+from securemllib.spark.rendezvous import Rendezvous
+from securemllib.spark.round_jobs import RowsRelay, run_round_jobs
+from securemllib.wire.task import Finished
+
+__all__ = ["Engine"]
+
+TaskFunction = Callable[[Iterator[Any]], Iterator[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """One row that a task returned."""
+
+    kind: str
+    number: int
+    payload: bytes
+
+
+class Engine:
+    """Runs jobs on one Spark session.
+
+    Args:
+        spark: The session.
+        cluster: What it can run at once.
+    """
+
+    def __init__(self, spark: SparkSession, cluster: Cluster) -> None:
+        self._spark = spark
+        self._cluster = cluster
+        self._rendezvous: Rendezvous | None = None
+
+    def close(self) -> None:
+        """Stop listening for tasks."""
+        if self._rendezvous is not None:
+            self._rendezvous.stop()
+            self._rendezvous = None
+
+    def rendezvous(self) -> tuple[str, int] | None:
+        """Return where tasks meet; None where they cannot reach the driver, as with Spark Connect."""
+        if self._rendezvous is None and (address := self._cluster.driver_address) is not None:
+            self._rendezvous = Rendezvous(*address)
+        return None if self._rendezvous is None else self._rendezvous.address
+
+    def fit(self, job: RelayJob, title: str, *, barrier: bool) -> Finished:
+        """Return the results of a job of rounds.
+
+        Args:
+            job: The job.
+            title: What the user sees of it; no value of the data.
+            barrier: Whether its tasks fit into one barrier stage.
+
+        Raises:
+            SecureMLlibError: What an enclave or a task reported.
+        """
+        with Progress(title) as progress, self._described(f"SecureMLlib {title}, job {job.job_id[:12]}"):
+            if not barrier:
+                return run_round_jobs(job, self._run, progress.at_round)
+            if self._rendezvous is not None:
+                self._rendezvous.open(job.job_id, progress.at_round)
+            try:
+                rows = self._run(BarrierRelay(job), job.tasks, True)
+            finally:
+                if self._rendezvous is not None:
+                    self._rendezvous.close(job.job_id)
+        finished = [row for row in rows if row.kind == FINISHED]
+        if len(finished) != 1:
+            raise FormatError(f"The stage of job {job.job_id} left {len(finished)} results.")
+        return Finished.from_bytes(finished[0].payload)
+
+    def rows(self, job: RelayJob, outputs: int, title: str) -> list[TaskRow]:
+        """Return the sealed rows of every part, for each of the job's outputs of rows."""
+        with self._described(f"SecureMLlib {title}, job {job.job_id[:12]}"):
+            found = self._run(RowsRelay(job, outputs), job.tasks, False)
+        return [row for row in found if row.kind == ROWS]
+
+    def _run(self, function: TaskFunction, tasks: int, barrier: bool) -> list[TaskRow]:
+        index = self._spark.range(0, tasks, 1, tasks)
+        results = index.mapInArrow(function, OUTPUT_SCHEMA, barrier=barrier)
+        if barrier:
+            # An executor that dies in a barrier result stage aborts the job; a shuffle map stage runs again.
+            results = results.repartition(1)
+        try:
+            found = [TaskRow(kind=row[0], number=row[1], payload=bytes(row[2])) for row in results.collect()]
+        except PySparkException as error:
+            raise UnavailableError(
+                "The job's tasks were lost more often than Spark runs a stage again.",
+                next_step="See the failed stage in the Spark UI; its executors or enclaves end early.",
+                code="unavailable.stage",
+            ) from error
+        for row in found:
+            if row.kind == FAILED:
+                code, _, where = row.payload.decode().partition("\n")
+                raise failure(code, where)
+        return found
+
+    @contextmanager
+    def _described(self, description: str) -> Iterator[None]:
+        context = self._cluster.context
+        if context is None:
+            yield
+            return
+        before = context.getLocalProperty("spark.job.description")
+        context.setJobDescription(description)
+        try:
+            yield
+        finally:
+            context.setLocalProperty("spark.job.description", before)

@@ -1,0 +1,56 @@
+"""Rows that a policy lets out: sealed for one recipient, whose agent opens them."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from securemllib.spark.storage import Folder
+from securemllib.wire.result import SealedResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from securemllib.spark.session import SecureSession
+
+__all__ = ["SealedRows"]
+
+
+class SealedRows:
+    """The sealed results of one release, in the order of the dataset's parts.
+
+    Args:
+        session: The session.
+        results: The encodings of `SealedResult`.
+    """
+
+    def __init__(self, session: "SecureSession", results: tuple[bytes, ...]) -> None:
+        self._session = session
+        self._results = results
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def __iter__(self) -> Iterator[SealedResult]:
+        return (SealedResult.from_bytes(result) for result in self._results)
+
+    def save(self, path: str) -> None:
+        """Write one file a part to a folder, for a recipient who opens them with ``securemllib open``."""
+        folder = Folder.of(path)
+        for result in self._results:
+            ordinal = SealedResult.from_bytes(result).ordinal
+            folder.write(f"rows-{ordinal:05d}.sml", result)
+
+    def open(self) -> pa.Table:
+        """Return the rows, opened by the analyst's agent; `RefusedError` where the recipient is somebody else."""
+        agent = self._session.agent
+        tables = [pa.ipc.open_stream(pa.py_buffer(agent.open_table(self._job_id(result), result))).read_all() for result in self._results]
+        return pa.concat_tables(tables, promote_options="permissive")
+
+    def toPandas(self) -> "pd.DataFrame":
+        """Return the rows, opened by the analyst's agent, as a pandas data frame."""
+        return self.open().to_pandas()
+
+    @staticmethod
+    def _job_id(result: bytes) -> str:
+        return SealedResult.from_bytes(result).job_id

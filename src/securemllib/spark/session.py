@@ -1,0 +1,243 @@
+"""The entry point: a Spark session, a key broker, and the analyst's agent."""
+
+import atexit
+import shutil
+import tempfile
+import threading
+from functools import cached_property
+from typing import Any, ClassVar
+
+from pyspark.sql import SparkSession
+
+from securemllib.errors import FormatError, PolicyError, UsageError
+from securemllib.spark.agent_client import AgentClient, agent_socket
+from securemllib.spark.broker_client import BrokerAddress, BrokerClient, broker_client
+from securemllib.spark.cluster import Cluster
+from securemllib.spark.column_types import schema_of
+from securemllib.spark.dataframe import SecureDataFrame, Source
+from securemllib.spark.jobs import Outcome, Request, specification, submit
+from securemllib.spark.relay_job import RelayJob
+from securemllib.spark.rounds import Engine
+from securemllib.spark.rows import SealedRows
+from securemllib.spark.settings import PREFIX, Settings
+from securemllib.spark.storage import Folder
+from securemllib.wire.dataset import Manifest
+from securemllib.wire.encoding import Value
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.job import RELEASE_OPERATION, ROWS_OPERATION, JobSpecification, OutputKind
+from securemllib.wire.result import SealedModel, SealedResult
+from securemllib.wire.signed import Signed
+
+__all__ = ["SecureSession", "SecureSessionBuilder"]
+
+_MANIFEST = "manifest.sml"
+# The relays' small messages wait 40 ms for an acknowledgement on Spark's loopback TCP, none on a UNIX socket; a barrier stage that does not fit
+# is noticed at once instead of after fifteen seconds.
+_SPARK_CONF = {"spark.python.unix.domain.socket.enabled": "true", "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "1s"}
+
+
+class SecureSession:
+    """Reads sealed datasets and runs jobs on them through a Spark session.
+
+    Args:
+        spark: Any Spark session whose workers have this package installed; a local one is made when not given.
+        broker: The broker's URL; the setting ``spark.securemllib.broker.url`` when not given.
+        conf: Settings ``spark.securemllib.*`` that go before those of the Spark session.
+    """
+
+    builder: ClassVar["_BuilderProperty"]
+    _active: ClassVar["SecureSession | None"] = None
+
+    def __init__(self, spark: SparkSession | None = None, broker: str | None = None, conf: dict[str, str] | None = None) -> None:
+        self._owns_spark = spark is None
+        given = dict(conf or {})
+        if broker is not None:
+            given[f"{PREFIX}broker.url"] = broker
+        self.spark = spark if spark is not None else _local_spark(given)
+        self._cluster = Cluster(self.spark)
+        self.settings = Settings.read(lambda key: given.get(key) or self._cluster.conf(key))
+        if not self.settings.broker_url:
+            raise UsageError("The session needs a key broker.", next_step=f"Set {PREFIX}broker.url, or pass broker='https://host:port'.")
+        self._engine = Engine(self.spark, self._cluster)
+        self._lock = threading.Lock()
+        SecureSession._active = self
+
+    @classmethod
+    def active(cls) -> "SecureSession":
+        """Return the session that was made last; `UsageError` where there is none."""
+        if cls._active is None:
+            raise UsageError("There is no SecureSession.", next_step="Make one with SecureSession.builder.getOrCreate().")
+        return cls._active
+
+    @cached_property
+    def agent(self) -> AgentClient:
+        """The analyst's agent."""
+        return AgentClient(agent_socket())
+
+    @property
+    def broker(self) -> BrokerClient:
+        """The key broker."""
+        return broker_client(self._broker_address)
+
+    @property
+    def _broker_address(self) -> BrokerAddress:
+        return BrokerAddress(url=self.settings.broker_url, ca=self.settings.broker_ca, wait=self.settings.wait)
+
+    @cached_property
+    def _broker_fingerprint(self) -> str:
+        # The agent's word goes first: it was told by the analyst, the URL's server says so itself.
+        trusted = self.agent.identify().broker
+        answered = self.broker.identity()
+        if trusted is not None and trusted.fingerprint != answered.fingerprint:
+            raise PolicyError(
+                f"The broker at {self.settings.broker_url} is {answered.fingerprint}, the agent trusts {trusted.fingerprint}.",
+                next_step="Check the URL, or start the agent with the broker that you trust.",
+                code="refused.broker",
+            )
+        return answered.fingerprint
+
+    @cached_property
+    def storage(self) -> Folder:
+        """The folder for checkpoints."""
+        if self.settings.storage:
+            return Folder.of(self.settings.storage)
+        path = tempfile.mkdtemp(prefix="securemllib-")
+        atexit.register(shutil.rmtree, path, ignore_errors=True)
+        return Folder.of(path)
+
+    def read(self, path: str) -> SecureDataFrame:
+        """Return the sealed rows of a dataset directory: a path, or a URI that pyarrow knows."""
+        folder = Folder.of(path)
+        signed = Signed.from_bytes(folder.read(_MANIFEST))
+        if signed.payload_type != Manifest.TYPE:
+            raise FormatError(f"{_MANIFEST} of {folder.root} holds a {signed.payload_type}.")
+        manifest = Manifest.from_bytes(signed.payload)
+        source = Source(folder=folder, manifest=manifest, encoded=signed.payload)
+        return SecureDataFrame(self, source, schema_of(manifest.columns) if manifest.columns else None)
+
+    def run(self, frame: SecureDataFrame, request: Request) -> Outcome:
+        """Run a job of rounds over a frame's rows and return what it left, opened where it is for the analyst."""
+        parts = len(frame.source.manifest.parts)
+        if parts == 0:
+            raise UsageError("The dataset has no parts.", code="data.no_rows")
+        tasks, barrier = self._placement(parts)
+        job, relay = self._prepare(frame, request, self.settings.shares or tasks, tasks, barrier)
+        finished = self._engine.fit(relay, request.operation, barrier=barrier)
+        trees: dict[OutputKind, Value] = {}
+        mine = job.analyst.fingerprint
+        for encoded in finished.results:
+            result = SealedResult.from_bytes(encoded)
+            if result.recipient == mine:
+                trees[result.kind] = self.agent.open_tree(job.job_id, encoded)
+        return Outcome(job_id=job.job_id, rounds=finished.round, model=finished.model, trees=trees, sealed=finished.results)
+
+    def release_rows(self, frame: SecureDataFrame, to: PublicIdentity | None, columns: tuple[str, ...]) -> SealedRows:
+        """Run a job that hands out rows; see `SecureDataFrame.release`."""
+        if not columns:
+            raise UsageError("Name the columns that leave.")
+        parts = len(frame.source.manifest.parts)
+        tasks = min(parts, max(1, self.settings.tasks or self._cluster.slots))
+        request = Request(
+            operation=ROWS_OPERATION, params={}, inputs={}, plan=frame.plan, outputs=((OutputKind.ROWS, to, columns),), dtype="float64"
+        )
+        _, relay = self._prepare(frame, request, tasks, tasks, False)
+        rows = sorted(self._engine.rows(relay, 1, "rows"), key=lambda row: row.number)
+        return SealedRows(self, tuple(row.payload for row in rows))
+
+    def release_model(self, model: SealedModel, to: PublicIdentity | None) -> tuple[Signed, ...]:
+        """Return the keys of a model, wrapped for its recipient (the analyst when not given), if every owner's policy allows it."""
+        request = Request(
+            operation=RELEASE_OPERATION, params={}, inputs={}, plan=None, model=model.reference, outputs=((OutputKind.PLAIN_MODEL, to, ()),)
+        )
+        job = specification(request, self.settings, self.agent, self._broker_fingerprint, 1)
+        with self._lock:
+            return self.broker.release(self.agent.sign(job))
+
+    def stop(self) -> None:
+        """End the session, and the Spark session where this one made it."""
+        self._engine.close()
+        if "agent" in self.__dict__:
+            self.agent.close()
+        if SecureSession._active is self:
+            SecureSession._active = None
+        if self._owns_spark:
+            self.spark.stop()
+
+    def _placement(self, parts: int) -> tuple[int, bool]:
+        """Return how many tasks a round has, and whether they fit into one barrier stage."""
+        slots = self._cluster.slots
+        wanted = min(parts, self.settings.tasks or slots)
+        barrier = self.settings.barrier and self._cluster.allows_barrier and wanted <= slots
+        return wanted, barrier
+
+    def _prepare(self, frame: SecureDataFrame, request: Request, shares: int, tasks: int, barrier: bool) -> tuple[JobSpecification, RelayJob]:
+        with self._lock:
+            # A job whose aggregator may move between executors resumes from the head each round.
+            settings = self.settings if barrier else self.settings.every_round()
+            job = specification(request, settings, self.agent, self._broker_fingerprint, shares)
+            job_id = submit(job, self.agent, self.broker)
+        if job_id != job.job_id:
+            raise FormatError(f"The broker calls job {job.job_id} {job_id}.")
+        relay = RelayJob(
+            job_id=job_id,
+            manifest=frame.source.encoded,
+            models=tuple(model.to_bytes() for model in frame.models if model.reference in job.models),
+            parts=tuple(part.file for part in frame.source.manifest.parts),
+            dataset=frame.source.folder,
+            checkpoints=self.storage.child("checkpoints").child(job_id),
+            shares=shares,
+            tasks=min(tasks, shares) if request.operation != ROWS_OPERATION else tasks,
+            broker=self._broker_address,
+            enclave=self.settings.enclave,
+            ports=self.settings.ports,
+            rendezvous=self._engine.rendezvous() if barrier else None,
+        )
+        return job, relay
+
+
+class SecureSessionBuilder:
+    """Builds a session step by step, as ``SparkSession.builder`` does."""
+
+    def __init__(self) -> None:
+        self._spark: SparkSession | None = None
+        self._broker: str | None = None
+        self._conf: dict[str, str] = {}
+
+    def spark(self, session: SparkSession) -> "SecureSessionBuilder":
+        """Use an existing Spark session."""
+        self._spark = session
+        return self
+
+    def broker(self, url: str) -> "SecureSessionBuilder":
+        """Use the broker at a URL."""
+        self._broker = url
+        return self
+
+    def config(self, key: str, value: Any) -> "SecureSessionBuilder":
+        """Set ``spark.securemllib.*`` for this session, or any setting of the Spark session that it makes."""
+        self._conf[key] = str(value).lower() if isinstance(value, bool) else str(value)
+        return self
+
+    def getOrCreate(self) -> SecureSession:
+        """Return the active session where nothing else was asked for, else a new one."""
+        asked = self._spark is not None or self._broker is not None or self._conf
+        if not asked and SecureSession._active is not None:
+            return SecureSession._active
+        return SecureSession(self._spark, self._broker, self._conf)
+
+
+class _BuilderProperty:
+    """A fresh builder at each access."""
+
+    def __get__(self, instance: object, owner: type) -> SecureSessionBuilder:
+        return SecureSessionBuilder()
+
+
+SecureSession.builder = _BuilderProperty()
+
+
+def _local_spark(conf: dict[str, str]) -> SparkSession:
+    builder = SparkSession.builder.appName("SecureMLlib")
+    for key, value in {**_SPARK_CONF, **conf}.items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
