@@ -13,6 +13,7 @@ from tests.isolation.processes import start
 
 @pytest.fixture(scope="module")
 def control(tmp_path_factory):
+    """Return a process that does not harden itself."""
     victim = start("control", tmp_path_factory.mktemp("control"))
     yield victim
     victim.stop()
@@ -20,6 +21,7 @@ def control(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def enclave(tmp_path_factory):
+    """Return an enclave process."""
     victim = start("enclave", tmp_path_factory.mktemp("enclave"))
     yield victim
     victim.stop()

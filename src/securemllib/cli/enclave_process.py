@@ -1,0 +1,71 @@
+"""Starting an enclave process, and asking it what it is."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from securemllib.attestation.claims import Claims
+from securemllib.attestation.verifier import verify_evidence
+from securemllib.crypto.identity import PrivateIdentity
+from securemllib.errors import AttestationError, UnavailableError
+from securemllib.wire.attestation import Challenge, Evidence
+from securemllib.wire.framing import receive, send
+from securemllib.wire.task import REPLIES, Attest, Attested
+
+__all__ = ["ask_claims", "command", "running"]
+
+_MODULE = "securemllib.enclave"
+_SECONDS_TO_ANSWER = 30.0
+_SECONDS_TO_END = 10.0
+
+
+def command(*, port: int, memory: int, idle: float) -> list[str]:
+    """Return the command line of an enclave process of this interpreter."""
+    return [sys.executable, "-I", "-m", _MODULE, "--port", str(port), "--memory", str(memory), "--idle", str(idle)]
+
+
+@contextmanager
+def running(*, memory: int) -> Iterator[int]:
+    """Start an enclave process, give the port it listens on, and end it afterwards.
+
+    Raises:
+        UnavailableError: It did not start.
+    """
+    with subprocess.Popen(
+        command(port=0, memory=memory, idle=_SECONDS_TO_ANSWER), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}
+    ) as process:
+        try:
+            line = process.stdout.readline() if process.stdout is not None else b""
+            port = line.rpartition(b":")[2].strip()
+            if not line.startswith(b"listening ") or not port.isdigit():
+                raise UnavailableError("The enclave process did not start.", code="unavailable.enclave")
+            yield int(port)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def ask_claims(port: int) -> Claims:
+    """Return the verified claims of the enclave on a loopback port, for a challenge that nobody will grant anything on.
+
+    Raises:
+        AttestationError: Its evidence does not answer the challenge.
+        UnavailableError: It does not answer.
+    """
+    broker = PrivateIdentity.generate("doctor").public
+    challenge = Challenge(nonce=os.urandom(32), broker=broker, job_id="doctor")
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=_SECONDS_TO_ANSWER) as connection:
+            send(connection, Attest(challenge=challenge))
+            reply, _ = receive(connection, REPLIES)
+    except OSError as error:
+        raise UnavailableError("The enclave process does not answer.", code="unavailable.enclave") from error
+    if not isinstance(reply, Attested):
+        raise AttestationError("The enclave process gave no evidence.")
+    return verify_evidence(Evidence.from_bytes(reply.evidence), challenge=challenge)
