@@ -4,6 +4,7 @@ The socket has mode 0600 in a directory of mode 0700, and the kernel's word on t
 the same user are served. Every job is shown before it is signed, in words made from the bytes that are signed.
 """
 
+import contextlib
 import os
 import socket
 import stat
@@ -99,7 +100,9 @@ class Agent:
         if self._confirm is not None:
             with self._confirming:
                 if not self._confirm(description):
-                    raise RefusedError("The analyst did not agree to the job.", next_step="Change the job, or agree.", code="refused.analyst")
+                    raise RefusedError(
+                        "The analyst did not agree to the job.", next_step="Change the job, or agree.", code="refused.analyst"
+                    )
         return Signature(signed=self._identity.sign(job))
 
     def _open(self, request: Open, payload: memoryview) -> tuple[Opened, bytes]:
@@ -183,10 +186,8 @@ class AgentServer:
         """Stop serving and remove the socket."""
         if not self._closed.is_set():
             self._closed.set()
-            try:
+            with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             self._listener.close()
             self._path.unlink(missing_ok=True)
 

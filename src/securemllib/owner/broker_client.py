@@ -46,7 +46,9 @@ class BrokerClient:
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         if not fingerprint:
-            raise UsageError("The broker's fingerprint is missing.", next_step="Ask the broker's operator: `securemllib broker identity` shows it.")
+            raise UsageError(
+                "The broker's fingerprint is missing.", next_step="Ask the broker's operator: `securemllib broker identity` shows it."
+            )
         self._address = address.rstrip("/")
         self._fingerprint = fingerprint
         self._identity: PublicIdentity | None = None
@@ -118,7 +120,9 @@ class BrokerClient:
         if not isinstance(answer, dict):
             raise FormatError(f"The server at {self._address} answered {response.status_code} without JSON: it is no broker.")
         if response.is_error:
-            raise error_from_code(str(answer.get("code", "error")), str(answer.get("reason", "The broker refused.")), answer.get("next_step"))
+            raise error_from_code(
+                str(answer.get("code", "error")), str(answer.get("reason", "The broker refused.")), answer.get("next_step")
+            )
         return answer
 
 

@@ -41,7 +41,9 @@ def type_from_text(text: str) -> pa.DataType:
         return pa.timestamp(found.group(1), tz=found.group(2))
     name = _ALIASES.get(text, text)
     if name not in _SIMPLE:
-        raise UsageError(f"{text!r} is no column type.", next_step=f"Use one of {', '.join(_SIMPLE)}, timestamp[us] or timestamp[us, tz=UTC].")
+        raise UsageError(
+            f"{text!r} is no column type.", next_step=f"Use one of {', '.join(_SIMPLE)}, timestamp[us] or timestamp[us, tz=UTC]."
+        )
     return _SIMPLE[name]
 
 

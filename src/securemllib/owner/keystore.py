@@ -38,7 +38,7 @@ class DatasetEntry(Record):
         name: What people call it.
         secret: The dataset secret.
         version: The latest version that this owner wrote; 0 before the first is complete.
-        digest: The digest of that version's manifest.
+        manifest_digest: The digest of that version's manifest.
     """
 
     TYPE: ClassVar[str] = "securemllib/dataset-entry/v1"
@@ -47,7 +47,7 @@ class DatasetEntry(Record):
     name: str
     secret: bytes
     version: int
-    digest: bytes
+    manifest_digest: bytes
 
     def __repr__(self) -> str:
         return f"DatasetEntry({self.dataset_id}, version {self.version})"
@@ -109,7 +109,7 @@ class Keystore:
     def add(self, dataset_id: str, name: str) -> DataKey:
         """Make and keep the secret of a new dataset."""
         secret = DataKey.generate()
-        self._write(DatasetEntry(dataset_id=dataset_id, name=name, secret=secret.expose(), version=0, digest=b""), replace=False)
+        self._write(DatasetEntry(dataset_id=dataset_id, name=name, secret=secret.expose(), version=0, manifest_digest=b""), replace=False)
         return secret
 
     def record(self, manifest: Manifest) -> None:
@@ -121,16 +121,16 @@ class Keystore:
             name=manifest.name,
             secret=entry.secret,
             version=manifest.version,
-            digest=manifest.reference.digest,
+            manifest_digest=manifest.reference.digest,
         )
         self._write(latest, replace=True)
 
     def check_fresh(self, manifest: Manifest, *, following: bool = False) -> None:
         """Raise `FreshnessError` unless the manifest is the latest version, or with ``following`` the one right after it."""
         entry = self.entry(manifest.dataset_id)
-        if following and manifest.version == entry.version + 1 and manifest.previous == entry.digest:
+        if following and manifest.version == entry.version + 1 and manifest.previous == entry.manifest_digest:
             return
-        if (manifest.version, manifest.reference.digest) != (entry.version, entry.digest):
+        if (manifest.version, manifest.reference.digest) != (entry.version, entry.manifest_digest):
             raise FreshnessError(
                 f"Version {manifest.version} of dataset {manifest.dataset_id} is not the latest, which is version {entry.version}.",
                 next_step=f"Use version {entry.version} of the dataset.",

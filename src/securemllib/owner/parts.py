@@ -87,7 +87,9 @@ def read_part(directory: Path, part: Part, *, secret: DataKey, dataset_id: str, 
         with pq.ParquetFile(pa.BufferReader(data), decryption_properties=properties) as file:
             table = file.read().replace_schema_metadata(None)
     except (OSError, pa.ArrowException) as error:
-        raise IntegrityError(f"Part {part.ordinal} of dataset {dataset_id} does not decrypt as that part.", code="integrity.part") from error
+        raise IntegrityError(
+            f"Part {part.ordinal} of dataset {dataset_id} does not decrypt as that part.", code="integrity.part"
+        ) from error
     if table.num_rows != part.rows:
         raise IntegrityError(f"Part {part.ordinal} holds {table.num_rows} rows, not {part.rows}.", code="integrity.part")
     # 4
@@ -104,7 +106,7 @@ def take(columns: list[pa.Array], schema: pa.Schema, rows: np.ndarray[Any, np.dt
 
 
 def _is_fixed(column: pa.Array) -> bool:
-    return column.null_count == 0 and pa.types.is_primitive(column.type) and column.type.bit_width >= 8
+    return bool(column.null_count == 0 and pa.types.is_primitive(column.type) and column.type.bit_width >= 8)
 
 
 def _take_fixed(column: pa.Array, rows: np.ndarray[Any, np.dtype[np.int64]]) -> pa.Array:
@@ -133,5 +135,7 @@ def _padded(table: pa.Table, key: DataKey, prefix: bytes, compression: str) -> p
     data = _encrypted(table, key, prefix, compression, padding)
     # Longer lengths take more bytes in the footer; the second try has the length's own size in it.
     if excess := data.size % step:
-        data = _encrypted(table, key, prefix, compression, padding - excess if padding - excess >= _PADDING_FLOOR else padding + step - excess)
+        data = _encrypted(
+            table, key, prefix, compression, padding - excess if padding - excess >= _PADDING_FLOOR else padding + step - excess
+        )
     return data

@@ -61,7 +61,9 @@ def load_policy(path: Path, *, dataset_id: str, owner: str, serial: int | None =
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UsageError(f"There is no file {path}.", next_step="`securemllib policy template` writes one.", code="usage.missing_file") from None
+        raise UsageError(
+            f"There is no file {path}.", next_step="`securemllib policy template` writes one.", code="usage.missing_file"
+        ) from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is no UTF-8 text.", code="usage.policy") from None
     return policy_from_text(text, dataset_id=dataset_id, owner=owner, serial=serial, directory=path.parent)
@@ -85,7 +87,9 @@ def policy_from_text(text: str, *, dataset_id: str, owner: str, serial: int | No
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
-        raise UsageError(f"The policy is no valid YAML{where}: {getattr(error, 'problem', None) or 'it cannot be read'}.", code="usage.policy") from None
+        raise UsageError(
+            f"The policy is no valid YAML{where}: {getattr(error, 'problem', None) or 'it cannot be read'}.", code="usage.policy"
+        ) from None
     reader = _Reader(directory or Path())
     top = reader.mapping(tree, "policy", _POLICY_FIELDS, required=("enclaves", "rules"))
     given = serial if serial is not None else reader.integer(top.get("serial"), "serial")
@@ -101,7 +105,7 @@ def policy_from_text(text: str, *, dataset_id: str, owner: str, serial: int | No
 class _StrictLoader(yaml.SafeLoader):
     """YAML without objects, in which a key stands once."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
@@ -262,4 +266,6 @@ class _Reader:
 
 def _wrong(where: str, rule: str, found: str | None = None) -> UsageError:
     seen = "" if found is None else f", not {found!r}"
-    return UsageError(f"In the policy, {where} {rule}{seen}.", next_step="Compare it with `securemllib policy template`.", code="usage.policy")
+    return UsageError(
+        f"In the policy, {where} {rule}{seen}.", next_step="Compare it with `securemllib policy template`.", code="usage.policy"
+    )

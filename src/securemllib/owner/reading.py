@@ -160,9 +160,7 @@ def inspect(directory: str | Path, *, owner: PublicIdentity | None = None, keyst
     return described
 
 
-def decrypt(
-    directory: str | Path, destination: str | Path, *, owner: PublicIdentity, keystore: Keystore, any_version: bool = False
-) -> int:
+def decrypt(directory: str | Path, destination: str | Path, *, owner: PublicIdentity, keystore: Keystore, any_version: bool = False) -> int:
     """Write a dataset's rows, in the shuffled order of its parts, to a new Parquet or CSV file and return their number."""
     target = Path(destination)
     opened = open_dataset(Path(directory), owner=owner, keystore=keystore, any_version=any_version)

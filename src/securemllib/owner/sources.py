@@ -63,7 +63,8 @@ def open_source(source: object, *, types: Mapping[str, pa.DataType] | None = Non
     if hasattr(source, "columns") and hasattr(source, "dtypes"):
         return from_pandas(source)
     raise UsageError(
-        f"A {type(source).__name__} is no source of rows.", next_step="Give a Parquet, CSV or JSON-lines path, an Arrow table or a DataFrame."
+        f"A {type(source).__name__} is no source of rows.",
+        next_step="Give a Parquet, CSV or JSON-lines path, an Arrow table or a DataFrame.",
     )
 
 
@@ -119,7 +120,9 @@ def from_parquet(path: Path) -> Source:
         raise DataError(f"The Parquet files of {path} differ in their columns.", code="data.schema")
     rows = sum(item.num_rows for item in metadata)
     size = sum(item.row_group(group).total_byte_size for item in metadata for group in range(item.num_row_groups))
-    return Source(schema=schemas[0], batches=_cast(_parquet_batches(paths, _rows_per_batch(size, rows)), schemas[0]), rows=rows, inferred={})
+    return Source(
+        schema=schemas[0], batches=_cast(_parquet_batches(paths, _rows_per_batch(size, rows)), schemas[0]), rows=rows, inferred={}
+    )
 
 
 def _parquet_batches(paths: Sequence[Path], step: int) -> Iterator[pa.RecordBatch]:
@@ -196,7 +199,9 @@ def _misfit(error: Exception, path: Path, *, first_block: bool) -> DataError:
     what = f"is no {kind.group(1)}" if kind else "does not fit its column's type"
     if width:
         return DataError(f"In {path.name}, {where}: {width.group(2)} values where {width.group(1)} are expected.", code="data.row")
-    return DataError(f"In {path.name}, {where}: the value {what}.", next_step="Declare the column's type or the texts that mean null.", code="data.value")
+    return DataError(
+        f"In {path.name}, {where}: the value {what}.", next_step="Declare the column's type or the texts that mean null.", code="data.value"
+    )
 
 
 def _rows_per_batch(size: int, rows: int) -> int:

@@ -1,0 +1,178 @@
+"""Dealing a source's rows to parts: in windows of bounded memory, shuffled, two parts encrypted at a time.
+
+Which rows share a part: rows are gathered into a window of bounded size (128 MiB), shuffled there uniformly, and dealt to its parts.
+So the order within a source that fits one window is hidden completely; in a longer source a row's part tells its window, nothing finer.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from securemllib.crypto.keys import DataKey
+from securemllib.errors import DataError, UsageError
+from securemllib.owner.atomic import write_synced
+from securemllib.owner.column_types import type_text
+from securemllib.owner.parts import encode_part, take
+from securemllib.owner.sources import Source
+from securemllib.wire.dataset import Column, ManifestBody, Part
+
+__all__ = ["Layout", "PartWriter", "Progress"]
+
+Progress = Callable[[int, int | None], None]
+
+_WINDOW_BYTES = 128 * 2**20
+# A source that fits one window is dealt to this many parts if each gets as many rows as named below, so that tasks can share it.
+_SHARED_PARTS = 8
+_SHARED_ROWS = 512
+# Arrow, the cipher and SHA-256 release the interpreter's lock.
+_THREADS = 2
+_COMPRESSIONS = frozenset({"none", "zstd", "lz4", "snappy"})
+_ENCODING = "sealed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How a dataset lies in its files.
+
+    Attributes:
+        rows_per_part: At most this many rows a part; None follows ``part_bytes``.
+        part_bytes: About this many bytes of plaintext a part: a part is one task's input and one allocation of an enclave.
+        compression: ``none``, or a codec, whose output's length follows the values.
+        size_hiding: Whether files are padded.
+        hide_columns: Whether the clear section leaves out the columns.
+        hide_rows: Whether the clear section leaves out the row count.
+        seed: Of the shuffle, for tests; None draws one.
+    """
+
+    rows_per_part: int | None = None
+    part_bytes: int = 16 * 2**20
+    compression: str = "none"
+    size_hiding: bool = False
+    hide_columns: bool = False
+    hide_rows: bool = False
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.rows_per_part is not None and self.rows_per_part < 1) or self.part_bytes < 1:
+            raise UsageError("A part has at least one row and one byte.")
+        if self.compression not in _COMPRESSIONS:
+            raise UsageError(f"{self.compression!r} is no compression.", next_step=f"Use one of {', '.join(sorted(_COMPRESSIONS))}.")
+        if self.size_hiding and self.compression != "none":
+            raise UsageError("Size hiding and compression exclude each other.", next_step="Leave out one of them.")
+
+
+@dataclass(slots=True, kw_only=True)
+class PartWriter:
+    """Writes the parts of one dataset version, window by window."""
+
+    schema: pa.Schema
+    secret: DataKey
+    dataset_id: str
+    version: int
+    layout: Layout
+    nullable: set[str] = field(default_factory=set)
+
+    def write(self, directory: Path, source: Source, progress: Progress | None) -> ManifestBody:
+        """Write all parts and return the body of their manifest."""
+        generator = np.random.default_rng(self.layout.seed)
+        windows = _windows(source.batches, self.layout.rows_per_part)
+        parts: list[Part] = []
+        done = 0
+        # The next window is read while the parts of this one are written.
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(_THREADS) as pool:
+            upcoming = reader.submit(next, windows, None)
+            while (window := upcoming.result()) is not None:
+                upcoming = reader.submit(next, windows, None)
+                columns = self._columns(window.batches, pool)
+                count = self._part_count(columns, only=window.is_only)
+                dealt = np.array_split(generator.permutation(len(columns[0])), count)
+                work = [(directory, columns, len(parts) + index, chosen) for index, chosen in enumerate(dealt)]
+                for part in pool.map(self._part, *zip(*work, strict=True)):
+                    parts.append(part)
+                    done += part.rows
+                    if progress is not None:
+                        progress(done, source.rows)
+        if not parts:
+            raise DataError("The source has no rows.", code="data.no_rows")
+        columns_known = tuple(
+            Column(name=item.name, type=type_text(item.type), nullable=item.name in self.nullable, encoding=_ENCODING)
+            for item in self.schema
+        )
+        return ManifestBody(parts=tuple(parts), columns=columns_known)
+
+    def _columns(self, batches: Sequence[pa.RecordBatch], pool: ThreadPoolExecutor) -> list[pa.Array]:
+        columns = list(pool.map(lambda index: pa.concat_arrays([batch.column(index) for batch in batches]), range(len(self.schema))))
+        self.nullable |= {item.name for item, column in zip(self.schema, columns, strict=True) if column.null_count}
+        return columns
+
+    def _part_count(self, columns: Sequence[pa.Array], *, only: bool) -> int:
+        rows = len(columns[0])
+        if self.layout.rows_per_part is not None:
+            return -(-rows // self.layout.rows_per_part)
+        size: int = sum(column.nbytes for column in columns)
+        count = -(-size // self.layout.part_bytes)
+        shared = min(_SHARED_PARTS, rows // _SHARED_ROWS) if only else 1
+        return min(rows, max(1, count, shared))
+
+    def _part(self, directory: Path, columns: list[pa.Array], ordinal: int, chosen: np.ndarray[Any, np.dtype[np.int64]]) -> Part:
+        part, data = encode_part(
+            take(columns, self.schema, chosen),
+            secret=self.secret,
+            dataset_id=self.dataset_id,
+            version=self.version,
+            ordinal=ordinal,
+            compression=self.layout.compression,
+            size_hiding=self.layout.size_hiding,
+        )
+        write_synced(directory / part.file, memoryview(data))
+        return part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Window:
+    """Batches that are shuffled together, and whether the source has no more."""
+
+    batches: list[pa.RecordBatch]
+    is_only: bool
+
+
+def _windows(batches: Iterator[pa.RecordBatch], rows_per_part: int | None) -> Iterator[_Window]:
+    """Yield windows; with ``rows_per_part`` all but the last hold a whole number of parts."""
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    is_only = True
+    for batch in batches:
+        if batch.num_rows == 0:
+            continue
+        waiting.append(batch)
+        rows, size = rows + batch.num_rows, size + _size(batch)
+        if size >= _WINDOW_BYTES:
+            kept = rows % rows_per_part if rows_per_part is not None and rows >= rows_per_part else 0
+            window, waiting = _split(waiting, rows - kept)
+            is_only = False
+            yield _Window(batches=window, is_only=False)
+            rows, size = kept, sum(map(_size, waiting))
+    if waiting:
+        yield _Window(batches=waiting, is_only=is_only)
+
+
+def _size(batch: pa.RecordBatch) -> int:
+    """Return the bytes that a batch takes in a window: its own, and 8 a row for the shuffled positions."""
+    return int(batch.nbytes) + 8 * int(batch.num_rows)
+
+
+def _split(batches: list[pa.RecordBatch], rows: int) -> tuple[list[pa.RecordBatch], list[pa.RecordBatch]]:
+    """Return the batches with the first ``rows`` rows, and those with the rest."""
+    first: list[pa.RecordBatch] = []
+    for position, batch in enumerate(batches):
+        if batch.num_rows > rows:
+            rest = [batch.slice(rows), *batches[position + 1 :]]
+            return ([*first, batch.slice(0, rows)] if rows else first), rest
+        first.append(batch)
+        rows -= batch.num_rows
+    return first, []
