@@ -8,7 +8,7 @@ from pyspark.ml.param import Params
 
 from securemllib.algorithms.codec import from_tree
 from securemllib.algorithms.registry import ALGORITHMS, types_of
-from securemllib.errors import FormatError, PolicyError, SealedError
+from securemllib.errors import FormatError, PolicyError, SealedError, UsageError
 from securemllib.ml.checks import job_params, require_columns, require_new, require_sealed
 from securemllib.ml.mirror import converted, refuse_sealed
 from securemllib.ml.persistence import Persistent
@@ -36,8 +36,8 @@ def inputs_of(params: Params, roles: dict[str, str]) -> dict[str, str]:
         params: An estimator, model or evaluator.
         roles: Roles by the names of column Params.
     """
-    found = {role: converted(params, name) for name, role in roles.items()}
-    return {role: column for role, column in found.items() if column}
+    found = [(role, converted(params, name)) for name, role in roles.items()]
+    return {role: column for role, column in found if column}
 
 
 class SecureEstimator(Estimator[Any], Persistent):
@@ -49,7 +49,9 @@ class SecureEstimator(Estimator[Any], Persistent):
     def _fit(self, dataset: Any) -> Any:
         frame = require_sealed(dataset, f"{type(self).__name__}.fit")
         operation = type(self).__name__
-        inputs = inputs_of(self, self._roles())
+        inputs = inputs_of(self, _ROLES)
+        if "features" not in inputs:
+            raise UsageError(f"{operation} needs an input column.", code="usage.param")
         params = job_params(operation, self)
         require_columns(frame, inputs)
         require_new(frame, *self.MODEL.outputs_of(self).values())
@@ -57,9 +59,6 @@ class SecureEstimator(Estimator[Any], Persistent):
         model = self.MODEL(SealedModel.from_bytes(outcome.model), outcome.trees.get(OutputKind.SUMMARY), frame.session)
         self._copyValues(model)
         return model._resetUid(self.uid)  # noqa: SLF001 - as pyspark.ml: a model has its estimator's uid
-
-    def _roles(self) -> dict[str, str]:
-        return _ROLES
 
 
 class SecureModel(Model, Persistent):
