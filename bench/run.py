@@ -1,0 +1,152 @@
+"""``make bench``: SecureMLlib beside plaintext MLlib, on the same data and Params, in one run."""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from measure import adopt_orphans
+from parquet import compare_parquet
+from report import entry, print_table, write_html, write_json
+from rich.console import Console
+from training import Comparison, Trainer, blas, start_spark
+from workloads import WORKLOADS, Data, Workload, make_data
+
+from securemllib.cli.deployment import LocalDeployment
+
+MODES = ("enclave",)
+# Throughput is to be 0.6 of pyarrow's, so time at most this often its time.
+_PARQUET_TARGET = 1.0 / 0.6
+_PARQUET = "parquet"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run what was asked for and report it."""
+    options = _options(arguments)
+    adopt_orphans()
+    console = Console(width=None if os.isatty(1) else 190)
+    folder = Path(tempfile.mkdtemp(prefix="securemllib-bench-", dir=options.directory))
+    facts: list[str] = []
+    results: list[dict[str, Any]] = []
+    try:
+        for result in _results(options, folder, facts, console):
+            results.append(result)
+            console.print(json.dumps({key: result[key] for key in ("workload", "cached", "cpu_ratio", "wall_ratio")}), highlight=False)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print_table(results, console, facts)
+    if options.json:
+        write_json(results, options.json)
+    page = write_html(results, options.html, facts)
+    console.print(f"{page}", highlight=False)
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench/run.py", description=__doc__)
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
+    parser.add_argument("--html", type=Path, default=Path("bench-results"), help="folder of the page and the chart")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the rows of every workload")
+    parser.add_argument("--runs", type=int, default=5, help="measured runs of each side")
+    parser.add_argument("--workloads", nargs="+", choices=[*WORKLOADS, _PARQUET], default=[*WORKLOADS, _PARQUET])
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--data", nargs="+", choices=["cached", "files"], default=["cached", "files"], help="where the rows lie")
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="Spark's task slots")
+    parser.add_argument("--directory", type=Path, help="where temporary data goes; the system's place when not given")
+    options = parser.parse_args(arguments)
+    if options.scale <= 0.0 or options.runs < 1 or options.cores < 1:
+        parser.error("scale, runs and cores are positive")
+    return options
+
+
+def _results(options: argparse.Namespace, folder: Path, facts: list[str], console: Console) -> Iterator[dict[str, Any]]:
+    about = {"scale": options.scale, "cores": options.cores, "machine": platform.machine(), "pyspark": version("pyspark")}
+    names = [name for name in WORKLOADS if name in options.workloads]
+    if names:
+        with LocalDeployment(folder / "deployment") as deployment:
+            for name in names:
+                workload = WORKLOADS[name]
+                console.print(f"{name}: {round(workload.rows * options.scale):,} x {workload.columns}", highlight=False)
+                data = make_data(workload, options.scale, folder / name)
+                yield from _trainings(options, workload, data, deployment, facts, about)
+                shutil.rmtree(data.path)
+    if _PARQUET in options.workloads:
+        workload = WORKLOADS["logistic_regression"]
+        yield from _throughputs(options, make_data(workload, options.scale, folder / _PARQUET), folder / "throughput", about)
+    facts.append(f"Spark {version('pyspark')}, local[{options.cores}]; scale {options.scale:g}; {options.runs} alternated runs.")
+    facts.append("Files lie in the system's page cache for both sides; ours are encrypted anew for each run, so no enclave has seen them.")
+    facts.append(
+        "CPU seconds: user and system of driver, JVM, Python tasks, enclave, broker and agent. insecure: no TEE behind the enclave."
+    )
+
+
+def _trainings(
+    options: argparse.Namespace, workload: Workload, data: Data, deployment: LocalDeployment, facts: list[str], about: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    for mode in options.modes:
+        spark = start_spark(options.cores)
+        library = blas(spark)
+        if (fact := f"MLlib's BLAS: {library}; one thread a task on both sides.") not in facts:
+            facts.append(fact)
+        trainer = Trainer(workload=workload, data=data, spark=spark, deployment=deployment)
+        try:
+            for where in options.data:
+                comparison = trainer.cached(options.runs) if where == "cached" else trainer.cold(options.runs)
+                yield _training(workload, data, comparison, mode=mode, cached=where == "cached", about={**about, "blas": library})
+        finally:
+            trainer.close()
+
+
+def _training(workload: Workload, data: Data, comparison: Comparison, *, mode: str, cached: bool, about: dict[str, Any]) -> dict[str, Any]:
+    ours, reference = comparison.fitted, comparison.reference_fitted
+    # The peak of later datasets in the same enclave is not one training's.
+    memory = {
+        "enclave_peak_bytes": comparison.peak,
+        "enclave_memory_target_bytes": int(1.5 * 4 * data.features.size) + 200_000_000,
+    }
+    return entry(
+        workload.name,
+        comparison.ours,
+        comparison.reference,
+        shape=data.features.shape,
+        mode=mode,
+        cached=cached,
+        quality=(workload.quality_name, workload.quality(data, ours), workload.quality(data, reference)),
+        target=workload.target if cached else workload.cold_target,
+        difference=workload.difference(ours, reference),
+        iterations=ours.iterations,
+        reference_iterations=reference.iterations,
+        **(memory if cached else {}),
+        **about,
+    )
+
+
+def _throughputs(options: argparse.Namespace, data: Data, directory: Path, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    directory.mkdir()
+    size = data.table.nbytes
+    for name, (ours, reference) in compare_parquet(data, directory, runs=options.runs).items():
+        yield entry(
+            name,
+            ours,
+            reference,
+            shape=(data.table.num_rows, data.table.num_columns),
+            mode="owner",
+            cached=name == "parquet_encrypt",
+            quality=("MB/s", _speed(size, ours.wall), _speed(size, reference.wall)),
+            target=_PARQUET_TARGET,
+            throughput_ratio=_speed(size, ours.wall) / _speed(size, reference.wall),
+            **about,
+        )
+
+
+def _speed(size: int, seconds: list[float]) -> float:
+    return size / sorted(seconds)[len(seconds) // 2] / 1e6
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Whole trainings through Spark, ours and MLlib's in turn, on cached data and from files."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from measure import Samples, alternate, peak_memory, processes, role
+from pyspark.sql import DataFrame, SparkSession
+from workloads import Data, Fitted, Workload, mllib_api, secure_api
+
+from securemllib.cli.deployment import LocalDeployment
+
+__all__ = ["Comparison", "Trainer", "blas", "start_spark"]
+
+_NATIVE = "libopenblas.so.0"
+_WARM_UP_CACHED, _WARM_UP_COLD = 2, 1
+
+
+@dataclass(slots=True, kw_only=True)
+class Comparison:
+    """Both sides' costs and models of one workload.
+
+    Attributes:
+        ours: Our costs.
+        reference: MLlib's.
+        fitted: Our model.
+        reference_fitted: MLlib's.
+        peak: Largest resident set of an enclave so far in bytes.
+    """
+
+    ours: Samples
+    reference: Samples
+    fitted: Fitted
+    reference_fitted: Fitted
+    peak: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Trainer:
+    """Trains one workload in one Spark session.
+
+    Args:
+        workload: What to train.
+        data: Its rows.
+        spark: The session of both sides.
+        deployment: The owner, broker and agent.
+    """
+
+    workload: Workload
+    data: Data
+    spark: SparkSession
+    deployment: LocalDeployment
+    _count: int = 0
+    _models: dict[str, Any] = field(default_factory=dict)
+
+    def cached(self, runs: int) -> Comparison:
+        """Compare on cached data: MLlib's assembled rows lie in Spark's memory, ours decrypted in the enclave's."""
+        frame = self._assembled(mllib_api(), self.spark.read.parquet(str(self.data.path)))
+        frame = frame.select("features", *(["label"] if self.data.label is not None else [])).cache()
+        frame.count()
+        session = self.deployment.session(self.spark)
+        sealed = self._encrypted()
+        rows = self._assembled(secure_api(), session.read(str(sealed)))
+        try:
+            samples = alternate(
+                lambda _: lambda: self._fit("ours", secure_api(), rows),
+                lambda _: lambda: self._fit("reference", mllib_api(), frame),
+                warm_up=_WARM_UP_CACHED,
+                runs=runs,
+            )
+            return self._comparison(*samples)
+        finally:
+            frame.unpersist()
+            session.stop()
+            shutil.rmtree(sealed)
+
+    def cold(self, runs: int) -> Comparison:
+        """Compare from files in a running session; ours are a dataset that no enclave has seen, each time anew."""
+        session = self.deployment.session(self.spark)
+
+        def ours(_: int) -> Callable[[], object]:
+            sealed = self._encrypted()
+            return lambda: self._fit("ours", secure_api(), self._assembled(secure_api(), session.read(str(sealed))))
+
+        def reference(_: int) -> Callable[[], object]:
+            path = str(self.data.path)
+            return lambda: self._fit("reference", mllib_api(), self._assembled(mllib_api(), self.spark.read.parquet(path)))
+
+        try:
+            return self._comparison(*alternate(ours, reference, warm_up=_WARM_UP_COLD, runs=runs))
+        finally:
+            session.stop()
+            shutil.rmtree(self.deployment.directory / "datasets", ignore_errors=True)
+
+    def close(self) -> None:
+        """End the Spark session and its enclaves."""
+        enclaves = [process for process in processes().values() if role(process) == "enclave"]
+        self.spark.stop()
+        for enclave in enclaves:
+            enclave.terminate()
+        psutil.wait_procs(enclaves, timeout=10.0)
+
+    def _encrypted(self) -> Path:
+        self._count += 1
+        return self.deployment.dataset(self.data.table, f"{self.workload.name}-{self._count}")
+
+    def _assembled(self, api: Any, frame: Any) -> Any:
+        return api.VectorAssembler(inputCols=self.data.columns, outputCol="features").transform(frame)
+
+    def _fit(self, side: str, api: Any, frame: "DataFrame | Any") -> None:
+        self._models[side] = self.workload.estimator(api).fit(frame)
+
+    def _comparison(self, ours: Samples, reference: Samples) -> Comparison:
+        enclaves = [peak_memory(process.pid) for process in processes().values() if role(process) == "enclave"]
+        trained = self._models["ours"]
+        return Comparison(
+            ours=ours,
+            reference=reference,
+            fitted=self.workload.read(trained.release(), trained),
+            reference_fitted=self.workload.read(self._models["reference"], self._models["reference"]),
+            peak=max(enclaves, default=0),
+        )
+
+
+def start_spark(cores: int) -> SparkSession:
+    """Return a local Spark session that both sides use, with OpenBLAS for MLlib where it is installed."""
+    # One thread a task on both sides: the tasks are what runs in parallel.
+    os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+    # Spark starts its Python tasks with whatever `python3` it finds, unless told.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    native = " ".join(f"-Ddev.ludovic.netlib.{library}.nativeLib={_NATIVE}" for library in ("blas", "lapack"))
+    spark = (
+        SparkSession.builder.master(f"local[{cores}]")
+        .appName("bench")
+        .config("spark.driver.memory", "6g")
+        .config("spark.driver.extraJavaOptions", native)
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.python.unix.domain.socket.enabled", "true")
+        .config("spark.scheduler.barrier.maxConcurrentTasksCheck.interval", "1s")
+        .getOrCreate()
+    )
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def blas(spark: SparkSession) -> str:
+    """Return the linear algebra that MLlib really runs on, as its JVM says."""
+    netlib = spark.sparkContext._jvm.dev.ludovic.netlib.blas
+    name = netlib.BLAS.getInstance().getClass().getSimpleName()
+    mapped = _NATIVE.split(".", maxsplit=1)[0] in _maps(spark)
+    return f"{name} with OpenBLAS" if name == "JNIBLAS" and mapped else f"{name}, without OpenBLAS"
+
+
+def _maps(spark: SparkSession) -> str:
+    jvm = spark.sparkContext._jvm.java.lang.ProcessHandle.current().pid()
+    return Path(f"/proc/{jvm}/maps").read_text()

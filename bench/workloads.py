@@ -1,0 +1,259 @@
+"""What is trained: data of HiBench 7.1's shapes, and estimators that both sides construct with the same Params.
+
+HiBench 7.1 trains logistic regression on Gaussian classes shifted by a constant, linear regression on a noisy linear response, K-Means on
+Gaussian clusters, PCA on a dense matrix. Its classes are 3 deviations apart in every feature, which any model separates; here they overlap.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+__all__ = ["WORKLOADS", "Data", "Fitted", "Workload", "make_data", "mllib_api", "secure_api"]
+
+_FILES = 4
+_SEED = 71
+_CLUSTERS = 10
+_COMPONENTS = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The rows of a workload, in memory and as plain Parquet files.
+
+    Attributes:
+        features: ``(n, d)``.
+        label: ``(n,)``, or None.
+        path: A folder of Parquet files with columns f0, f1, ... and label, without compression, as the encrypted ones.
+        table: The same as an Arrow table.
+    """
+
+    features: np.ndarray
+    label: np.ndarray | None
+    path: Path
+    table: pa.Table
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the feature columns."""
+        return [f"f{index}" for index in range(self.features.shape[1])]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """The numbers of a trained model, the same from both sides.
+
+    Attributes:
+        weights: Coefficients, centres (k, d), or components (d, k).
+        intercept: Of linear models.
+        explained: Of PCA.
+        iterations: How many the training took; 0 where it does not iterate.
+    """
+
+    weights: np.ndarray
+    intercept: float = 0.0
+    explained: np.ndarray | None = None
+    iterations: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One comparison.
+
+    Attributes:
+        name: Its name.
+        rows: Rows at scale 1.
+        columns: Feature columns, at every scale.
+        generate: From a generator, rows and columns to features and label.
+        estimator: From either side's classes to the estimator.
+        read: From a plain model and the trained one, which has the summary, to its numbers.
+        quality: The number that tells how good a model is, of the data and its numbers.
+        quality_name: What that number is.
+        difference: How far two models of the same data are from each other.
+        target: The ratio of CPU time to reach on cached data.
+        cold_target: The same from encrypted files.
+    """
+
+    name: str
+    rows: int
+    columns: int
+    generate: Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray | None]]
+    estimator: Callable[[SimpleNamespace], Any]
+    read: Callable[[Any, Any], Fitted]
+    quality: Callable[[Data, Fitted], float]
+    quality_name: str
+    difference: Callable[[Fitted, Fitted], float]
+    target: float
+    cold_target: float = 0.25
+
+
+def mllib_api() -> SimpleNamespace:
+    """Return the reference's classes."""
+    from pyspark.ml.classification import LogisticRegression
+    from pyspark.ml.clustering import KMeans
+    from pyspark.ml.feature import PCA, VectorAssembler
+    from pyspark.ml.regression import LinearRegression
+
+    return SimpleNamespace(
+        LogisticRegression=LogisticRegression, LinearRegression=LinearRegression, KMeans=KMeans, PCA=PCA, VectorAssembler=VectorAssembler
+    )
+
+
+def secure_api() -> SimpleNamespace:
+    """Return our classes of the same names."""
+    from securemllib.ml.classification import LogisticRegression
+    from securemllib.ml.clustering import KMeans
+    from securemllib.ml.feature import PCA, VectorAssembler
+    from securemllib.ml.regression import LinearRegression
+
+    return SimpleNamespace(
+        LogisticRegression=LogisticRegression, LinearRegression=LinearRegression, KMeans=KMeans, PCA=PCA, VectorAssembler=VectorAssembler
+    )
+
+
+def make_data(workload: Workload, scale: float, directory: Path) -> Data:
+    """Generate a workload's rows and write them as plain Parquet."""
+    rows = max(200, round(workload.rows * scale))
+    features, label = workload.generate(np.random.default_rng(_SEED), rows, workload.columns)
+    columns = {f"f{index}": np.ascontiguousarray(features[:, index]) for index in range(workload.columns)}
+    if label is not None:
+        columns["label"] = label
+    table = pa.table(columns)
+    directory.mkdir(parents=True)
+    step = -(-rows // _FILES)
+    for number in range(_FILES):
+        part = table.slice(number * step, step)
+        pq.write_table(part, directory / f"part-{number:05d}.parquet", compression="none", use_dictionary=False, write_statistics=False)
+    return Data(features=features, label=label, path=directory, table=table)
+
+
+def _two_classes(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    label = (np.arange(rows) % 2).astype(np.float64)
+    return generator.standard_normal((rows, columns)) + 0.3 * label[:, None], label
+
+
+def _linear_response(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    features = generator.uniform(-1.0, 1.0, (rows, columns))
+    weights = generator.uniform(-0.5, 0.5, columns)
+    return features, features @ weights + 0.7 + 0.1 * generator.standard_normal(rows)
+
+
+def _gaussian_clusters(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, None]:
+    centres = generator.uniform(0.0, 10.0, (_CLUSTERS, columns))
+    chosen = generator.integers(_CLUSTERS, size=rows)
+    return centres[chosen] + 4.0 * generator.standard_normal((rows, columns)), None
+
+
+def _falling_spectrum(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, None]:
+    directions, _ = np.linalg.qr(generator.standard_normal((columns, columns)))
+    deviations = 1.0 / np.sqrt(np.arange(1, columns + 1))
+    return (generator.standard_normal((rows, columns)) * deviations) @ directions.T, None
+
+
+def _log_loss(data: Data, fitted: Fitted) -> float:
+    margins = data.features @ fitted.weights + fitted.intercept
+    return float(np.mean(np.logaddexp(0.0, margins) - data.label * margins))
+
+
+def _r_squared(data: Data, fitted: Fitted) -> float:
+    residual = data.label - data.features @ fitted.weights - fitted.intercept
+    return float(1.0 - residual @ residual / np.sum((data.label - data.label.mean()) ** 2))
+
+
+def _cost(data: Data, fitted: Fitted) -> float:
+    squares = (data.features**2).sum(axis=1)
+    distances = squares[:, None] - 2.0 * data.features @ fitted.weights.T + (fitted.weights**2).sum(axis=1)
+    return float(np.maximum(distances.min(axis=1), 0.0).sum())
+
+
+def _explained(data: Data, fitted: Fitted) -> float:
+    centred = data.features - data.features.mean(axis=0)
+    return float(np.sum((centred @ fitted.weights) ** 2) / np.sum(centred**2))
+
+
+def _coefficient_distance(ours: Fitted, reference: Fitted) -> float:
+    return float(np.abs(ours.weights - reference.weights).max())
+
+
+def _explained_distance(ours: Fitted, reference: Fitted) -> float:
+    return float(np.abs(ours.explained - reference.explained).max())
+
+
+def _centre_distance(ours: Fitted, reference: Fitted) -> float:
+    """Return the largest distance of a centre to the other side's nearest: they start from different random centres."""
+    gaps = np.linalg.norm(ours.weights[:, None, :] - reference.weights[None, :, :], axis=2)
+    return float(gaps.min(axis=1).max())
+
+
+def _read_linear(plain: Any, trained: Any) -> Fitted:
+    iterations = trained.summary.totalIterations if trained.hasSummary else 0
+    return Fitted(weights=np.asarray(plain.coefficients.toArray()), intercept=float(plain.intercept), iterations=int(iterations))
+
+
+def _read_kmeans(plain: Any, trained: Any) -> Fitted:
+    iterations = trained.summary.numIter if trained.hasSummary else 0
+    return Fitted(weights=np.asarray(plain.clusterCenters()), iterations=int(iterations))
+
+
+def _read_pca(plain: Any, _: Any) -> Fitted:
+    return Fitted(weights=plain.pc.toArray(), explained=plain.explainedVariance.toArray())
+
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload(
+            name="logistic_regression",
+            rows=600_000,
+            columns=50,
+            generate=_two_classes,
+            estimator=lambda api: api.LogisticRegression(maxIter=100, regParam=0.01, tol=1e-6),
+            read=_read_linear,
+            quality=_log_loss,
+            quality_name="log-loss",
+            difference=_coefficient_distance,
+            target=0.10,
+        ),
+        Workload(
+            name="linear_regression",
+            rows=600_000,
+            columns=50,
+            generate=_linear_response,
+            estimator=lambda api: api.LinearRegression(solver="normal", regParam=0.01),
+            read=_read_linear,
+            quality=_r_squared,
+            quality_name="R²",
+            difference=_coefficient_distance,
+            target=0.10,
+        ),
+        Workload(
+            name="kmeans",
+            rows=1_000_000,
+            columns=20,
+            generate=_gaussian_clusters,
+            estimator=lambda api: api.KMeans(k=_CLUSTERS, maxIter=10, tol=0.0, seed=_SEED),
+            read=_read_kmeans,
+            quality=_cost,
+            quality_name="cost",
+            difference=_centre_distance,
+            target=0.10,
+        ),
+        Workload(
+            name="pca",
+            rows=50_000,
+            columns=500,
+            generate=_falling_spectrum,
+            estimator=lambda api: api.PCA(k=_COMPONENTS, inputCol="features", outputCol="components"),
+            read=_read_pca,
+            quality=_explained,
+            quality_name="explained variance",
+            difference=_explained_distance,
+            target=0.20,
+        ),
+    )
+}
