@@ -85,9 +85,11 @@ class Model(Protocol):
 
     Attributes:
         SUMMARY: The fields that a training summary holds where the policy releases it; they are no part of what predicts.
+        CHANGEABLE: The fields that whoever applies the model may set anew, as MLlib's models have Params of their own.
     """
 
     SUMMARY: ClassVar[tuple[str, ...]]
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ()
 
     def predict(self, features: NDArray[np.float64]) -> Mapping[str, NDArray[np.float64]]:
         """Return the output columns by the stem of their Param (``prediction``, ``probability``, ``output``...).

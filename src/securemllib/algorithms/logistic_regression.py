@@ -99,6 +99,7 @@ class LogisticRegressionModel:
     """
 
     SUMMARY: ClassVar[tuple[str, ...]] = ("objective_history",)
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ("threshold", "thresholds")
 
     coefficients: Vector
     intercepts: Vector

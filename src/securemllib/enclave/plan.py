@@ -1,6 +1,7 @@
 """A plan's steps over the rows of one part."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Seed
+from securemllib.algorithms.registry import param_name
 from securemllib.enclave.expressions import evaluate
 from securemllib.enclave.vectors import Rows, Vector
 from securemllib.errors import DataError
@@ -100,7 +102,7 @@ def _split(step: RandomSplit, stored: int, ordinal: int, seed: Seed) -> NDArray[
 
 def _apply(step: ApplyModel, rows: Rows, model: Any) -> Rows:
     features = rows.vector(step.features_column).matrix()
-    outputs = model.predict(features)
+    outputs = _changed(model, step.params).predict(features)
     scalars, vectors = dict(rows.scalars), dict(rows.vectors)
     for stem, column in step.outputs.items():
         if stem not in outputs:
@@ -113,6 +115,13 @@ def _apply(step: ApplyModel, rows: Rows, model: Any) -> Rows:
         else:
             vectors[column] = Vector.of(values)
     return Rows(count=rows.count, scalars=scalars, vectors=vectors, positions=rows.positions)
+
+
+def _changed(model: Any, params: Mapping[str, Any]) -> Any:
+    known = {param_name(field): field for field in getattr(model, "CHANGEABLE", ())}
+    if unknown := params.keys() - known.keys():
+        raise DataError(f"The model has no Params {sorted(unknown)} that may change.", code="data.param")
+    return replace(model, **{known[name]: value for name, value in params.items()}) if params else model
 
 
 _STEPS: dict[type[Step], Callable[[Any, Rows], Rows]] = {

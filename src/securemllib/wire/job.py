@@ -18,7 +18,8 @@ RELEASE_OPERATION = "ReleaseModel"
 _NONCE_BYTES = 16
 _SHARE_LIMIT = 100_000
 
-ParamValue = bool | int | float | str | tuple[float, ...] | None
+# Numbers, texts, vectors and matrices (a tuple of rows).
+ParamValue = bool | int | float | str | tuple[float, ...] | tuple[tuple[float, ...], ...] | None
 
 
 class Mode(StrEnum):
@@ -80,7 +81,7 @@ class JobSpecification(Record):
     TYPE: ClassVar[str] = "securemllib/job/v1"
 
     operation: str
-    params: dict[str, bool | int | float | str | tuple[float, ...] | None]
+    params: dict[str, ParamValue]
     inputs: dict[str, str]
     plan: Plan | None
     model: ModelRef | None

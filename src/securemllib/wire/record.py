@@ -98,9 +98,11 @@ def _from_union(hints: tuple[Any, ...], value: Value, where: str) -> Any:
         if isinstance(hint, type) and issubclass(hint, Record):
             if isinstance(value, dict) and value.get("@") == hint.TYPE:
                 return hint.from_tree(value)
-        elif (origin := get_origin(hint)) in {tuple, dict}:
-            if isinstance(value, list if origin is tuple else dict):
+        elif get_origin(hint) in {tuple, dict}:
+            try:
                 return _from_tree(hint, value, where)
+            except FormatError:
+                continue
         elif type(value) is hint:
             return value
     raise FormatError(f"{where} has a value outside of its type.")
