@@ -29,7 +29,7 @@ def a_log(count: int) -> tuple[list[Entry], Signed]:
         payload = json.dumps({"sequence": number, "event": "job", "decision": "accepted", "padding": "x" * 300})
         previous = _chain(previous, payload)
         log.append(Entry(number, payload, previous))
-    return log, BROKER.sign(AuditHead(broker=BROKER.public.fingerprint, sequence=count, digest=previous))
+    return log, BROKER.sign(AuditHead(broker=BROKER.public.fingerprint, sequence=count, entry=previous))
 
 
 LOG, HEAD = a_log(8)
@@ -78,7 +78,7 @@ def test_a_rewritten_log_needs_the_brokers_signature() -> None:
     """Who rewrites the whole chain still cannot sign its head."""
     log, head = a_log(3)
     other = PrivateIdentity.generate("other")
-    forged = other.sign(AuditHead(broker=BROKER.public.fingerprint, sequence=3, digest=log[-1].digest))
+    forged = other.sign(AuditHead(broker=BROKER.public.fingerprint, sequence=3, entry=log[-1].digest))
     with pytest.raises(SignatureError):
         verify_log(log, forged, BROKER.public)
     with pytest.raises(SignatureError):

@@ -44,14 +44,14 @@ class AuditHead(Record):
     Attributes:
         broker: The fingerprint of the broker that signs.
         sequence: The last entry's number; 0 for an empty log.
-        digest: The last entry's digest; zeros for an empty log.
+        entry: The last entry's digest; zeros for an empty log.
     """
 
     TYPE: ClassVar[str] = "securemllib/audit-head/v1"
 
     broker: str
     sequence: int
-    digest: bytes
+    entry: bytes
 
 
 def append(session: Session, identity: PrivateIdentity, fields: dict[str, object], datasets: Iterable[str]) -> AuditHead:
@@ -60,12 +60,12 @@ def append(session: Session, identity: PrivateIdentity, fields: dict[str, object
     sequence, previous = 0, _GENESIS
     if row is not None:
         last = verify(Signed.from_bytes(row.signed), AuditHead, identity.public)
-        sequence, previous = last.sequence, last.digest
+        sequence, previous = last.sequence, last.entry
     sequence += 1
     subjects = sorted(set(datasets))
     payload = json.dumps({"sequence": sequence, "datasets": subjects, **fields}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     digest = _chain(previous, payload)
-    head = AuditHead(broker=identity.public.fingerprint, sequence=sequence, digest=digest)
+    head = AuditHead(broker=identity.public.fingerprint, sequence=sequence, entry=digest)
     session.add(AuditRow(sequence=sequence, payload=payload, digest=digest))
     session.flush()
     session.add_all(AuditSubjectRow(sequence=sequence, dataset_id=dataset_id) for dataset_id in subjects)
@@ -115,7 +115,7 @@ def verify_log(log: Iterable[Entry], head: Signed, broker: PublicIdentity) -> Au
         previous = _chain(previous, payload)
         if previous != digest:
             raise IntegrityError(f"Entry {count} of the audit log was changed.", code="integrity.audit")
-    if (signed.sequence, signed.digest) != (count, previous):
+    if (signed.sequence, signed.entry) != (count, previous):
         raise FreshnessError(f"The audit log ends at entry {count}, its signed head names entry {signed.sequence}.")
     return signed
 

@@ -130,7 +130,7 @@ def _check_latest(source: DatasetRef, facts: Facts) -> None:
         raise PolicyError(f"The dataset {source.dataset_id} is not enrolled here.", code="refused.policy.dataset")
     if known.latest != source:
         raise FreshnessError(
-            f"The job reads version {source.version} of dataset {source.dataset_id}; the latest is version {known.latest.version}, by its digest.",
+            f"The job reads version {source.version} of dataset {source.dataset_id}; the latest is {known.latest.version}.",
             next_step="Open the dataset again and use its latest version.",
         )
 

@@ -130,13 +130,13 @@ def dataset_facts(transaction: Transaction, dataset_id: str) -> DatasetFacts | N
     columns = decode(transaction.store.unseal(version.sealed_columns, _COLUMNS, dataset_id, row.version))
     if not isinstance(columns, list):
         raise FormatError(f"The columns of dataset {dataset_id} are no list.")
-    runs = transaction.session.execute(select(RuleRunsRow.rule, RuleRunsRow.runs).where(RuleRunsRow.dataset_id == dataset_id))
+    runs = transaction.session.scalars(select(RuleRunsRow).where(RuleRunsRow.dataset_id == dataset_id))
     policy = _latest_policy(transaction, dataset_id)
     return DatasetFacts(
         latest=DatasetRef(dataset_id=dataset_id, version=row.version, digest=version.digest),
         columns=tuple(str(column) for column in columns),
         policy=None if policy is None else verify(Signed.from_bytes(policy.signed), Policy, owner_identity(transaction, row.owner)),
-        runs={rule: count for rule, count in runs},
+        runs={counted.rule: counted.runs for counted in runs},
     )
 
 

@@ -132,7 +132,7 @@ def _add_release(app: FastAPI, broker: Broker) -> None:
         secure = http_request.url.scheme == "https"
         response.set_cookie(SESSION_COOKIE, session, httponly=True, samesite="strict", secure=secure)
         parameters = body.ChallengeParameters(challenge=to_base64(challenge.to_bytes()))
-        return body.ChallengeBody(nonce=to_base64(challenge.nonce), extra_params=parameters)
+        return body.ChallengeBody.model_validate({"nonce": to_base64(challenge.nonce), "extra-params": parameters})
 
     @app.post("/kbs/v0/attest")
     def attest(request: body.AttestationRequest, session: Annotated[str, Cookie(alias=SESSION_COOKIE)]) -> body.TokenBody:

@@ -82,7 +82,7 @@ def release(transaction: Transaction, signed: Signed) -> tuple[tuple[Signed, ...
 
 def authorised(transaction: Transaction, job: JobSpecification, *, counted: bool) -> Decision:
     """Return the decision about a job from what the store knows now; `PolicyError` or `FreshnessError` where it is refused."""
-    models = {model.model_id: facts for model in job.models if (facts := _model_facts(transaction, model.model_id)) is not None}
+    models = {model.model_id: known for model in job.models if (known := _model_facts(transaction, model.model_id)) is not None}
     facts = Facts(broker=transaction.identity.public.fingerprint, datasets={}, models=models)
     names = {dataset.dataset_id for dataset in involved(job, facts)}
     transaction.datasets |= names

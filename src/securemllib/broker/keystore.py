@@ -27,7 +27,7 @@ _SCRYPT_LOG2_N_LIMIT = 20
 _SCRYPT_R = 8
 _SCRYPT_P = 1
 _SALT_BYTES = 32
-_PASSPHRASE = "passphrase"
+_PASSPHRASE = "passphrase"  # noqa: S105 - the name of a protection
 _KEY_FILE = "key-file"
 
 
@@ -112,8 +112,9 @@ def open_keystore(path: Path, passphrase: str | None) -> Keystore:
     try:
         secrets = _Secrets.from_bytes(unseal(key, _context(file), file.envelope))
     except UnsealError:
+        wrong = "passphrase is wrong" if file.protection == _PASSPHRASE else "key file does not belong to the keystore"
         raise UnsealError(
-            f"The {'passphrase is wrong' if file.protection == _PASSPHRASE else 'key file does not belong to the keystore'}, or {path} was changed.",
+            f"The {wrong}, or {path} was changed.",
             next_step="Try the right one, or restore the keystore from its backup.",
             code="integrity.unseal.keystore",
         ) from None

@@ -35,7 +35,7 @@ def check_generation(path: Path, session: Session, broker: PublicIdentity) -> in
         return 0
     kept = verify(Signed.from_bytes(path.read_bytes()), AuditHead, broker)
     row = session.get(AuditRow, kept.sequence)
-    if row is None or row.digest != kept.digest:
+    if row is None or row.digest != kept.entry:
         raise FreshnessError(
             f"The database is older than entry {kept.sequence} that this broker has written, or took another turn before it.",
             next_step=f"Restore the newest database, or remove {path} to accept that everything after its copy is forgotten.",

@@ -1,4 +1,4 @@
-"""The broker's database: SQLite by default, PostgreSQL by its URL. One writer at a time, so that every check holds when its change is made."""
+"""The broker's database: SQLite by default, PostgreSQL by its URL. One writer at a time: a check still holds when its change is made."""
 
 import os
 from collections.abc import Iterator

@@ -39,7 +39,7 @@ def verify(
             head = verify_log(*read_lines(lines), broker)
     else:
         head = _verify_database(broker, home, database)
-    console.print(f"{head.sequence} entries, none changed, removed, moved or cut off; head {head.digest.hex()}", markup=False)
+    console.print(f"{head.sequence} entries, none changed, removed, moved or cut off; head {head.entry.hex()}", markup=False)
 
 
 @app.command("export")

@@ -1,0 +1,292 @@
+"""Does a policy allow exactly what it says, and nothing else?"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from broker_world import DATASET, appraisal, apply_model, job_on, release_of, rule_for
+from hypothesis import given
+from hypothesis import strategies as st
+
+from securemllib.broker.authorise import DatasetFacts, Facts, ModelFacts, authorise
+from securemllib.crypto.identity import PrivateIdentity
+from securemllib.errors import FreshnessError, PolicyError
+from securemllib.wire.dataset import DatasetRef
+from securemllib.wire.job import Mode, Output, OutputKind
+from securemllib.wire.plan import (
+    Assemble,
+    Call,
+    Filter,
+    HandleInvalid,
+    Literal,
+    ModelRef,
+    Named,
+    Operator,
+    Plan,
+    Project,
+    RandomSplit,
+    Reference,
+    WithColumn,
+)
+from securemllib.wire.policy import ANY, Bound, OperationRule, OutputRule, Policy, Rule
+
+ANALYST = PrivateIdentity.generate("analyst").public
+OTHER = PrivateIdentity.generate("other").public
+BROKER = PrivateIdentity.generate("broker").public
+NOW = 1_800_000_000
+SOURCE = DatasetRef(dataset_id=DATASET, version=1, digest=b"d" * 32)
+BEHIND = DatasetRef(dataset_id="b" * 32, version=3, digest=b"e" * 32)
+MODEL = ModelRef(model_id="m" * 64, digest=b"m" * 32)
+COLUMNS = ("age", "income", "ssn")
+
+
+def dataset(reference: DatasetRef, *rules: Rule, runs: dict[str, int] | None = None) -> DatasetFacts:
+    policy = Policy(dataset_id=reference.dataset_id, owner="o", serial=1, enclaves=appraisal(), rules=rules)
+    return DatasetFacts(latest=reference, columns=COLUMNS, policy=policy, runs=runs or {})
+
+
+def facts(
+    *rules: Rule, behind: tuple[Rule, ...] = (), runs: dict[str, int] | None = None, models: dict[str, ModelFacts] | None = None
+) -> Facts:
+    known = {SOURCE.dataset_id: dataset(SOURCE, *rules, runs=runs), BEHIND.dataset_id: dataset(BEHIND, *behind)}
+    model = ModelFacts(reference=MODEL, lineage=(BEHIND,))
+    return Facts(broker=BROKER.fingerprint, datasets=known, models={MODEL.model_id: model} if models is None else models)
+
+
+def job(*steps: Any, **changes: Any) -> Any:
+    return job_on(Plan(source=SOURCE, steps=steps), ANALYST, BROKER, **changes)
+
+
+def refused(job: Any, facts: Facts, code: str, **options: Any) -> PolicyError:
+    with pytest.raises(PolicyError) as caught:
+        authorise(job, facts, **{"now": NOW, **options})
+    assert caught.value.error_code == f"refused.policy.{code}"
+    return caught.value
+
+
+RULE = rule_for(ANALYST)
+
+
+def test_a_job_that_a_rule_allows_is_allowed() -> None:
+    """The decision names the rule and the lineage."""
+    decision = authorise(job(), facts(RULE), now=NOW)
+    assert [(permission.dataset_id, permission.rule) for permission in decision.permissions] == [(DATASET, "train")]
+    assert decision.lineage == (SOURCE,)
+
+
+def test_without_a_rule_nothing_is_allowed() -> None:
+    """Neither an empty policy nor a missing one allows anything, nor does an unknown dataset."""
+    refused(job(), facts(), "analyst")
+    missing = replace(facts(RULE), datasets={DATASET: replace(dataset(SOURCE), policy=None)})
+    refused(job(), missing, "missing")
+    refused(job(), replace(facts(RULE), datasets={}), "dataset")
+
+
+ROWS = (Output(kind=OutputKind.ROWS, recipient=ANALYST, columns=("age",)),)
+# What the rule loses, and the check that must fail then.
+LOSSES: list[tuple[str, dict[str, Any]]] = [
+    ("analyst", {"analysts": (OTHER.fingerprint,)}),
+    ("analyst", {"analysts": (ANY,)}),
+    ("operation", {"operations": (OperationRule(operation="PCA", bounds={}),)}),
+    ("operation", {"operations": ()}),
+    ("columns", {"columns": ("income",)}),
+    ("mode", {"modes": ()}),
+    ("outputs", {"outputs": ()}),
+    ("outputs", {"outputs": (OutputRule(kind=OutputKind.METRIC, recipients=(ANALYST.fingerprint,), columns=()),)}),
+    ("validity", {"not_before": NOW + 1}),
+    ("validity", {"not_after": NOW - 1}),
+    ("runs", {"maximum_runs": 0}),
+]
+
+
+@pytest.mark.parametrize(("check", "loss"), LOSSES)
+def test_a_rule_without_one_permission_refuses(check: str, loss: dict[str, Any]) -> None:
+    """Whatever a rule loses, the job is refused, and the code names what is missing; the whole rule beside it allows the job."""
+    refused(job(), facts(replace(RULE, **loss)), check)
+    both = facts(replace(RULE, **loss, name="first"), RULE)
+    assert authorise(job(), both, now=NOW).permissions[0].rule == "train"
+
+
+@given(st.sets(st.sampled_from(range(len(LOSSES))), min_size=1))
+def test_permissions_of_two_rules_do_not_add_up(lost: set[int]) -> None:
+    """Rules that together allow everything, but none of which allows all of it, allow nothing."""
+    rules = [replace(RULE, **LOSSES[index][1], name=str(index)) for index in sorted(lost)]
+    with pytest.raises(PolicyError):
+        authorise(job(), facts(*rules), now=NOW)
+
+
+@given(st.one_of(st.none(), st.booleans(), st.integers(-5, 30), st.floats(), st.text(max_size=2), st.tuples(st.floats(), st.floats())))
+def test_a_bounded_param_is_within_its_bound(value: Any) -> None:
+    """A Param passes exactly when it is a number, or a tuple of numbers, in the range: never NaN, None, a text or a boolean."""
+    rule = replace(RULE, operations=(OperationRule(operation="KMeans", bounds={"k": Bound(minimum=2.0, maximum=10.0, allowed=())}),))
+    items = value if isinstance(value, tuple) else (value,)
+    fits = all(isinstance(item, (int, float)) and not isinstance(item, bool) and 2.0 <= item <= 10.0 for item in items)
+    try:
+        authorise(job(params={"k": value}), facts(rule), now=NOW)
+    except PolicyError as error:
+        assert not fits
+        assert error.error_code == "refused.policy.operation"
+    else:
+        assert fits
+
+
+@pytest.mark.parametrize(
+    ("allowed", "value", "fits"),
+    [((1, 2), 1, True), ((1, 2), 1.0, True), ((1, 2), True, False), ((True,), True, True), ((True,), 1, False), (("l2",), "l2", True)]
+    + [(("l2",), "l1", False), ((None,), None, True), ((0,), None, False), ((0,), False, False)],
+)
+def test_a_param_is_among_the_allowed(allowed: tuple[Any, ...], value: Any, fits: bool) -> None:
+    """A boolean is not a number, and None is allowed where it is named."""
+    rule = replace(RULE, operations=(OperationRule(operation=ANY, bounds={"p": Bound(minimum=None, maximum=None, allowed=allowed)}),))
+    if fits:
+        authorise(job(params={"p": value}), facts(rule), now=NOW)
+    else:
+        refused(job(params={"p": value}), facts(rule), "operation")
+
+
+def test_an_omitted_param_with_a_bound_is_refused() -> None:
+    """The policy does not guess a default: the refusal says that the Param must be given."""
+    rule = replace(RULE, operations=(OperationRule(operation=ANY, bounds={"k": Bound(minimum=None, maximum=9.0, allowed=())}),))
+    error = refused(job(params={}), facts(rule), "operation")
+    assert "k given, because it has a bound" in error.next_step
+    authorise(job(params={"k": 9}), facts(rule), now=NOW)
+
+
+SSN = Reference(column="ssn")
+READS_SSN = [
+    (Filter(predicate=Call(operator=Operator.IS_NOT_NULL, arguments=(SSN,))),),
+    (WithColumn(column=Named(name="age", expression=SSN)),),
+    (Project(columns=(Named(name="age", expression=Call(operator=Operator.NEGATE, arguments=(SSN,))),)),),
+    (Assemble(input_columns=("income", "ssn"), output_column="age", handle_invalid=HandleInvalid.KEEP),),
+]
+
+
+@pytest.mark.parametrize("steps", READS_SSN)
+def test_a_column_is_found_behind_its_new_name(steps: tuple[Any, ...]) -> None:
+    """A step that reads a forbidden column is refused whatever it calls the result; with the column in the rule it is allowed."""
+    refused(job(*steps), facts(RULE), "columns")
+    authorise(job(*steps), facts(replace(RULE, columns=("age", "income", "ssn"))), now=NOW)
+    authorise(job(*steps), facts(replace(RULE, columns=(ANY,))), now=NOW)
+
+
+def test_a_split_and_an_unused_column_cost_no_permission() -> None:
+    """Splitting rows reads no column, and a column that nobody reads needs no permission."""
+    unused = WithColumn(column=Named(name="unused", expression=SSN))
+    authorise(job(RandomSplit(weights=(0.8, 0.2), index=0, seed=1), unused), facts(RULE), now=NOW)
+
+
+def test_a_plan_that_cannot_be_followed_is_refused() -> None:
+    """A column that does not exist is refused, and its reason is for analysts whom a rule names only."""
+    error = refused(job(inputs={"features": "nothing"}), facts(RULE), "columns")
+    assert "nothing" in error.next_step
+    error = refused(job(inputs={"features": "nothing"}), facts(rule_for(OTHER)), "analyst")
+    assert "nothing" not in f"{error.reason}{error.next_step}"
+
+
+RENAMED = (
+    (WithColumn(column=Named(name="prediction", expression=Reference(column="income"))),),
+    (Project(columns=(Named(name="prediction", expression=Reference(column="income")),)),),
+    (Assemble(input_columns=("age", "income"), output_column="prediction", handle_invalid=HandleInvalid.KEEP),),
+)
+
+
+@pytest.mark.parametrize("steps", RENAMED)
+def test_rows_that_leave_are_judged_by_where_they_come_from(steps: tuple[Any, ...]) -> None:
+    """A readable column that may not leave does not leave under the name of one that may."""
+    rows = (Output(kind=OutputKind.ROWS, recipient=ANALYST, columns=("prediction",)),)
+    asked = job(*steps, operation="Rows", inputs={}, outputs=rows)
+    error = refused(asked, facts(RULE), "outputs")
+    assert "income" in error.next_step
+    outputs = (OutputRule(kind=OutputKind.ROWS, recipients=(ANALYST.fingerprint,), columns=("age", "income")),)
+    authorise(asked, facts(replace(RULE, outputs=outputs)), now=NOW)
+
+
+def test_outputs_go_to_named_recipients() -> None:
+    """Rows leave for the named recipient; for another recipient, without columns, or with a literal's neighbour they do not."""
+    allowed = job(operation="Rows", inputs={}, outputs=ROWS)
+    authorise(allowed, facts(RULE), now=NOW)
+    for output in (replace(ROWS[0], recipient=OTHER), replace(ROWS[0], columns=()), replace(ROWS[0], columns=("age", "income"))):
+        refused(job(operation="Rows", inputs={}, outputs=(output,)), facts(RULE), "outputs")
+    refused(job(operation="Rows", inputs={}, outputs=(*ROWS, replace(ROWS[0], recipient=OTHER))), facts(RULE), "outputs")
+    constant = WithColumn(column=Named(name="one", expression=Literal(value=1)))
+    authorise(job(constant, operation="Rows", inputs={}, outputs=(replace(ROWS[0], columns=("age", "one")),)), facts(RULE), now=NOW)
+
+
+def test_a_sealed_model_is_the_analysts() -> None:
+    """Nobody opens a sealed model, so a rule needs no recipients for it; a job that names another recipient is refused."""
+    rule = replace(RULE, outputs=(OutputRule(kind=OutputKind.SEALED_MODEL, recipients=(), columns=()),))
+    authorise(job(), facts(rule), now=NOW)
+    refused(job(outputs=(Output(kind=OutputKind.SEALED_MODEL, recipient=OTHER),)), facts(rule), "outputs")
+    plain = (Output(kind=OutputKind.PLAIN_MODEL, recipient=ANALYST),)
+    unnamed = replace(RULE, outputs=(OutputRule(kind=OutputKind.PLAIN_MODEL, recipients=(), columns=()),))
+    refused(job(outputs=plain), facts(unnamed), "outputs")
+    authorise(job(outputs=plain), facts(RULE), now=NOW)
+
+
+@given(st.integers(0, 5), st.integers(0, 5))
+def test_runs_are_bounded(used: int, maximum: int) -> None:
+    """A rule allows exactly its maximum of runs; a job that is counted already is not counted twice."""
+    known = facts(replace(RULE, maximum_runs=maximum), runs={"train": used})
+    authorise(job(), known, now=NOW, counted=True)
+    if used < maximum:
+        authorise(job(), known, now=NOW)
+    else:
+        refused(job(), known, "runs")
+
+
+def test_another_version_is_refused() -> None:
+    """Only the latest version, by number and digest, is allowed."""
+    for source in (replace(SOURCE, version=2), replace(SOURCE, digest=b"x" * 32)):
+        with pytest.raises(FreshnessError, match="latest"):
+            authorise(job_on(Plan(source=source, steps=()), ANALYST, BROKER), facts(RULE), now=NOW)
+
+
+def test_another_brokers_job_is_refused() -> None:
+    """A job names the broker that may grant its keys."""
+    refused(replace(job(), broker=OTHER.fingerprint), facts(RULE), "broker")
+
+
+def test_owners_behind_a_model_decide_too() -> None:
+    """Using a model needs the permission of every dataset behind it, but not for columns that are not theirs."""
+    asked = job(
+        apply_model(MODEL), operation="Rows", inputs={}, outputs=(Output(kind=OutputKind.ROWS, recipient=ANALYST, columns=("p", "age")),)
+    )
+    behind = replace(
+        RULE, columns=(), outputs=(OutputRule(kind=OutputKind.ROWS, recipients=(ANALYST.fingerprint,), columns=("prediction",)),)
+    )
+    decision = authorise(asked, facts(RULE, behind=(behind,)), now=NOW)
+    assert decision.lineage == (SOURCE, BEHIND)
+    assert [permission.dataset_id for permission in decision.permissions] == [DATASET, BEHIND.dataset_id]
+    for check, loss in LOSSES:
+        if check not in {"columns", "outputs"}:
+            refused(asked, facts(RULE, behind=(replace(behind, **loss),)), check)
+    hidden = replace(behind, outputs=(OutputRule(kind=OutputKind.ROWS, recipients=(ANALYST.fingerprint,), columns=("age",)),))
+    refused(asked, facts(RULE, behind=(hidden,)), "outputs")
+    refused(asked, facts(RULE), "analyst")
+    refused(asked, facts(replace(RULE, analysts=()), behind=(behind,)), "analyst")
+
+
+def test_models_are_finished_and_exact() -> None:
+    """A model that is not finished, or another digest of one that is, is refused, in a plan and in a release."""
+    known = facts(RULE, behind=(RULE,))
+    authorise(job(apply_model(MODEL)), known, now=NOW)
+    authorise(release_of(MODEL, ANALYST, BROKER), known, now=NOW)
+    for asked in (job(apply_model(MODEL)), release_of(MODEL, ANALYST, BROKER)):
+        refused(asked, replace(known, models={}), "model")
+    other = replace(MODEL, digest=b"x" * 32)
+    for asked in (job(apply_model(other)), release_of(other, ANALYST, BROKER)):
+        refused(asked, known, "model")
+
+
+def test_a_refusal_explains_itself_to_the_owner() -> None:
+    """The notes name every rule and all that it would need; a stranger's reason names no rule."""
+    rules = (replace(RULE, name="secret-study", analysts=(OTHER.fingerprint,)), replace(RULE, name="public", not_after=1, modes=()))
+    error = refused(job(), facts(*rules), "mode")
+    notes = "\n".join(error.__notes__)
+    assert "secret-study" in notes
+    assert "a time until 1" in notes
+    assert f"the mode {Mode.ENCLAVE.value}" in notes
+    assert "secret-study" not in f"{error.reason}{error.next_step}"
+    assert "'public'" in error.reason
+    stranger = refused(job(), facts(rules[0]), "analyst")
+    assert "secret-study" not in f"{stranger.reason}{stranger.next_step}"
