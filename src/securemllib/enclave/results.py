@@ -9,7 +9,7 @@ from securemllib.enclave.session import Session
 from securemllib.enclave.vectors import Rows
 from securemllib.errors import DataError
 from securemllib.wire.encoding import Value
-from securemllib.wire.job import Output
+from securemllib.wire.job import Output, OutputKind
 from securemllib.wire.result import ResultBody, SealedResult, result_context
 
 __all__ = ["rows_table", "sealed_result"]
@@ -17,7 +17,8 @@ __all__ = ["rows_table", "sealed_result"]
 
 def sealed_result(session: Session, output: Output, *, ordinal: int = 0, tree: Value = None, table: bytes = b"") -> SealedResult:
     """Return one result of the job for the output's recipient."""
-    body = ResultBody(job_id=session.job_id, kind=output.kind, ordinal=ordinal, tree=tree, table=table)
+    parts = len(session.body.parts) if output.kind is OutputKind.ROWS else 1
+    body = ResultBody(job_id=session.job_id, kind=output.kind, ordinal=ordinal, parts=parts, tree=tree, table=table)
     recipient = output.recipient.fingerprint
     context = result_context(session.job_id, output.kind, ordinal, recipient)
     key = DataKey.generate()

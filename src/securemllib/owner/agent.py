@@ -110,14 +110,14 @@ class Agent:
         opened = open_result(result, identity=self._identity, broker=self._trusted_broker(), job_id=request.job_id)
         body, tee = opened.body, opened.attestation.tee
         self._show(f"opened {body.kind.value} of job {body.job_id[:16]} (TEE: {_printable(tee)})")
-        reply = Opened(job_id=body.job_id, kind=body.kind, ordinal=body.ordinal, operation="", tee=tee)
+        reply = Opened(job_id=body.job_id, kind=body.kind, ordinal=body.ordinal, parts=body.parts, operation="", tee=tee)
         return reply, body.table if body.kind is OutputKind.ROWS else encode(body.tree)
 
     def _open_model(self, request: OpenModel, payload: memoryview) -> tuple[Opened, bytes]:
         model = SealedModel.from_bytes(payload, limit=len(payload))
         opened = open_model(model, request.key, identity=self._identity, broker=self._trusted_broker())
         self._show(f"opened the {_printable(model.operation)} model {model.model_id[:16]} (TEE: {_printable(model.tee)})")
-        reply = Opened(job_id=model.model_id, kind=OutputKind.PLAIN_MODEL, ordinal=0, operation=model.operation, tee=model.tee)
+        reply = Opened(job_id=model.model_id, kind=OutputKind.PLAIN_MODEL, ordinal=0, parts=1, operation=model.operation, tee=model.tee)
         return reply, encode(opened.tree)
 
     def _trusted_broker(self) -> PublicIdentity:

@@ -82,6 +82,7 @@ class Opened(Record):
         job_id: The job that made it; for a model the job that trained it.
         kind: What it is; ``plain_model`` for a model.
         ordinal: For rows the part's ordinal, else 0.
+        parts: For rows how many parts there are; else 1.
         operation: For a model the pyspark.ml name of its estimator, else empty.
         tee: The TEE of the enclave that made it; ``insecure`` means none.
     """
@@ -91,6 +92,7 @@ class Opened(Record):
     job_id: str
     kind: OutputKind
     ordinal: int
+    parts: int
     operation: str
     tee: str
 

@@ -17,13 +17,15 @@ Value = None | bool | int | float | str | bytes | list["Value"] | dict[str, "Val
 # The largest manifest in practice (10,000 parts) takes 3 MB; rows and statistics travel outside of messages or with their own limit.
 MESSAGE_LIMIT = 64 * 2**20
 _DEPTH_LIMIT = 64
+# CBOR's own integers; beyond them it takes a tag, and Python refuses to print what a host could announce.
+_LEAST_INTEGER, _GREATEST_INTEGER = -(2**64), 2**64 - 1
 
 
 def encode(value: object) -> bytes:
     """Return the deterministic CBOR encoding of a tree of basic values.
 
     Raises:
-        FormatError: The tree holds anything but None, bool, int, float, str, bytes, list and dict with string keys.
+        FormatError: The tree holds anything but None, bool, int of 64 bits, float, str, bytes, list and dict with string keys.
     """
     _check(value, _DEPTH_LIMIT)
     try:
@@ -61,7 +63,10 @@ def _check(value: object, depth: int) -> None:
     elif isinstance(value, list):
         for item in value:
             _check(item, depth - 1)
-    elif value is not None and type(value) not in {bool, int, float, str, bytes}:
+    elif type(value) is int:
+        if not _LEAST_INTEGER <= value <= _GREATEST_INTEGER:
+            raise FormatError("An integer has more than 64 bits.")
+    elif value is not None and type(value) not in {bool, float, str, bytes}:
         raise FormatError(f"A value of type {type(value).__name__} has no encoding.")
 
 

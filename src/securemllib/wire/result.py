@@ -52,6 +52,7 @@ class ResultBody(Record):
         job_id: The job.
         kind: What it is.
         ordinal: For rows the part's ordinal, else 0.
+        parts: For rows how many parts there are, so that a missing one is noticed; else 1.
         tree: For a summary or metric: a tree of numbers, lists and maps; else None.
         table: For rows: an Arrow IPC stream; else empty.
     """
@@ -61,6 +62,7 @@ class ResultBody(Record):
     job_id: str
     kind: OutputKind
     ordinal: int
+    parts: int
     tree: Value
     table: bytes
 
