@@ -34,7 +34,9 @@ class RecipientKey:
 
     @classmethod
     def from_secret(cls, secret: bytes) -> "RecipientKey":
-        """Return the key whose `expose` gave ``secret``."""
+        """Return the key whose `expose` gave ``secret``; `FormatError` where it has another length."""
+        if len(secret) != cls.SECRET_BYTES:
+            raise FormatError(f"{len(secret)} bytes are no recipient key's secret.")
         mlkem = MLKEM768PrivateKey.from_seed_bytes(secret[:_MLKEM_SEED_BYTES])
         return cls(mlkem, X25519PrivateKey.from_private_bytes(secret[_MLKEM_SEED_BYTES:]))
 
@@ -69,10 +71,13 @@ def wrap(public_bytes: bytes, info: bytes, plaintext: bytes) -> bytes:
         public_bytes: `RecipientKey.public_bytes` of the recipient.
         info: What both sides know of the context.
         plaintext: Keys, or results of at most a few megabytes.
+
+    Raises:
+        FormatError: The bytes are no public key, or one of the few with which every shared secret is zero.
     """
     try:
         mlkem = MLKEM768PublicKey.from_public_bytes(public_bytes[:_MLKEM_PUBLIC_BYTES])
         x25519 = X25519PublicKey.from_public_bytes(public_bytes[_MLKEM_PUBLIC_BYTES:])
+        return bytes(_SUITE.encrypt(plaintext, MLKEM768X25519PublicKey(mlkem, x25519), info=info))
     except ValueError as error:
         raise FormatError(f"{len(public_bytes)} bytes are no HPKE public key.") from error
-    return bytes(_SUITE.encrypt(plaintext, MLKEM768X25519PublicKey(mlkem, x25519), info=info))

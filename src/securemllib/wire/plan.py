@@ -1,5 +1,6 @@
 """The transformation plan: what an enclave does to the rows of a dataset before an algorithm reads them."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
@@ -149,8 +150,8 @@ class RandomSplit(Record):
     seed: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.index < len(self.weights) or not all(weight > 0.0 for weight in self.weights):
-            raise FormatError("A split has positive weights and an index among them.")
+        if not 0 <= self.index < len(self.weights) or not all(0.0 < weight < math.inf for weight in self.weights):
+            raise FormatError("A split has positive finite weights and an index among them.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
