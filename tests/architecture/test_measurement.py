@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.architecture.test_tcb import ROOT_PACKAGE, SOURCE, closure, path_of
 
 from securemllib.attestation.measurement import MEASURED, measure_package
-from tests.architecture.test_tcb import ROOT_PACKAGE, SOURCE, closure, path_of
 
 PACKAGE = SOURCE / ROOT_PACKAGE
 MEASURED_FILES = sorted(
