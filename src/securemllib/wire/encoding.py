@@ -63,7 +63,12 @@ def _check(value: object, depth: int) -> None:
     elif isinstance(value, list):
         for item in value:
             _check(item, depth - 1)
-    elif type(value) is int:
+    else:
+        _check_scalar(value)
+
+
+def _check_scalar(value: object) -> None:
+    if type(value) is int:
         if not _LEAST_INTEGER <= value <= _GREATEST_INTEGER:
             raise FormatError("An integer has more than 64 bits.")
     elif value is not None and type(value) not in {bool, float, str, bytes}:
