@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from broker_world import DATASET, appraisal, apply_model, job_on, release_of, rule_for
+from broker_world import DATASET, apply_model, appraisal, job_on, release_of, rule_for
 from hypothesis import given
 from hypothesis import strategies as st
 

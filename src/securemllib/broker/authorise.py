@@ -130,7 +130,8 @@ def _check_latest(source: DatasetRef, facts: Facts) -> None:
         raise PolicyError(f"The dataset {source.dataset_id} is not enrolled here.", code="refused.policy.dataset")
     if known.latest != source:
         raise FreshnessError(
-            f"The job reads version {source.version} of dataset {source.dataset_id}; the latest is {known.latest.version}.",
+            f"The job reads version {source.version} of dataset {source.dataset_id}; the latest is {known.latest.version}"
+            f"{', with another digest' if known.latest.version == source.version else ''}.",
             next_step="Open the dataset again and use its latest version.",
         )
 

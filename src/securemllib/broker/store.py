@@ -87,11 +87,10 @@ def _engine(url: str, read_only: bool) -> Engine:
         _prepare_file(parsed.database, read_only)
         engine = create_engine(parsed)
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_snapshot if read_only else _begin_sqlite)
+        event.listen(engine, "begin", _begin_sqlite_snapshot if read_only else _begin_sqlite)
     elif parsed.get_backend_name() == "postgresql":
         engine = create_engine(parsed, pool_pre_ping=True, isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED")
-        if not read_only:
-            event.listen(engine, "begin", _begin_postgresql)
+        event.listen(engine, "begin", _begin_postgresql_snapshot if read_only else _begin_postgresql)
     else:
         raise UsageError(f"The broker's database is SQLite or PostgreSQL, not {parsed.get_backend_name()}.")
     return engine
@@ -118,8 +117,13 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _begin_snapshot(connection: Connection) -> None:
+def _begin_sqlite_snapshot(connection: Connection) -> None:
+    connection.exec_driver_sql("PRAGMA query_only=ON")
     connection.exec_driver_sql("BEGIN")
+
+
+def _begin_postgresql_snapshot(connection: Connection) -> None:
+    connection.exec_driver_sql("SET TRANSACTION READ ONLY")
 
 
 def _begin_postgresql(connection: Connection) -> None:
