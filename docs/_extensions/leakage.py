@@ -1,0 +1,41 @@
+"""Writes security/leakage.md from the algorithms' own ``Reveals:`` paragraphs, so that the page cannot say anything else than the code."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from securemllib.algorithms.registry import ALGORITHMS
+
+__all__ = ["reveals", "setup"]
+
+_INTRODUCTION = """\
+# What each algorithm reveals
+
+Generated from the algorithms' sources: each states what the host learns from a training beside sizes and timing. `mode="enclave"` is what
+this version runs; what is said of `mode="partitioned"` bounds what that mode may ever let out.
+
+"""
+
+
+def reveals(algorithm: type[Any]) -> str:
+    """Return the paragraph of an algorithm's module that begins with ``Reveals:``, on one line; `LookupError` where it has none."""
+    text = sys.modules[algorithm.__module__].__doc__ or ""
+    for paragraph in text.split("\n\n"):
+        line = " ".join(paragraph.split())
+        if line.startswith("Reveals:"):
+            return line.removeprefix("Reveals:").strip()
+    raise LookupError(f"{algorithm.__module__} does not say what it reveals.")
+
+
+def _write(app: Any) -> None:
+    entries = [f"## {name}\n\n{reveals(algorithm)}\n" for name, algorithm in sorted(ALGORITHMS.items())]
+    page = Path(app.srcdir) / "security" / "leakage.md"
+    text = _INTRODUCTION + "\n".join(entries)
+    if not page.exists() or page.read_text(encoding="utf-8") != text:
+        page.write_text(text, encoding="utf-8")
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Register the extension."""
+    app.connect("builder-inited", _write)
+    return {"parallel_read_safe": True}
