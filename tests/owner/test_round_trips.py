@@ -40,7 +40,11 @@ MOMENT = datetime(2024, 2, 29, 12, 30, 15, 123000, tzinfo=UTC)
 def values(kind: pa.DataType) -> st.SearchStrategy[Any]:
     """Return values of a type, None among them."""
     if pa.types.is_integer(kind):
-        low, high = (0, 2**kind.bit_width - 1) if pa.types.is_unsigned_integer(kind) else (-(2 ** (kind.bit_width - 1)), 2 ** (kind.bit_width - 1) - 1)
+        low, high = (
+            (0, 2**kind.bit_width - 1)
+            if pa.types.is_unsigned_integer(kind)
+            else (-(2 ** (kind.bit_width - 1)), 2 ** (kind.bit_width - 1) - 1)
+        )
         plain: st.SearchStrategy[Any] = st.integers(low, high)
     elif pa.types.is_floating(kind):
         plain = st.floats(width=kind.bit_width, allow_nan=False)
@@ -60,7 +64,11 @@ def tables(draw: st.DrawFn) -> pa.Table:
     """Return small tables of any columns that datasets hold."""
     rows = draw(st.integers(1, 12))
     kinds = draw(st.lists(st.sampled_from(TYPES), min_size=1, max_size=4))
-    names = draw(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6), min_size=len(kinds), max_size=len(kinds), unique=True))
+    names = draw(
+        st.lists(
+            st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6), min_size=len(kinds), max_size=len(kinds), unique=True
+        )
+    )
     columns = [pa.array(draw(st.lists(values(kind), min_size=rows, max_size=rows)), kind) for kind in kinds]
     return pa.Table.from_arrays(columns, names=names)
 
@@ -130,7 +138,9 @@ def test_pandas_missing_values_are_nulls(owner, tmp_path: Path) -> None:
     assert [column.null_count for column in back.columns] == [1, 1]
 
 
-@pytest.mark.parametrize("kind", [pa.date32(), pa.decimal128(9, 2), pa.binary(), pa.list_(pa.int64()), pa.struct([("a", pa.int8())]), pa.null()], ids=str)
+@pytest.mark.parametrize(
+    "kind", [pa.date32(), pa.decimal128(9, 2), pa.binary(), pa.list_(pa.int64()), pa.struct([("a", pa.int8())]), pa.null()], ids=str
+)
 def test_other_types_are_refused(owner, tmp_path: Path, kind: pa.DataType) -> None:
     """A column of a type that datasets do not hold is refused by name before anything is written."""
     source = pa.table({"good": pa.array([1.0]), "bad": pa.nulls(1, kind)})

@@ -36,4 +36,3 @@ def main() -> None:
     """Run the command; an error of ours becomes three lines and exit code 1, a wrong call exit code 2."""
     with failures_are_told():
         app()
-

@@ -37,7 +37,9 @@ def register(app: typer.Typer) -> None:
 
 
 def agent(
-    socket: Annotated[Path | None, typer.Option("--socket", help="Where to listen; SECUREMLLIB_AGENT_SOCK, else agent.sock in the home.")] = None,
+    socket: Annotated[
+        Path | None, typer.Option("--socket", help="Where to listen; SECUREMLLIB_AGENT_SOCK, else agent.sock in the home.")
+    ] = None,
     broker: _BrokerFile = None,
     confirm: Annotated[bool, typer.Option("--confirm", help="Ask on the terminal before a job is signed.")] = False,
     identity: IdentityName = None,
@@ -63,7 +65,9 @@ def agent(
     signal.signal(signal.SIGINT, stop)
     # The first line tells a program that started the agent that it listens.
     typer.echo(f"SECUREMLLIB_AGENT_SOCK={path}")
-    errors.print(f"agent of {analyst.public.fingerprint}; broker {trusted.fingerprint if trusted else 'none: results stay closed'}", markup=False)
+    errors.print(
+        f"agent of {analyst.public.fingerprint}; broker {trusted.fingerprint if trusted else 'none: results stay closed'}", markup=False
+    )
     server.serve()
 
 
@@ -95,7 +99,11 @@ def open_(
 def _write_rows(opened: OpenedResult, output: Path | None) -> None:
     if output is None:
         raise UsageError("The result is rows.", next_step="Give --output with the name of a new .parquet file.")
-    with new_file(output) as temporary, pa.ipc.open_stream(opened.body.table) as stream, pq.ParquetWriter(temporary, stream.schema) as writer:
+    with (
+        new_file(output) as temporary,
+        pa.ipc.open_stream(opened.body.table) as stream,
+        pq.ParquetWriter(temporary, stream.schema) as writer,
+    ):
         for batch in stream:
             writer.write_batch(batch)
     console.print(f"opened  rows to {output}", markup=False)

@@ -33,7 +33,9 @@ def encrypt(
     null_values: Annotated[str | None, typer.Option("--null-values", help="For CSV: texts that mean null, separated by commas.")] = None,
     previous: Annotated[Path | None, typer.Option("--previous", help="The version of the dataset that this one replaces.")] = None,
     rows_per_part: Annotated[int | None, typer.Option("--rows-per-part", min=1, help="At most this many rows a part.")] = None,
-    compression: Annotated[str, typer.Option("--compression", help="none, zstd, lz4 or snappy; compressed lengths tell about values.")] = "none",
+    compression: Annotated[
+        str, typer.Option("--compression", help="none, zstd, lz4 or snappy; compressed lengths tell about values.")
+    ] = "none",
     size_hiding: Annotated[bool, typer.Option("--size-hiding", help="Pad the files.")] = False,
     hide_columns: Annotated[bool, typer.Option("--hide-columns", help="Keep column names and types out of the clear section.")] = False,
     hide_rows: Annotated[bool, typer.Option("--hide-rows", help="Keep the row count out of the clear section.")] = False,
@@ -91,7 +93,9 @@ def inspect(
 ) -> None:
     """Show what a dataset's manifest says: without keys, what anybody who stores it can see."""
     described = (
-        reading.inspect(directory, owner=owner_of(identity, None), keystore=open_keystore(passphrase_file)) if keys else reading.inspect(directory)
+        reading.inspect(directory, owner=owner_of(identity, None), keystore=open_keystore(passphrase_file))
+        if keys
+        else reading.inspect(directory)
     )
     if as_json:
         typer.echo(json.dumps(described, indent=2))

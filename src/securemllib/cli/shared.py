@@ -13,15 +13,30 @@ from securemllib.owner.home import Home
 from securemllib.owner.keystore import Keystore
 from securemllib.wire.identity import PublicIdentity
 
-__all__ = ["Broker", "Fingerprint", "IdentityName", "PassphraseFile", "console", "open_identity", "open_keystore", "owner_of", "passphrase_from", "trusted_broker"]
+__all__ = [
+    "Broker",
+    "Fingerprint",
+    "IdentityName",
+    "PassphraseFile",
+    "console",
+    "open_identity",
+    "open_keystore",
+    "owner_of",
+    "passphrase_from",
+    "trusted_broker",
+]
 
 console = Console(highlight=False, soft_wrap=True)
 
-IdentityName = Annotated[str | None, typer.Option("--identity", help="Name of the identity in the home directory; not needed when it holds one.")]
+IdentityName = Annotated[
+    str | None, typer.Option("--identity", help="Name of the identity in the home directory; not needed when it holds one.")
+]
 PassphraseFile = Annotated[
     Path | None, typer.Option("--passphrase-file", help="File whose first line is the passphrase, instead of being asked for it.")
 ]
-Broker = Annotated[str, typer.Option("--broker", envvar="SECUREMLLIB_BROKER", help="Address of the broker, like https://broker.example:8460.")]
+Broker = Annotated[
+    str, typer.Option("--broker", envvar="SECUREMLLIB_BROKER", help="Address of the broker, like https://broker.example:8460.")
+]
 Fingerprint = Annotated[
     str | None, typer.Option("--fingerprint", help="The broker's fingerprint; not needed after `securemllib trust-broker`.")
 ]
@@ -72,4 +87,3 @@ def trusted_broker(fingerprint: str | None) -> str:
             code="usage.no_broker",
         )
     return identity_file.load_public(path).fingerprint
-

@@ -19,8 +19,11 @@ __all__ = ["Source", "from_arrow", "from_csv", "from_json", "from_pandas", "from
 # Large enough for vectorised work, small enough that batches under way do not matter.
 _BATCH_BYTES = 8 * 2**20
 _BATCH_ROWS = 65_536
-# Types are inferred from this much of the file.
-INFERENCE_BYTES = 8 * 2**20
+# Types are inferred from this much of a text file.
+_INFERENCE_BYTES = 8 * 2**20
+# Arrow reads up to 32 blocks ahead, so that a block's size bounds the memory; a block must hold a few of the longest lines.
+_BLOCK_BYTES = 2**20
+_LINES_PER_BLOCK = 16
 
 _CSV_SUFFIXES = {".csv", ".tsv"}
 _JSON_SUFFIXES = {".json", ".jsonl", ".ndjson"}
@@ -140,11 +143,12 @@ def from_csv(
     column. Without declared null values, Arrow's list (empty, NA, NaN, null...) means null except in text columns, which have none.
     """
 
-    def reader(declared: Mapping[str, pa.DataType]) -> Any:
+    def reader(input_: pa.NativeFile, block: int, declared: Mapping[str, pa.DataType]) -> Any:
         nulls = {} if null_values is None else {"null_values": list(null_values), "strings_can_be_null": True}
         return pa_csv.open_csv(
-            path,
-            read_options=pa_csv.ReadOptions(block_size=INFERENCE_BYTES),
+            input_,
+            # With threads Arrow does not know the row of a value that does not fit.
+            read_options=pa_csv.ReadOptions(block_size=block, use_threads=False),
             parse_options=pa_csv.ParseOptions(delimiter=delimiter),
             convert_options=pa_csv.ConvertOptions(column_types=dict(declared), **nulls),
         )
@@ -155,53 +159,84 @@ def from_csv(
 def from_json(path: Path, *, types: Mapping[str, pa.DataType] | None = None) -> Source:
     """Return the rows of a file with one JSON object a line; types that are not declared are inferred from its first 8 MiB."""
 
-    def reader(declared: Mapping[str, pa.DataType]) -> Any:
+    def reader(input_: pa.NativeFile, block: int, declared: Mapping[str, pa.DataType]) -> Any:
         options = pa_json.ParseOptions(explicit_schema=pa.schema(list(declared.items())), unexpected_field_behavior="infer")
-        return pa_json.open_json(path, read_options=pa_json.ReadOptions(block_size=INFERENCE_BYTES), parse_options=options)
+        return pa_json.open_json(input_, read_options=pa_json.ReadOptions(block_size=block), parse_options=options)
 
     return _from_text(reader, types or {}, path)
 
 
-def _from_text(reader: Callable[[Mapping[str, pa.DataType]], Any], types: Mapping[str, pa.DataType], path: Path) -> Source:
+_Reader = Callable[[pa.NativeFile, int, Mapping[str, pa.DataType]], Any]
+
+
+def _from_text(reader: _Reader, types: Mapping[str, pa.DataType], path: Path) -> Source:
+    head = _head(path)
+    if not head.strip():
+        raise DataError(f"{path.name} is empty.", code="data.no_rows")
     try:
-        first = reader(types).schema
+        first = reader(pa.BufferReader(head), len(head), types).schema
     except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError) as error:
-        raise _misfit(error, path, first_block=True) from None
+        raise _misfit(error, path, delivered=0) from None
     if unknown := sorted(types.keys() - set(first.names)):
         raise UsageError(f"Types are declared for columns that {path.name} does not have: {unknown}.")
     # A column of dates is read as timestamps at midnight: datasets hold no dates.
-    declared = {field.name: pa.timestamp("s") if pa.types.is_date(field.type) else field.type for field in first}
-    schema = normal_schema(pa.schema(list(declared.items())))
+    declared = [(field.name, pa.timestamp("s") if pa.types.is_date(field.type) else field.type) for field in first]
+    schema = normal_schema(pa.schema(declared))
     inferred = {field.name: type_text(field.type) for field in schema if field.name not in types}
-    return Source(schema=schema, batches=_cast(_text_batches(reader, schema, path), schema), inferred=inferred)
+    block = max(_BLOCK_BYTES, _LINES_PER_BLOCK * max(map(len, head.split(b"\n"))))
+    return Source(schema=schema, batches=_cast(_text_batches(reader, block, schema, path), schema), inferred=inferred)
 
 
-def _text_batches(reader: Callable[[Mapping[str, pa.DataType]], Any], schema: pa.Schema, path: Path) -> Iterator[pa.RecordBatch]:
+def _head(path: Path) -> bytes:
+    """Return the whole lines in the first 8 MiB of a file, decompressed."""
+    with pa.input_stream(path, compression="detect") as stream:
+        head: bytes = stream.read(_INFERENCE_BYTES)
+    end = head.rfind(b"\n")
+    return head if len(head) < _INFERENCE_BYTES or end < 0 else head[: end + 1]
+
+
+def _text_batches(reader: _Reader, block: int, schema: pa.Schema, path: Path) -> Iterator[pa.RecordBatch]:
+    rows = 0
     try:
-        for batch in reader({field.name: field.type for field in schema}):
-            if batch.schema.names != schema.names:
-                raise DataError(f"A later block of {path.name} has other columns than its first.", code="data.schema")
-            yield from _slices(batch)
+        with pa.input_stream(path, compression="detect") as stream:
+            for batch in reader(stream, block, {field.name: field.type for field in schema}):
+                if batch.schema.names != schema.names:
+                    raise DataError(f"A later block of {path.name} has other columns than its first.", code="data.schema")
+                yield from _slices(batch)
+                rows += batch.num_rows
     except pa.ArrowInvalid as error:
-        raise _misfit(error, path, first_block=False) from None
+        raise _misfit(error, path, delivered=rows) from None
 
 
-def _misfit(error: Exception, path: Path, *, first_block: bool) -> DataError:
-    """Return an error that says where a value does not fit; Arrow's own text may quote the value and is dropped."""
+def _misfit(error: Exception, path: Path, *, delivered: int) -> DataError:
+    """Return an error that says where a value does not fit; Arrow's own text may quote the value and is dropped.
+
+    Args:
+        error: Arrow's error. CSV rows are counted from the header, which is row 1; JSON rows from 0 in the block that failed.
+        path: The file.
+        delivered: The rows of the blocks before.
+    """
     text = str(error)
-    row = re.search(r"[Rr]ow #?(\d+)", text)
+    csv_row, json_row = re.search(r"Row #(\d+)", text), re.search(r" in row (\d+)", text)
     column = re.search(r"CSV column #(\d+)|Column\(/?([^)]{1,64})\)", text)
-    kind = re.search(r"conversion error to ([a-z0-9]+)", text)
+    kind = re.search(r"conversion error to ([a-z0-9]+)|convert JSON to ([a-z0-9]+)", text)
     width = re.search(r"Expected (\d+) columns, got (\d+)", text)
-    where = f"row {row.group(1)}" if row else "one of the first rows" if first_block else "a later row"
+    where = f"a row after row {delivered}"
+    if csv_row:
+        where = f"row {csv_row.group(1)} (the header is row 1)"
+    elif json_row:
+        where = f"row {delivered + int(json_row.group(1)) + 1}"
     if column:
         where += f", column {int(column.group(1)) + 1}" if column.group(1) else f", column {column.group(2)!r}"
-    what = f"is no {kind.group(1)}" if kind else "does not fit its column's type"
     if width:
         return DataError(f"In {path.name}, {where}: {width.group(2)} values where {width.group(1)} are expected.", code="data.row")
-    return DataError(
-        f"In {path.name}, {where}: the value {what}.", next_step="Declare the column's type or the texts that mean null.", code="data.value"
-    )
+    if "unexpected field" in text:
+        return DataError(
+            f"In {path.name}, {where}: a field that the first rows do not have.", next_step="Declare its type.", code="data.row"
+        )
+    what = f"is no {kind.group(1) or kind.group(2)}" if kind else "does not fit its column's type, or the row is no row of this format"
+    advice = "Declare the column's type or the texts that mean null."
+    return DataError(f"In {path.name}, {where}: the value {what}.", next_step=advice, code="data.value")
 
 
 def _rows_per_batch(size: int, rows: int) -> int:

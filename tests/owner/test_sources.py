@@ -1,0 +1,111 @@
+"""Are text files read with the right types, and are misfits told without telling values?"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from securemllib.errors import DataError, SecureMLlibError, UsageError
+from securemllib.owner.column_types import parse_types
+from securemllib.owner.sources import open_source
+
+# Large enough that the last line is far behind the bytes that types are inferred from.
+MANY = 2_200_000
+
+
+def rows_of(path: Path, **options: object) -> pa.Table:
+    """Read a file whole."""
+    source = open_source(path, **options)
+    return pa.Table.from_batches(source.batches, source.schema)
+
+
+def test_types_are_inferred_and_told(tmp_path: Path) -> None:
+    """Undeclared columns get the types of their values, and the source says which it inferred."""
+    path = tmp_path / "rows.csv"
+    path.write_text("i,f,b,s,t,d\n1,1.5,true,x,2024-01-02 03:04:05,2024-01-02\n")
+    inferred = {"i": "int64", "f": "double", "b": "bool", "s": "string", "t": "timestamp[ms]", "d": "timestamp[ms]"}
+    assert open_source(path).inferred == inferred
+    assert rows_of(path).num_rows == 1
+    declared = open_source(path, types=parse_types("i=float32, s=string,t=timestamp[us]"))
+    assert set(declared.inferred) == {"f", "b", "d"}
+    assert declared.schema.field("i").type == pa.float32()
+    assert declared.schema.field("t").type == pa.timestamp("us")
+    assert parse_types("a=timestamp[us, tz=UTC],b=int8") == {"a": pa.timestamp("us", tz="UTC"), "b": pa.int8()}
+
+
+def test_declared_null_values(tmp_path: Path) -> None:
+    """Declared texts mean null in every column; without them an empty text stays a text and an empty number is null."""
+    path = tmp_path / "rows.csv"
+    path.write_text("n,s\n1,x\n-,-\n")
+    declared = rows_of(path, null_values=["-"])
+    assert declared.to_pydict() == {"n": [1, None], "s": ["x", None]}
+    path.write_text("n,s\n1,x\n,\n")
+    assert rows_of(path).to_pydict() == {"n": [1, None], "s": ["x", ""]}
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "where"),
+    [
+        ("rows.csv", "a,b\n" + "1,2\n" * MANY, "1,s3cret\n", f"row {MANY + 2} .*column 2"),
+        ("rows.csv", "a,b\n" + "1,2\n" * MANY, "1,2,s3cret\n", f"row {MANY + 2} .*3 values where 2"),
+        ("rows.csv", "a,b\n1,2\n", "1,2,s3cret\n", "row 3 .*3 values where 2"),
+        ("rows.jsonl", '{"a":1}\n' * MANY, '{"a":"s3cret"}\n', f"row {MANY + 1}, column 'a'"),
+        ("rows.jsonl", '{"a":1}\n' * MANY, '{"a":1,"b":"s3cret"}\n', "field that the first rows do not have"),
+        ("rows.jsonl", '{"a":1}\n', '{"a":"s3cret"}\n', "row 2, column 'a'"),
+        ("rows.jsonl", '{"a":1}\n', '{"s3cret\n', "row 2"),
+    ],
+)
+def test_a_misfit_is_told_by_its_place(tmp_path: Path, name: str, good: str, bad: str, where: str) -> None:
+    """A line that does not fit is refused by row and column and its value is not told, however late it comes; without it all is read."""
+    path = tmp_path / name
+    path.write_text(good)
+    assert rows_of(path).num_rows == good.count("\n") - name.endswith("csv")
+    path.write_text(good + bad)
+    with pytest.raises(DataError, match=where) as caught:
+        rows_of(path)
+    assert "s3cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_compressed_text_is_read(tmp_path: Path) -> None:
+    """A gzip-compressed CSV file gives its rows."""
+    with pa.CompressedOutputStream(str(tmp_path / "rows.csv.gz"), "gzip") as stream:
+        stream.write(b"a\n1\n2\n")
+    assert rows_of(tmp_path / "rows.csv.gz")["a"].to_pylist() == [1, 2]
+
+
+def test_lines_longer_than_a_block_are_read(tmp_path: Path) -> None:
+    """A file whose lines have 2 MB is read: blocks are made for a file's longest lines."""
+    (tmp_path / "rows.csv").write_text("a,b\n" + f"1,{'x' * 2_000_000}\n" * 3)
+    assert rows_of(tmp_path / "rows.csv").num_rows == 3
+
+
+@pytest.mark.parametrize("text", ["a", "a=", "=int64", "a=decimal", "a=timestamp[h]", "a=list<int64>"])
+def test_odd_declarations_are_refused(text: str) -> None:
+    """A declaration without a name or of an unknown type is refused; a good one beside it is not."""
+    assert parse_types("a=int64") == {"a": pa.int64()}
+    with pytest.raises(UsageError):
+        parse_types(f"b=double,{text}")
+
+
+@pytest.mark.parametrize("source", ["missing.csv", "unknown.xyz", "empty.csv", "empty-directory", "text.parquet"])
+def test_what_is_no_source_is_refused(tmp_path: Path, source: str) -> None:
+    """A missing, unknown, empty or mislabelled file is refused with an error of ours."""
+    (tmp_path / "unknown.xyz").write_text("a\n1\n")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "text.parquet").write_text("a\n1\n")
+    (tmp_path / "empty-directory").mkdir()
+    with pytest.raises(SecureMLlibError):
+        open_source(tmp_path / source)
+
+
+def test_declarations_for_other_sources_are_refused(tmp_path: Path) -> None:
+    """Types of an unknown column, and types or nulls of a source that has its own, are refused instead of ignored."""
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+    assert rows_of(tmp_path / "rows.csv", types=parse_types("a=double"))["a"].to_pylist() == [1.0]
+    with pytest.raises(UsageError, match=r"does not have: \['b'\]"):
+        open_source(tmp_path / "rows.csv", types=parse_types("b=double"))
+    with pytest.raises(UsageError, match="CSV and JSON files only"):
+        open_source(pa.table({"a": [1]}), types=parse_types("a=double"))
+    with pytest.raises(UsageError, match="no source"):
+        open_source(42)
