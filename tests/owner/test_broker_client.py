@@ -75,7 +75,7 @@ def test_another_broker_gets_nothing(owner, broker: FakeBroker, dataset: OpenDat
     expected = PrivateIdentity.generate("expected").public.fingerprint
     impostor = BrokerClient("https://broker.test", expected, transport=httpx.MockTransport(broker))
     for call in (lambda: impostor.enrol(dataset, owner.identity), lambda: impostor.audit(owner.identity), impostor.identity):
-        with pytest.raises(SignatureError, match="is .*, not"):
+        with pytest.raises(SignatureError, match=r"is .*, not"):
             call()
     assert broker.sent == {}
 
@@ -123,7 +123,7 @@ def test_a_broker_that_does_not_answer(broker: FakeBroker, client: BrokerClient)
         raise httpx.ConnectTimeout("slow", request=request)
 
     broker.answer = fail
-    with pytest.raises(ConnectionLostError, match="https://broker.test did not answer"):
+    with pytest.raises(ConnectionLostError, match=r"https://broker\.test did not answer"):
         client.identity()
     with BrokerClient("nonsense", "x") as nowhere, pytest.raises(UsageError, match="no broker's address"):
         nowhere.identity()

@@ -123,7 +123,7 @@ def test_an_existing_directory_is_left_alone(owner, tmp_path: Path, table: pa.Ta
 @pytest.mark.parametrize("rows", [pa.table({"x": pa.array([], pa.float64())}), pa.table({})], ids=["no rows", "no columns"])
 def test_an_empty_source_is_refused(owner, tmp_path: Path, rows: pa.Table) -> None:
     """A source without rows or without columns makes no dataset; one row does."""
-    with pytest.raises(DataError, match="no rows|no column"):
+    with pytest.raises(DataError, match=r"no rows|no column"):
         owner.encrypt(rows, tmp_path / "dataset")
     assert left(tmp_path) == []
     owner.encrypt(pa.table({"x": [1.0]}), tmp_path / "dataset")
@@ -132,10 +132,15 @@ def test_an_empty_source_is_refused(owner, tmp_path: Path, rows: pa.Table) -> No
 def test_a_new_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     """A file under construction is not at its place, and is gone when its block fails."""
     target = tmp_path / "result"
-    with pytest.raises(DataError), new_file(target) as temporary:
-        temporary.write_bytes(b"half")
-        assert not target.exists()
-        raise DataError("the other half is missing")
+
+    def fail() -> None:
+        with new_file(target) as temporary:
+            temporary.write_bytes(b"half")
+            assert not target.exists()
+            raise DataError("the other half is missing")
+
+    with pytest.raises(DataError):
+        fail()
     assert left(tmp_path) == []
     with new_file(target) as temporary:
         temporary.write_bytes(b"whole")

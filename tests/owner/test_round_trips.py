@@ -195,6 +195,16 @@ def test_hidden_sizes_do_not_tell_texts_apart(owner, tmp_path: Path) -> None:
     assert len(lengths[False]) == 2
 
 
+@pytest.mark.parametrize("rows", [1, 700, 5_000, 21_000, 90_000, 300_000])
+def test_hidden_sizes_are_steps(owner, tmp_path: Path, rows: int) -> None:
+    """Whatever the size, a padded file's length is a multiple of 64 KiB, with few significant bits, and of at most an eighth more."""
+    source = pa.table({"x": [float(row) for row in range(rows)]})
+    length = owner.encrypt(source, tmp_path / "hidden", size_hiding=True, rows_per_part=rows).parts[0].length
+    plain = owner.encrypt(source, tmp_path / "open", rows_per_part=rows).parts[0].length
+    assert length % max(2**16, 2 ** length.bit_length() // 16) == 0
+    assert plain < length <= max(plain * 9 / 8, plain + 2**16) + 2**15
+
+
 def test_clear_section_shows_only_what_it_may(owner, tmp_path: Path, table: pa.Table) -> None:
     """The owner can keep columns and row count out of the clear section, and still sees them with keys."""
     owner.encrypt(table, tmp_path / "open")

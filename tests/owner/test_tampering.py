@@ -63,7 +63,7 @@ def test_swapped_parts_are_noticed(stored: Path, check) -> None:
 def test_a_missing_part_is_noticed(stored: Path, check) -> None:
     """A part that is gone is refused by its number."""
     (stored / "part-00003.parquet").unlink()
-    with pytest.raises(IntegrityError, match="Part 3 .* is missing") as caught:
+    with pytest.raises(IntegrityError, match=r"Part 3 .* is missing") as caught:
         check()
     assert caught.value.error_code == "integrity.missing_part"
 
@@ -177,7 +177,7 @@ def test_the_cipher_itself_refuses_another_part(owner, stored: Path) -> None:
     rewritten(owner, stored, lambda parts: parts)
     assert read() == 100
     rewritten(owner, stored, swapped)
-    with pytest.raises(IntegrityError, match="Part 0 .* does not decrypt"):
+    with pytest.raises(IntegrityError, match=r"Part 0 .* does not decrypt"):
         read()
 
 

@@ -6,16 +6,40 @@ Sees: what the role that a subcommand belongs to sees.
 
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
 from securemllib.cli import agent, data, home, policy
 from securemllib.cli.failure import failures_are_told
 
 __all__ = ["app", "main"]
 
+# Subcommands of other roles, imported when they are asked for: a broker's web server would add seconds to every command of an owner.
+_OTHER_ROLES = ("broker", "audit", "enclave", "doctor", "demo")
+
+
+class _Commands(TyperGroup):
+    """The top level: the commands of owners and analysts, and those of other roles on demand."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands that are installed."""
+        return [*super().list_commands(ctx), *(name for name in _OTHER_ROLES if find_spec(f"{__name__}.{name}") is not None)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command, or None where there is none of that name."""
+        if cmd_name not in _OTHER_ROLES or find_spec(f"{__name__}.{cmd_name}") is None:
+            return super().get_command(ctx, cmd_name)
+        group = get_group(import_module(f"{__name__}.{cmd_name}").app)
+        group.name = cmd_name
+        return group
+
+
 app = typer.Typer(
     name="securemllib",
+    cls=_Commands,
     help="Spark's MLlib on private data: encrypt data, state who may do what with it, and open results.",
     no_args_is_help=True,
     add_completion=False,
@@ -25,11 +49,6 @@ home.register(app)
 policy.register(app)
 agent.register(app)
 app.add_typer(data.app, name="data")
-
-# Subcommands of other roles, each where its module is installed together with what it needs.
-for _name in ("broker", "audit", "enclave", "doctor", "demo"):
-    if find_spec(f"securemllib.cli.{_name}") is not None:
-        app.add_typer(import_module(f"securemllib.cli.{_name}").app, name=_name)
 
 
 def main() -> None:
