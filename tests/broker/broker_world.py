@@ -1,5 +1,6 @@
 """A small world around a broker: an owner with a dataset, an analyst, and enclaves that attest without a TEE."""
 
+import json
 import time
 from base64 import b64decode, b64encode
 from dataclasses import dataclass, field, replace
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from securemllib.attestation.insecure import InsecureAttester
+from securemllib.broker.audit_log import entries
 from securemllib.broker.keystore import Keystore
 from securemllib.broker.service import Broker
 from securemllib.crypto.aead import seal, unseal
@@ -46,10 +48,12 @@ class Clock:
 
 
 def b64(record: Any) -> str:
+    """Return the base64 of a record or bytes."""
     return b64encode(record if isinstance(record, bytes) else record.to_bytes()).decode()
 
 
 def unb64(text: str) -> bytes:
+    """Return the bytes of base64."""
     return b64decode(text, validate=True)
 
 
@@ -98,11 +102,13 @@ class Owner:
 
 
 def appraisal(**changes: Any) -> AppraisalPolicy:
+    """Return an appraisal policy that accepts the world's enclaves."""
     base = AppraisalPolicy(allow_insecure=True, tees=(), measurements=(MEASUREMENT,), minimum_security_version=0)
     return replace(base, **changes)
 
 
 def rule_for(analyst: PublicIdentity, **changes: Any) -> Rule:
+    """Return a rule that allows the world's jobs, but not the column ``ssn``."""
     kinds = (OutputKind.SEALED_MODEL, OutputKind.PLAIN_MODEL, OutputKind.SUMMARY, OutputKind.METRIC, OutputKind.ROWS)
     base = Rule(
         name="train",
@@ -122,6 +128,7 @@ _counter = iter(range(1, 1_000_000))
 
 
 def job_on(plan: Plan | None, analyst: PublicIdentity, broker: PublicIdentity, **changes: Any) -> JobSpecification:
+    """Return a job with a nonce of its own."""
     base: dict[str, Any] = {
         "operation": "KMeans",
         "params": {"k": 2, "maxIter": 20},
@@ -144,11 +151,13 @@ def job_on(plan: Plan | None, analyst: PublicIdentity, broker: PublicIdentity, *
 
 
 def release_of(model: ModelRef, analyst: PublicIdentity, broker: PublicIdentity, *recipients: PublicIdentity) -> JobSpecification:
+    """Return a release job; to the analyst when no recipient is given."""
     outputs = tuple(Output(kind=OutputKind.PLAIN_MODEL, recipient=recipient) for recipient in recipients or (analyst,))
     return job_on(None, analyst, broker, operation=RELEASE_OPERATION, model=model, inputs={}, params={}, outputs=outputs)
 
 
 def apply_model(model: ModelRef, output: str = "p") -> ApplyModel:
+    """Return the step that predicts."""
     return ApplyModel(model=model, features_column="age", outputs={"prediction": output}, params={})
 
 
@@ -231,15 +240,12 @@ class World:
         return model
 
     def events(self) -> list[dict[str, Any]]:
-        import json
-
-        from securemllib.broker.audit_log import entries
-
         with self.broker.custody().look() as transaction:
             return [json.loads(entry.payload) for entry in entries(transaction.session)]
 
 
 def make_world(folder: Path, keystore: Keystore, url: str) -> World:
+    """Return a world whose broker keeps its data at ``url``."""
     clock = Clock()
     broker = Broker(keystore, url, folder / "head.sml", clock=clock)
     return World(
@@ -254,6 +260,7 @@ def make_world(folder: Path, keystore: Keystore, url: str) -> World:
 
 
 def wait_until(condition: Any, seconds: float = 10.0) -> None:
+    """Wait until the condition holds; `TimeoutError` if it does not in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

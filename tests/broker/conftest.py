@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 import uvicorn
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -20,13 +21,22 @@ from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
 
 
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[None]:
+    """Undo what a command configured: its standard error is gone after it."""
+    yield
+    structlog.reset_defaults()
+
+
 @pytest.fixture
 def keystore() -> Keystore:
+    """Fresh keys of a broker."""
     return Keystore(identity=PrivateIdentity.generate("broker"), store_key=DataKey.generate())
 
 
 @pytest.fixture
 def world(tmp_path: Path, keystore: Keystore) -> Iterator[World]:
+    """A world without any enrolled dataset, on SQLite."""
     world = make_world(tmp_path, keystore, f"sqlite:///{tmp_path / 'broker.db'}")
     yield world
     world.broker.close()

@@ -23,6 +23,7 @@ BROKER = PrivateIdentity.generate("broker")
 
 
 def a_log(count: int) -> tuple[list[Entry], Signed]:
+    """Return a whole log and its signed head."""
     log: list[Entry] = []
     previous = bytes(32)
     for number in range(1, count + 1):

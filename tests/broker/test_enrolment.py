@@ -62,8 +62,8 @@ def test_an_enrolment_is_whole(world: World) -> None:
         broker.enrol(owner.dataset_id, owner.identity.sign(replace(manifest, manifest=other.sign(world.manifest))))
     with pytest.raises(UnsealError, match="does not open the manifest"):
         broker.enrol(owner.dataset_id, owner.enrolment(world.manifest, secret=bytes(32)))
+    elsewhere = Owner(broker=other.public, identity=owner.identity, secret=owner.secret)
     with pytest.raises(UnsealError):
-        elsewhere = Owner(broker=other.public, identity=owner.identity, secret=owner.secret)
         broker.enrol(owner.dataset_id, elsewhere.enrolment(world.manifest))
     column = Column(name="age", type="double", nullable=False, encoding="sealed")
     changes = [{"rows": 6}, {"columns": (column,)}, {"parts": (ClearPart(file="other", length=10),)}]

@@ -18,11 +18,13 @@ from securemllib.wire.plan import ModelRef
 
 @pytest.fixture
 def job(world: World) -> str:
+    """An accepted job."""
     world.enrol()
     return world.submit()
 
 
 def moved(world: World, enclave: Enclave, previous: Head | None, head: Head, model: ModelRef | None = None) -> Head:
+    """Move the head, check the acknowledgement, and return the new head."""
     update = enclave.update(previous, head, model)
     enclave.check(update, world.broker.move_head(enclave.job_id, update))
     return head

@@ -24,6 +24,7 @@ def raised(response: httpx.Response) -> SecureMLlibError:
 
 
 def enrolled(world: World, client: httpx.Client) -> None:
+    """Enrol the world's dataset over HTTP."""
     world.broker.trust_owner(world.owner.identity.public)
     path = f"/v1/datasets/{world.owner.dataset_id}"
     enrolment = {"enrolment": b64(world.owner.enrolment(world.manifest))}
@@ -33,6 +34,7 @@ def enrolled(world: World, client: httpx.Client) -> None:
 
 
 def attested(client: httpx.Client, job_id: str, enclave: Enclave) -> httpx.Response:
+    """Ask for a challenge and return the answer to the evidence."""
     asked = client.post("/kbs/v0/auth", json={"version": "0.4.0", "tee": "insecure", "extra-params": {"job_id": job_id}})
     assert asked.status_code == 200, asked.text
     assert client.cookies["kbs-session-id"]

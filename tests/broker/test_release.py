@@ -1,5 +1,6 @@
 """Which enclave gets the keys, of which job, and how often?"""
 
+from base64 import urlsafe_b64encode
 from dataclasses import replace
 
 import pytest
@@ -252,8 +253,8 @@ def test_a_models_key_goes_to_named_recipients(world: World) -> None:
     stranger = PrivateIdentity.generate("stranger").public
     with pytest.raises(PolicyError, match="outputs"):
         world.broker.release(world.analyst.sign(release_of(model, world.analyst.public, world.broker.identity, stranger)))
+    other = ModelRef(model_id=model.model_id, digest=b"x" * 32)
     with pytest.raises(PolicyError, match="another digest"):
-        other = ModelRef(model_id=model.model_id, digest=b"x" * 32)
         world.broker.release(world.analyst.sign(release_of(other, world.analyst.public, world.broker.identity)))
 
 
@@ -282,8 +283,6 @@ def test_the_token_is_an_attestation_result(tee: str, status: str) -> None:
     claims = Claims(tee=tee, measurement=MEASUREMENT, security_version=1, debug=False, protections=("no core dumps",))
     subject = TokenSubject(job_id="j", session="s", expires=100)
     token = issue_token(broker, subject, enclave, claims, now=10)
-    from base64 import urlsafe_b64encode
-
     public = urlsafe_b64encode(broker.public.verification_key).rstrip(b"=").decode()
     key = OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", "x": public})
     read = jwt.decode(token, key, algorithms=["Ed25519"]).claims

@@ -56,8 +56,8 @@ def init(
     console.print(f"keystore     {files.keystore}   back it up: without it the database cannot be read", markup=False)
 
 
-@app.command("show")
-def show(home: HomeOption = None) -> None:
+@app.command("identity")
+def identity(home: HomeOption = None) -> None:
     """Print the broker's fingerprint."""
     console.print(read_public_identity(files_of(home).keystore).fingerprint, markup=False)
 

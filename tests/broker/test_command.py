@@ -1,0 +1,141 @@
+"""Does the command make, serve and audit a broker that the owner's own tools can use?"""
+
+import os
+import re
+import signal
+import ssl
+import subprocess
+import sys
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from securemllib.broker.server import Listening, certificate_digest, make_certificate
+from securemllib.cli import audit, broker
+from securemllib.cli.broker import read_identity
+from securemllib.crypto.identity import PrivateIdentity
+from securemllib.errors import FormatError, SecureMLlibError, UnsealError, UsageError
+from securemllib.owner.identity_file import save_public
+from securemllib.wire.identity import PublicIdentity
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home directory with a fresh broker and an owner's public file."""
+    monkeypatch.setenv("SECUREMLLIB_HOME", str(tmp_path))
+    monkeypatch.delenv("SECUREMLLIB_BROKER_HOME", raising=False)
+    monkeypatch.delenv("SECUREMLLIB_BROKER_DATABASE", raising=False)
+    save_public(PrivateIdentity.generate("alice").public, tmp_path / "alice.pub")
+    run("broker", "init", "--no-passphrase")
+    return tmp_path
+
+
+def run(group: str, *arguments: str) -> str:
+    """Run a command in this process and return what it printed; raise what it raised."""
+    result = CliRunner().invoke({"broker": broker.app, "audit": audit.app}[group], list(arguments))
+    if isinstance(result.exception, SecureMLlibError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[str]:
+    """Start `securemllib broker serve` as a process and yield what it printed until it listened."""
+    command = [sys.executable, "-c", "from securemllib.cli import main; main()", "broker", "serve", "--port", "0", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()) as process:
+        try:
+            lines = []
+            for line in process.stdout or ():
+                lines.append(line)
+                if line.startswith("listening "):
+                    break
+            yield "".join(lines)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=30)
+
+
+def test_a_broker_serves_tls_with_its_own_certificate(home: Path) -> None:
+    """A client that trusts the printed certificate reaches the broker, and the default client does not."""
+    with serving("--tls-self-signed", "--owner", str(home / "alice.pub")) as printed:
+        url = re.search(r"listening (https://127\.0\.0\.1:\d+)", printed)
+        digest = re.search(r"certificate SHA-256 ([0-9a-f]{64})", printed)
+        assert url is not None
+        assert digest is not None
+        certificate = home / "broker" / "tls.crt"
+        assert certificate_digest(certificate) == digest[1]
+        assert (home / "broker" / "tls.key").stat().st_mode & 0o777 == 0o600
+        context = ssl.create_default_context(cafile=str(certificate))
+        with httpx.Client(verify=context, trust_env=False) as client:
+            identity = client.get(f"{url[1]}/v1/identity").json()["identity"]
+        assert PublicIdentity.from_bytes(b64decode(identity)) == read_identity(home / "broker" / "broker.pub")
+        with httpx.Client(trust_env=False) as client, pytest.raises(httpx.ConnectError):
+            client.get(f"{url[1]}/v1/identity")
+    assert "1 entries" in run("audit", "verify")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "broker.example"])
+def test_plaintext_stays_on_loopback(tmp_path: Path, host: str) -> None:
+    """Off loopback the broker asks for TLS or for the option that says insecure; on loopback it does not."""
+    with pytest.raises(UsageError, match="loopback only"):
+        Listening(host=host, port=0)
+    Listening(host=host, port=0, insecure_plaintext=True)
+    Listening(host=host, port=0, certificate=tmp_path / "c", key=tmp_path / "k")
+    with pytest.raises(UsageError, match="both"):
+        Listening(host=host, port=0, certificate=tmp_path / "c")
+    for loopback in ("127.0.0.1", "::1", "localhost", "127.9.9.9"):
+        assert Listening(host=loopback, port=0).scheme == "http"
+
+
+def test_a_certificate_names_its_host(tmp_path: Path) -> None:
+    """A certificate can be made for an address and for a name, each with a key of its own."""
+    digests = set()
+    for host in ("10.0.0.1", "broker.example"):
+        make_certificate(host, tmp_path / "c", tmp_path / "k")
+        digests.add(certificate_digest(tmp_path / "c"))
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(tmp_path / "c", tmp_path / "k")
+    assert len(digests) == 2
+
+
+def test_the_audit_log_is_checked_from_the_command(home: Path) -> None:
+    """The database and its export pass; an export with a changed entry, or checked against another broker, does not."""
+    printed = run("broker", "trust-owner", str(home / "alice.pub"))
+    assert read_identity(home / "alice.pub").fingerprint in printed
+    export = home / "log.jsonl"
+    run("audit", "export", str(export))
+    assert "1 entries" in run("audit", "verify")
+    assert "1 entries" in run("audit", "verify", str(export))
+    with pytest.raises(SecureMLlibError, match="Signed by"):
+        run("audit", "verify", str(export), "--broker-identity", str(home / "alice.pub"))
+    export.write_text(export.read_text(encoding="utf-8").replace("accepted", "rejected"), encoding="utf-8")
+    with pytest.raises(SecureMLlibError, match="Entry 1"):
+        run("audit", "verify", str(export))
+
+
+def test_a_wrong_passphrase_is_told(tmp_path: Path, home: Path) -> None:
+    """The command opens a keystore with the passphrase file's first line, and says so when that is the wrong one."""
+    right, wrong, other = tmp_path / "right", tmp_path / "wrong", tmp_path / "other"
+    right.write_text("one\nignored\n", encoding="utf-8")
+    wrong.write_text("two\n", encoding="utf-8")
+    run("broker", "init", "--home", str(other), "--passphrase-file", str(right))
+    arguments = ["trust-owner", str(home / "alice.pub"), "--home", str(other), "--passphrase-file"]
+    with pytest.raises(UnsealError, match="passphrase is wrong"):
+        run("broker", *arguments, str(wrong))
+    assert "trusts" in run("broker", *arguments, str(right))
+    with pytest.raises(UsageError, match="exclude each other"):
+        run("broker", "init", "--home", str(tmp_path / "third"), "--no-passphrase", "--passphrase-file", str(right))
+
+
+def test_a_file_that_is_no_identity_is_refused(tmp_path: Path) -> None:
+    """A missing file, and a file that is none, are told apart."""
+    with pytest.raises(UsageError, match="no file"):
+        read_identity(tmp_path / "nothing")
+    (tmp_path / "text").write_text("no identity", encoding="utf-8")
+    with pytest.raises(FormatError, match="no public identity"):
+        read_identity(tmp_path / "text")
