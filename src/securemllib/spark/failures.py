@@ -48,16 +48,11 @@ _REASONS: dict[str, tuple[str, str | None]] = {
 }  # fmt: skip
 
 
-def failure(code: str, where: str = "") -> SecureMLlibError:
-    """Return the error of a code that came without words.
-
-    Args:
-        code: The code.
-        where: What failed, by ids only; it stands behind the reason.
-    """
+def failure(code: str) -> SecureMLlibError:
+    """Return the error of a code that came without words."""
     found = [prefix for prefix in _REASONS if code == prefix or code.startswith(f"{prefix}.")]
     reason, step = _REASONS[max(found, key=len)] if found else ("The job failed.", None)
-    return error_from_code(code, f"{reason} ({where})" if where else reason, step)
+    return error_from_code(code, reason, step)
 
 
 def is_passing(error: SecureMLlibError) -> bool:

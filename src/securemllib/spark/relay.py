@@ -1,5 +1,6 @@
 """A task of the resident barrier stage: it carries sealed bytes between its node's enclave, the other tasks and the broker."""
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -7,10 +8,10 @@ from contextlib import ExitStack
 import pyarrow as pa
 from pyspark.taskcontext import BarrierTaskContext
 
-from securemllib.errors import ConnectionLostError, FormatError, SecureMLlibError
+from securemllib.errors import ConnectionLostError, FormatError, SecureMLlibError, error_from_code
 from securemllib.spark.aggregation import Aggregation
 from securemllib.spark.enclave_client import EnclaveClient
-from securemllib.spark.failures import failure, is_passing
+from securemllib.spark.failures import is_passing
 from securemllib.spark.node import granted
 from securemllib.spark.relay_job import FAILED, FINISHED, RelayJob
 from securemllib.spark.relay_messages import Hello, Join, Peers, Progress, Round, Statistics, Stop
@@ -19,7 +20,7 @@ from securemllib.wire.framing import receive, send
 from securemllib.wire.record import Record
 from securemllib.wire.task import Advanced, Compute, Computed, Finished
 
-__all__ = ["BarrierRelay", "compute_shares", "output"]
+__all__ = ["BarrierRelay", "compute_shares", "failed", "output"]
 
 _HELLO_SECONDS = 60.0
 
@@ -81,12 +82,14 @@ class _Task:
         except SecureMLlibError as error:
             if is_passing(error):
                 raise
-            row = output(FAILED, 0, f"{error.error_code}\n{error.reason}".encode())
+            row = failed(error)
         for other in others.values():
             send(other, Stop())
         return row
 
-    def _rounds(self, aggregation: Aggregation, enclave: EnclaveClient, others: dict[int, socket.socket], driver: socket.socket | None) -> Finished:
+    def _rounds(
+        self, aggregation: Aggregation, enclave: EnclaveClient, others: dict[int, socket.socket], driver: socket.socket | None
+    ) -> Finished:
         reply, state = aggregation.begin()
         while isinstance(reply, Advanced):
             if driver is not None:
@@ -106,7 +109,7 @@ class _Task:
         if not isinstance(answer, Statistics):
             raise FormatError(f"Task {task} did not send statistics.")
         if answer.code:
-            raise failure(answer.code, answer.where)
+            raise error_from_code(answer.code, answer.reason, answer.next_step)
         found: dict[int, bytes | memoryview] = {}
         start = 0
         for share, length in zip(self._job.shares_of(task), answer.lengths, strict=True):
@@ -139,13 +142,13 @@ class _Task:
                 with granted(self._job, peers.generation) as enclave:
                     while isinstance(message, Round):
                         found = compute_shares(self._job, enclave, message.round, state, self._index)
-                        reply = Statistics(lengths=tuple(len(envelope) for envelope in found.values()), code="", where="")
+                        reply = Statistics(lengths=tuple(len(envelope) for envelope in found.values()), code="", reason="", next_step="")
                         send(first, reply, b"".join(found.values()))
                         message, state = receive(first, (Round, Stop))
         except SecureMLlibError as error:
             if is_passing(error):
                 raise
-            send(first, Statistics(lengths=(), code=error.error_code, where=f"task {self._index}"))
+            send(first, Statistics(lengths=(), code=error.error_code, reason=error.reason, next_step=error.next_step))
             _wait_for_stop(first)
 
 
@@ -155,7 +158,9 @@ def _wait_for_stop(first: socket.socket) -> None:
         message, _ = receive(first, (Round, Stop))
 
 
-def compute_shares(job: RelayJob, enclave: EnclaveClient, round_number: int, state: bytes | memoryview, task: int) -> dict[int, bytes | memoryview]:
+def compute_shares(
+    job: RelayJob, enclave: EnclaveClient, round_number: int, state: bytes | memoryview, task: int
+) -> dict[int, bytes | memoryview]:
     """Return the sealed statistics of one task's shares."""
     found: dict[int, bytes | memoryview] = {}
     for share in job.shares_of(task):
@@ -166,7 +171,13 @@ def compute_shares(job: RelayJob, enclave: EnclaveClient, round_number: int, sta
 
 def output(kind: str, number: int, payload: bytes | memoryview) -> pa.RecordBatch:
     """Return one row of a task's output."""
-    return pa.RecordBatch.from_pydict({"kind": [kind], "number": pa.array([number], pa.int64()), "payload": pa.array([bytes(payload)], pa.binary())})
+    columns = {"kind": [kind], "number": pa.array([number], pa.int64()), "payload": pa.array([bytes(payload)], pa.binary())}
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def failed(error: SecureMLlibError) -> pa.RecordBatch:
+    """Return the row of an error that running again would not help."""
+    return output(FAILED, 0, json.dumps([error.error_code, error.reason, error.next_step]).encode())
 
 
 def _own_address() -> str:

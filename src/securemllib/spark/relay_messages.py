@@ -73,14 +73,16 @@ class Statistics(Record):
     Attributes:
         lengths: Bytes of each.
         code: An error's code, or empty.
-        where: What failed, by ids.
+        reason: Its reason.
+        next_step: What the analyst can do.
     """
 
     TYPE: ClassVar[str] = "relay-statistics"
 
     lengths: tuple[int, ...]
     code: str
-    where: str
+    reason: str
+    next_step: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

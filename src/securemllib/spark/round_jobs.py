@@ -10,16 +10,19 @@ from typing import Any
 import pyarrow as pa
 from pyspark.taskcontext import TaskContext
 
-from securemllib.errors import FormatError, SecureMLlibError
+from securemllib.errors import FormatError, SecureMLlibError, UnavailableError
 from securemllib.spark.aggregation import Aggregation
 from securemllib.spark.failures import is_passing
 from securemllib.spark.node import ANY_GENERATION, granted
-from securemllib.spark.relay import compute_shares, output
-from securemllib.spark.relay_job import FAILED, FINISHED, ROWS, STATE, STATISTICS, RelayJob
+from securemllib.spark.relay import compute_shares, failed, output
+from securemllib.spark.relay_job import FINISHED, ROWS, STATE, STATISTICS, RelayJob
 from securemllib.wire.record import Record
 from securemllib.wire.task import Advanced, Finished, Materialise, Materialised
 
 __all__ = ["RowsRelay", "run_round_jobs"]
+
+# As often as Spark runs a stage again (spark.stage.maxConsecutiveAttempts).
+_ATTEMPTS = 4
 
 Batches = Iterator[pa.RecordBatch]
 Run = Callable[[Callable[[Batches], Batches], int, bool], list[Any]]
@@ -41,7 +44,7 @@ class _Relay:
         except SecureMLlibError as error:
             if is_passing(error):
                 raise
-            yield output(FAILED, index, f"{error.error_code}\ntask {index}".encode())
+            yield failed(error)
 
     def _work(self, task: int) -> Batches:
         raise NotImplementedError
@@ -63,17 +66,20 @@ class _Compute(_Relay):
 class _Update(_Relay):
     """One step of the aggregator; without statistics it only begins."""
 
-    def __init__(self, job: RelayJob, generation: str, statistics: list[bytes]) -> None:
+    def __init__(self, job: RelayJob, round_number: int, statistics: list[bytes], attempt: int) -> None:
         super().__init__(job)
-        self._generation, self._statistics = generation, statistics
+        self._round, self._statistics, self._attempt = round_number, statistics, attempt
 
     def _work(self, task: int) -> Batches:
         del task
-        # Each step is granted anew: the grant holds the head that the broker recorded last, and Begin compares the checkpoint with it.
-        with granted(self._job, self._generation, keep=True) as enclave:
+        # Each attempt is granted anew: a grant holds the head that the broker recorded last, and Begin compares the checkpoint with it.
+        context = TaskContext.get()
+        again = 0 if context is None else context.attemptNumber()
+        with granted(self._job, f"{self._round}.{self._attempt}.{again}", keep=True) as enclave:
             aggregation = Aggregation(self._job, enclave)
             reply, state = aggregation.begin()
-            if self._statistics and isinstance(reply, Advanced):
+            # An attempt before this one may have moved the head: then these statistics are used already.
+            if isinstance(reply, Advanced) and reply.round == self._round and self._statistics:
                 reply, state = aggregation.update(list(self._statistics))
             yield _row(reply, state)
 
@@ -108,16 +114,33 @@ def run_round_jobs(job: RelayJob, run: Run, on_round: Callable[[int], None]) -> 
         run: Runs a function in so many tasks and returns their rows.
         on_round: Called with each round's number.
     """
-    step = 0
-    (row,) = run(_Update(job, f"update-{step}", []), 1, False)
-    while row.kind == STATE:
-        on_round(row.number)
-        found = {part.number: part.payload for part in run(_Compute(job, row.number, row.payload), job.tasks, False)}
+    round_number, state, lost = -1, b"", 0
+    while True:
+        try:
+            row = _step(job, run, round_number, state, lost)
+        except UnavailableError:
+            lost += 1
+            if lost == _ATTEMPTS:
+                raise
+            continue
+        if row.kind == FINISHED:
+            return Finished.from_bytes(row.payload)
+        if row.number > round_number:
+            lost = 0
+        round_number, state = row.number, row.payload
+        on_round(round_number)
+
+
+def _step(job: RelayJob, run: Run, round_number: int, state: bytes, attempt: int) -> Any:
+    """Return the row of the next state, or of the results."""
+    statistics: list[bytes] = []
+    if round_number >= 0:
+        found = {part.number: part.payload for part in run(_Compute(job, round_number, state), job.tasks, False)}
         if found.keys() != set(range(job.shares)):
-            raise FormatError(f"Round {row.number} has statistics of {len(found)} of {job.shares} shares.")
-        step += 1
-        (row,) = run(_Update(job, f"update-{step}", [found[share] for share in range(job.shares)]), 1, False)
-    return Finished.from_bytes(row.payload)
+            raise FormatError(f"Round {round_number} has statistics of {len(found)} of {job.shares} shares.")
+        statistics = [found[share] for share in range(job.shares)]
+    (row,) = run(_Update(job, round_number, statistics, attempt), 1, False)
+    return row
 
 
 def _row(reply: Record, state: bytes | memoryview) -> pa.RecordBatch:

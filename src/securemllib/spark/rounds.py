@@ -1,5 +1,6 @@
 """The engine: one resident barrier stage a fit, or one Spark job a round where the cluster cannot give one."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,9 +9,8 @@ from typing import Any
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from securemllib.errors import FormatError, UnavailableError
+from securemllib.errors import FormatError, UnavailableError, error_from_code
 from securemllib.spark.cluster import Cluster
-from securemllib.spark.failures import failure
 from securemllib.spark.progress import Progress
 from securemllib.spark.relay import BarrierRelay
 from securemllib.spark.relay_job import FAILED, FINISHED, OUTPUT_SCHEMA, ROWS, RelayJob
@@ -105,8 +105,7 @@ class Engine:
             ) from error
         for row in found:
             if row.kind == FAILED:
-                code, _, where = row.payload.decode().partition("\n")
-                raise failure(code, where)
+                raise error_from_code(*json.loads(row.payload))
         return found
 
     @contextmanager

@@ -1,0 +1,109 @@
+"""Do estimators, models and evaluators have pyspark.ml's Params, defaults, documentation, getters and setters?"""
+
+import inspect
+
+import pytest
+from pyspark.ml import classification, clustering, evaluation, feature, pipeline, regression
+
+from securemllib import ml
+from securemllib.ml import classification as our_classification
+from securemllib.ml import clustering as our_clustering
+from securemllib.ml import evaluation as our_evaluation
+from securemllib.ml import feature as our_feature
+from securemllib.ml import regression as our_regression
+
+PAIRS = {
+    "LogisticRegression": (our_classification.LogisticRegression, classification.LogisticRegression),
+    "LinearRegression": (our_regression.LinearRegression, regression.LinearRegression),
+    "KMeans": (our_clustering.KMeans, clustering.KMeans),
+    "VectorAssembler": (our_feature.VectorAssembler, feature.VectorAssembler),
+    "StandardScaler": (our_feature.StandardScaler, feature.StandardScaler),
+    "PCA": (our_feature.PCA, feature.PCA),
+    "BinaryClassificationEvaluator": (our_evaluation.BinaryClassificationEvaluator, evaluation.BinaryClassificationEvaluator),
+    "MulticlassClassificationEvaluator": (our_evaluation.MulticlassClassificationEvaluator, evaluation.MulticlassClassificationEvaluator),
+    "RegressionEvaluator": (our_evaluation.RegressionEvaluator, evaluation.RegressionEvaluator),
+    "ClusteringEvaluator": (our_evaluation.ClusteringEvaluator, evaluation.ClusteringEvaluator),
+    "Pipeline": (ml.Pipeline, pipeline.Pipeline),
+}
+MODELS = {
+    "LogisticRegressionModel": (our_classification.LogisticRegressionModel, classification.LogisticRegressionModel),
+    "LinearRegressionModel": (our_regression.LinearRegressionModel, regression.LinearRegressionModel),
+    "KMeansModel": (our_clustering.KMeansModel, clustering.KMeansModel),
+    "StandardScalerModel": (our_feature.StandardScalerModel, feature.StandardScalerModel),
+    "PCAModel": (our_feature.PCAModel, feature.PCAModel),
+}
+# `evaluate` of a model is a method of the evaluators here; the others read Java objects or write their own format.
+JAVA_ONLY = {"save", "write", "read", "load"}
+
+
+@pytest.fixture(params=sorted(PAIRS))
+def pair(request, spark):
+    """One of ours and its original, whose constructor needs the JVM."""
+    ours, original = PAIRS[request.param]
+    return ours(), original()
+
+
+def test_params_have_the_same_names_documentation_and_converters(pair):
+    """Every Param of pyspark.ml is there with its documentation and type converter, and no other."""
+    ours, original = pair
+    assert {(param.name, param.doc, param.typeConverter) for param in ours.params} == {
+        (param.name, param.doc, param.typeConverter) for param in original.params
+    }
+
+
+def test_defaults_are_the_same(pair):
+    """Every Param has pyspark.ml's default, or like there none."""
+    ours, original = pair
+    own = {"outputCol"}  # made of the instance's own uid
+
+    def defaults(params):
+        return {param.name: value for param, value in params._defaultParamMap.items() if param.name not in own}
+
+    assert defaults(ours) == defaults(original)
+    assert {param.name for param in ours._defaultParamMap} == {param.name for param in original._defaultParamMap}
+
+
+def test_every_getter_and_setter_is_there(pair):
+    """Every getX and setX of pyspark.ml can be called by that name."""
+    ours, original = pair
+    expected = {name for name in dir(original) if name.startswith(("get", "set"))}
+    assert expected <= set(dir(ours))
+
+
+def test_constructors_take_the_same_keywords(pair):
+    """Constructor and setParams have pyspark.ml's signatures, refuse positional arguments and unknown names."""
+    ours, original = type(pair[0]), type(pair[1])
+    for name in ("__init__", "setParams"):
+        assert inspect.signature(getattr(ours, name)).parameters.keys() == inspect.signature(getattr(original, name)).parameters.keys()
+    with pytest.raises(TypeError):
+        ours("positional")
+    with pytest.raises(TypeError):
+        ours(noSuchParam=1)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_models_have_the_params_of_their_originals(name):
+    """A sealed model class has the Params, getters and setters of pyspark.ml's model."""
+    ours, original = MODELS[name]
+    public = {
+        attribute
+        for attribute in dir(original)
+        if attribute.startswith(("get", "set")) or type(getattr(original, attribute, None)).__name__ == "Param"
+    }
+    assert public <= set(dir(ours))
+
+
+def test_a_set_value_is_read_back():
+    """What a constructor or setter was given is what the getter returns, converted as in pyspark.ml."""
+    estimator = our_classification.LogisticRegression(maxIter=7, regParam=1)
+    assert (estimator.getMaxIter(), estimator.getRegParam()) == (7, 1.0)
+    assert estimator.setElasticNetParam(1).getElasticNetParam() == 1.0
+    with pytest.raises(TypeError):
+        our_classification.LogisticRegression(maxIter="many")
+
+
+def test_thresholds_must_be_consistent():
+    """A threshold that contradicts the thresholds is refused as in pyspark.ml, and a consistent pair is accepted."""
+    assert our_classification.LogisticRegression(threshold=0.25, thresholds=[0.75, 0.25]).getThreshold() == 0.25
+    with pytest.raises(ValueError, match="inconsistent"):
+        our_classification.LogisticRegression(threshold=0.5, thresholds=[0.75, 0.25])
