@@ -1,5 +1,6 @@
 """Does the broker keep its promises on SQLite and on a real PostgreSQL server alike?"""
 
+import json
 import os
 import shutil
 import socket
@@ -7,16 +8,19 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from broker_world import Enclave, World, make_world, rule_for
+from broker_world import Enclave, World, job_on, make_world, rule_for
 
 from securemllib.broker.audit_log import entries, signed_head, verify_log
 from securemllib.broker.keystore import Keystore
 from securemllib.broker.store import Database, Store
+from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import FreshnessError, PolicyError, UnavailableError, UnsealError, UsageError
+from securemllib.wire.plan import Plan
 
 _BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
@@ -146,6 +150,27 @@ def test_a_refused_decision_changes_nothing_else(stored: World) -> None:
     database.close()
     assert [event["event"] for event in stored.events()][-4:] == ["grant", "policy", "attest", "grant"]
     assert count == len(stored.events())
+
+
+def test_strangers_write_small_entries_only(stored: World) -> None:
+    """Whatever a stranger's job holds, it is refused as a request, its entry stays small, and the next job is accepted."""
+    stored.enrol()
+    stranger = PrivateIdentity.generate("stranger")
+    source = replace(stored.manifest.reference, dataset_id="x" * 100_000)
+    jobs = [
+        job_on(stored.plan(), stranger.public, stored.broker.identity, operation="o" * 500_000),
+        job_on(Plan(source=source, steps=()), stranger.public, stored.broker.identity),
+        job_on(Plan(source=replace(source, dataset_id="zero \0 byte"), steps=()), stranger.public, stored.broker.identity),
+    ]
+    for job in jobs:
+        with pytest.raises((PolicyError, UsageError)):
+            stored.broker.submit(stranger.sign(job))
+    with pytest.raises(UsageError):
+        stored.broker.head("zero \0 byte" + "x" * 5000)
+    with pytest.raises(UsageError, match="32 hexadecimal"):
+        stored.broker.enrol("x" * 5000, stored.owner.enrolment(stored.manifest))
+    assert max(len(json.dumps(event)) for event in stored.events()) < 20_000
+    stored.submit()
 
 
 def test_an_auditor_changes_nothing(stored: World) -> None:

@@ -17,6 +17,10 @@ __all__ = ["Custody", "Transaction"]
 
 _log = structlog.get_logger("securemllib.broker")
 
+# Requests come from anybody; an entry stays readable and small whatever they hold.
+_TEXT_LIMIT = 1000
+_LIST_LIMIT = 200
+
 
 @dataclass(slots=True, kw_only=True)
 class Transaction:
@@ -77,7 +81,7 @@ class Custody:
             else:
                 refusal = None
                 outcome = {"decision": "accepted"}
-            outcome |= transaction.detail
+            outcome = {name: _bounded(value) for name, value in {**outcome, **transaction.detail}.items()}
             head = append(session, self.identity, {**outcome, "at": transaction.now, "event": event}, transaction.datasets)
         self.guard.advance(head)
         _log.info(event, **outcome, sequence=head.sequence)
@@ -92,3 +96,11 @@ class Custody:
 
     def _transaction(self, session: Session) -> Transaction:
         return Transaction(session=session, store=self.store, identity=self.identity, now=int(self.clock()))
+
+
+def _bounded(value: object) -> object:
+    if isinstance(value, str):
+        return value if len(value) <= _TEXT_LIMIT else f"{value[:_TEXT_LIMIT]}... ({len(value)} characters)"
+    if isinstance(value, list):
+        return [_bounded(item) for item in value[:_LIST_LIMIT]]
+    return value

@@ -1,5 +1,6 @@
 """Owners, their datasets and their policies."""
 
+import re
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -20,6 +21,7 @@ from securemllib.wire.signed import Signed
 
 __all__ = ["Enrolled", "dataset_facts", "dataset_secret", "datasets_of", "enrol", "owner_identity", "set_policy", "trust_owner"]
 
+_DATASET_ID = re.compile(r"[0-9a-f]{32}")
 _SECRET = "securemllib/broker/dataset-secret/v1"  # noqa: S105 - a label
 _COLUMNS = "securemllib/broker/dataset-columns/v1"
 
@@ -69,6 +71,8 @@ def enrol(transaction: Transaction, dataset_id: str, signed: Signed) -> Enrolled
         UnsealError: 5 does not hold.
     """
     transaction.detail["owner"] = signed.signer
+    if not _DATASET_ID.fullmatch(dataset_id):
+        raise UsageError("A dataset id has 32 hexadecimal digits.")
     owner = owner_identity(transaction, signed.signer)
     enrolment = verify(signed, Enrolment, owner)
     manifest = verify(enrolment.manifest, Manifest, owner)

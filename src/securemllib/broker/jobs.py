@@ -85,8 +85,8 @@ def authorised(transaction: Transaction, job: JobSpecification, *, counted: bool
     models = {model.model_id: known for model in job.models if (known := _model_facts(transaction, model.model_id)) is not None}
     facts = Facts(broker=transaction.identity.public.fingerprint, datasets={}, models=models)
     names = {dataset.dataset_id for dataset in involved(job, facts)}
-    transaction.datasets |= names
     datasets = {name: found for name in names if (found := dataset_facts(transaction, name)) is not None}
+    transaction.datasets |= datasets.keys()
     whole = Facts(broker=facts.broker, datasets=datasets, models=models)
     return authorise(job, whole, now=transaction.now, counted=counted)
 

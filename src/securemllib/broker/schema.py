@@ -147,7 +147,7 @@ class AuditSubjectRow(Base):
     __tablename__ = "audit_subjects"
 
     sequence: Mapped[int] = mapped_column(ForeignKey("audit.sequence"), primary_key=True)
-    dataset_id: Mapped[str] = mapped_column(_IDENTIFIER, primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(_IDENTIFIER, primary_key=True, index=True)
 
 
 class AuditHeadRow(Base):

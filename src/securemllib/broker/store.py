@@ -1,14 +1,16 @@
 """The broker's database: SQLite by default, PostgreSQL by its URL. One writer at a time: a check still holds when its change is made."""
 
 import os
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from securemllib.broker.schema import Base
@@ -34,6 +36,8 @@ class Database:
 
     def __init__(self, url: str, *, read_only: bool = True) -> None:
         self._engine = _engine(url, read_only)
+        # Threads of one process take turns here, because SQLite's own way to wait for another writer is to sleep and try again.
+        self._turn: AbstractContextManager[object] = nullcontext() if read_only else threading.Lock()
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -52,9 +56,11 @@ class Database:
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
         try:
-            with self._engine.begin() as connection:
+            with self._turn, self._engine.begin() as connection:
                 yield connection
-        except OperationalError as error:
+        except DataError as error:
+            raise UsageError("The request holds text that the broker's database does not take.") from error
+        except (OperationalError, PoolTimeoutError) as error:
             raise UnavailableError("The broker's database does not answer.") from error
 
 
