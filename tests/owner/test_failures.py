@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from securemllib.errors import CapacityError, DataError, UsageError
+from securemllib.errors import CapacityError, DataError, FreshnessError, UsageError
 from securemllib.owner import reading
 from securemllib.owner.atomic import new_file, write_synced
 from securemllib.owner.sources import Source
@@ -109,6 +109,35 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
         ["unshare", "--mount", "sh", "-c", command], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "unavailable.capacity.disk small", done.stderr
+
+
+def test_a_version_that_the_keystore_missed_is_noted(owner, tmp_path: Path, table: pa.Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that was complete when the machine stopped is noted when it is next opened; from then on the one before it is old."""
+    owner.encrypt(table, tmp_path / "v1")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(owner.keystore), "record", lambda *_: None)
+        owner.encrypt(table, tmp_path / "v2", previous=tmp_path / "v1")
+    public = owner.identity.public
+    assert reading.verify(tmp_path / "v1", owner=public, keystore=owner.keystore).version == 1
+    assert reading.verify(tmp_path / "v2", owner=public, keystore=owner.keystore).version == 2
+    with pytest.raises(FreshnessError):
+        reading.verify(tmp_path / "v1", owner=public, keystore=owner.keystore)
+
+
+def test_a_keystore_that_cannot_be_written_keeps_no_dataset(
+    owner, tmp_path: Path, table: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the keystore cannot note the finished dataset, neither the dataset nor its key is left."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(owner.keystore), "record", fail)
+        with pytest.raises(OSError, match="No space"):
+            owner.encrypt(table, tmp_path / "dataset")
+    assert left(tmp_path) == []
+    assert list(owner.keystore) == []
 
 
 def test_an_existing_directory_is_left_alone(owner, tmp_path: Path, table: pa.Table) -> None:

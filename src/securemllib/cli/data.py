@@ -117,7 +117,9 @@ def verify(
 ) -> None:
     """Check the signature and every part; with your own dataset also that each part decrypts. Of another owner, signature and lengths."""
     keystore = open_keystore(passphrase_file) if owner is None else None
-    manifest = reading.verify(directory, owner=owner_of(identity, owner), keystore=keystore)
+    expected = owner_of(identity, owner)
+    with _progress("verifying") as progress:
+        manifest = reading.verify(directory, owner=expected, keystore=keystore, progress=progress)
     extent = "signature, latest version, every part decrypts" if keystore else "signature and lengths; contents need the owner's keys"
     console.print(f"genuine  {manifest.dataset_id} version {manifest.version}: {extent}")
 
@@ -132,7 +134,9 @@ def decrypt(
 ) -> None:
     """Write a dataset's rows in the clear."""
     keystore = open_keystore(passphrase_file)
-    rows = reading.decrypt(directory, destination, owner=owner_of(identity, None), keystore=keystore, any_version=any_version)
+    owner = owner_of(identity, None)
+    with _progress("decrypting") as progress:
+        rows = reading.decrypt(directory, destination, owner=owner, keystore=keystore, any_version=any_version, progress=progress)
     console.print(f"decrypted  {rows} rows to {destination}", markup=False)
 
 

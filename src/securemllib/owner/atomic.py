@@ -24,8 +24,7 @@ def new_directory(target: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         _sync_directory(temporary)
-        _refuse_existing(target)
-        temporary.rename(target)
+        _place(temporary, target)
 
 
 @contextmanager
@@ -35,8 +34,7 @@ def new_file(target: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        _refuse_existing(target)
-        temporary.rename(target)
+        _place(temporary, target)
 
 
 @contextmanager
@@ -47,7 +45,6 @@ def _temporary(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{os.urandom(8).hex()}.incomplete")
     try:
         yield temporary
-        _sync_directory(target.parent)
     except OSError as error:
         _remove(temporary)
         raise _translated(error, target) from error
@@ -63,6 +60,16 @@ def write_synced(path: Path, data: bytes | memoryview) -> None:
         while view:
             view = view[file.write(view) :]
         os.fsync(file.fileno())
+
+
+def _place(temporary: Path, target: Path) -> None:
+    _refuse_existing(target)
+    temporary.rename(target)
+    try:
+        _sync_directory(target.parent)
+    except OSError:
+        _remove(target)
+        raise
 
 
 def _refuse_existing(target: Path) -> None:

@@ -10,6 +10,7 @@ the values: a label column's compressed size tells the balance of its classes.
 """
 
 import os
+import shutil
 import time
 from dataclasses import replace
 from itertools import chain
@@ -20,9 +21,9 @@ from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import DataError
 from securemllib.owner.atomic import new_directory, write_synced
 from securemllib.owner.keystore import Keystore
-from securemllib.owner.reading import BODY_PURPOSE, MANIFEST_FILE, OpenDataset, open_dataset
+from securemllib.owner.reading import BODY_PURPOSE, MANIFEST_FILE, OpenDataset, Progress, open_dataset
 from securemllib.owner.sources import Source, open_source
-from securemllib.owner.writing import Layout, PartWriter, Progress
+from securemllib.owner.writing import Layout, PartWriter
 from securemllib.wire.dataset import ClearPart, Manifest, body_context
 
 __all__ = ["Layout", "Progress", "append", "encrypt"]
@@ -144,5 +145,16 @@ def _write(
         if before is None:
             keystore.forget(dataset_id)
         raise
-    keystore.record(manifest)
+    _record(keystore, manifest, directory)
     return manifest
+
+
+def _record(keystore: Keystore, manifest: Manifest, directory: Path) -> None:
+    """Note the new version; a dataset that cannot be noted is taken back."""
+    try:
+        keystore.record(manifest)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        if manifest.version == 1:
+            keystore.forget(manifest.dataset_id)
+        raise

@@ -10,7 +10,7 @@ Deleting a dataset's file shreds the dataset: nothing else holds its secret but 
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -113,28 +113,22 @@ class Keystore:
         return secret
 
     def record(self, manifest: Manifest) -> None:
-        """Note that this is the latest version of its dataset; `FreshnessError` if a later one is known already."""
-        entry = self.entry(manifest.dataset_id)
-        self.check_fresh(manifest, following=True)
-        latest = DatasetEntry(
-            dataset_id=entry.dataset_id,
-            name=manifest.name,
-            secret=entry.secret,
-            version=manifest.version,
-            manifest_digest=manifest.reference.digest,
-        )
-        self._write(latest, replace=True)
+        """Note a manifest that its owner signed as the latest version of its dataset, if it follows the one that is noted.
 
-    def check_fresh(self, manifest: Manifest, *, following: bool = False) -> None:
-        """Raise `FreshnessError` unless the manifest is the latest version, or with ``following`` the one right after it."""
+        Raises:
+            FreshnessError: It is neither the noted version nor the one right after it.
+        """
         entry = self.entry(manifest.dataset_id)
-        if following and manifest.version == entry.version + 1 and manifest.previous == entry.manifest_digest:
+        digest = manifest.reference.digest
+        if (manifest.version, digest) == (entry.version, entry.manifest_digest):
             return
-        if (manifest.version, manifest.reference.digest) != (entry.version, entry.manifest_digest):
+        if (manifest.version, manifest.previous) != (entry.version + 1, entry.manifest_digest):
             raise FreshnessError(
                 f"Version {manifest.version} of dataset {manifest.dataset_id} is not the latest, which is version {entry.version}.",
                 next_step=f"Use version {entry.version} of the dataset.",
             )
+        latest = replace(entry, name=manifest.name, version=manifest.version, manifest_digest=digest)
+        self._write(latest, replace=True)
 
     def forget(self, dataset_id: str) -> None:
         """Delete a dataset's secret: no key remains here that opens the dataset."""

@@ -1,6 +1,6 @@
 """What an owner does with an encrypted dataset: open, inspect, verify and decrypt it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,20 @@ from securemllib.wire.dataset import ClearPart, Manifest, ManifestBody, Part, bo
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.signed import Signed
 
-__all__ = ["BODY_PURPOSE", "MANIFEST_FILE", "OpenDataset", "decrypt", "inspect", "open_dataset", "open_manifest", "read_manifest", "verify"]
+__all__ = [
+    "BODY_PURPOSE",
+    "MANIFEST_FILE",
+    "OpenDataset",
+    "Progress",
+    "decrypt",
+    "inspect",
+    "open_dataset",
+    "open_manifest",
+    "read_manifest",
+    "verify",
+]
+
+Progress = Callable[[int, int | None], None]
 
 BODY_PURPOSE = "securemllib/manifest-body/v1"
 MANIFEST_FILE = "manifest.sml"
@@ -55,10 +68,14 @@ class OpenDataset:
             self.directory, part, secret=self.secret, dataset_id=manifest.dataset_id, version=manifest.version, schema=self.schema
         )
 
-    def tables(self) -> Iterator[pa.Table]:
-        """Yield the rows part by part, in memory one part at a time."""
+    def tables(self, progress: Progress | None = None) -> Iterator[pa.Table]:
+        """Yield the rows part by part, in memory one part at a time; ``progress`` hears of the rows so far and in all."""
+        done = 0
         for part in self.body.parts:
             yield self.table(part)
+            done += part.rows
+            if progress is not None:
+                progress(done, self.body.rows)
 
 
 def read_manifest(directory: Path) -> tuple[Signed, Manifest]:
@@ -89,7 +106,7 @@ def open_dataset(directory: Path, *, owner: PublicIdentity, keystore: Keystore, 
     """Return a dataset version that the owner can read.
 
     1. The manifest is the owner's.
-    2. It is the latest version that the keystore knows, unless ``any_version``.
+    2. It is the latest version that the keystore knows, or the next one, which the keystore then notes; unless ``any_version``.
     3. Its body opens with the dataset secret, as the body of this version.
     4. The clear section repeats the body.
 
@@ -101,7 +118,7 @@ def open_dataset(directory: Path, *, owner: PublicIdentity, keystore: Keystore, 
     """
     manifest = open_manifest(directory, owner)  # 1
     if not any_version:  # 2
-        keystore.check_fresh(manifest)
+        keystore.record(manifest)
     secret = keystore.secret(manifest.dataset_id)
     context = body_context(manifest.dataset_id, manifest.version)
     body = ManifestBody.from_bytes(unseal(secret.derive(BODY_PURPOSE), context, manifest.body))  # 3
@@ -111,7 +128,7 @@ def open_dataset(directory: Path, *, owner: PublicIdentity, keystore: Keystore, 
     return OpenDataset(directory=directory, manifest=manifest, body=body, secret=secret)
 
 
-def verify(directory: str | Path, *, owner: PublicIdentity, keystore: Keystore | None = None) -> Manifest:
+def verify(directory: str | Path, *, owner: PublicIdentity, keystore: Keystore | None = None, progress: Progress | None = None) -> Manifest:
     """Return the manifest of a dataset that is whole.
 
     1. The manifest is signed by ``owner``.
@@ -130,7 +147,7 @@ def verify(directory: str | Path, *, owner: PublicIdentity, keystore: Keystore |
         if file.stat().st_size != part.length:
             raise IntegrityError(f"Part {ordinal} has {file.stat().st_size} bytes, not {part.length}.", code="integrity.part")
     if keystore is not None:  # 3
-        for _ in open_dataset(path, owner=owner, keystore=keystore).tables():
+        for _ in open_dataset(path, owner=owner, keystore=keystore).tables(progress):
             pass
     return manifest
 
@@ -160,7 +177,15 @@ def inspect(directory: str | Path, *, owner: PublicIdentity | None = None, keyst
     return described
 
 
-def decrypt(directory: str | Path, destination: str | Path, *, owner: PublicIdentity, keystore: Keystore, any_version: bool = False) -> int:
+def decrypt(
+    directory: str | Path,
+    destination: str | Path,
+    *,
+    owner: PublicIdentity,
+    keystore: Keystore,
+    any_version: bool = False,
+    progress: Progress | None = None,
+) -> int:
     """Write a dataset's rows, in the shuffled order of its parts, to a new Parquet or CSV file and return their number."""
     target = Path(destination)
     opened = open_dataset(Path(directory), owner=owner, keystore=keystore, any_version=any_version)
@@ -172,6 +197,6 @@ def decrypt(directory: str | Path, destination: str | Path, *, owner: PublicIden
     with new_file(target) as temporary:
         make = pa_csv.CSVWriter if is_csv else pq.ParquetWriter
         with make(temporary, opened.schema) as writer:
-            for table in opened.tables():
+            for table in opened.tables(progress):
                 writer.write_table(table)
     return opened.body.rows

@@ -4,7 +4,7 @@ Which rows share a part: rows are gathered into a window of bounded size (128 Mi
 So the order within a source that fits one window is hidden completely; in a longer source a row's part tells its window, nothing finer.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +18,11 @@ from securemllib.errors import DataError, UsageError
 from securemllib.owner.atomic import write_synced
 from securemllib.owner.column_types import type_text
 from securemllib.owner.parts import encode_part, take
+from securemllib.owner.reading import Progress
 from securemllib.owner.sources import Source
 from securemllib.wire.dataset import Column, ManifestBody, Part
 
-__all__ = ["Layout", "PartWriter", "Progress"]
-
-Progress = Callable[[int, int | None], None]
+__all__ = ["Layout", "PartWriter"]
 
 _WINDOW_BYTES = 128 * 2**20
 # A source that fits one window is dealt to this many parts if each gets as many rows as named below, so that tasks can share it.
