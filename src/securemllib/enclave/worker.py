@@ -61,7 +61,8 @@ def part_rows(session: Session, part: Part, fetch: Fetch) -> Rows:
     table = open_part(
         fetch(part), secret=session.secret, dataset=session.plan.source, part=part, body=session.body, columns=list(session.columns)
     )
-    return execute(session.plan, read_table(table), ordinal=part.ordinal, seed=session.split_seed, models=session.models)
+    plan = session.plan.pruned(session.job.result_columns)
+    return execute(plan, read_table(table), ordinal=part.ordinal, seed=session.split_seed, models=session.models)
 
 
 def _make_block(session: Session, rows: Rows, ordinal: int) -> Block:

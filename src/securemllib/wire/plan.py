@@ -1,7 +1,7 @@
 """The transformation plan: what an enclave does to the rows of a dataset before an algorithm reads them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import ClassVar
 
@@ -232,6 +232,28 @@ class Plan(Record):
         if unknown := needed - set(available):
             raise FormatError(f"The plan reads {len(unknown)} columns that its source does not have: {sorted(unknown)}.")
         return frozenset(needed)
+
+    def pruned(self, wanted: frozenset[str]) -> "Plan":
+        """Return the plan without what only unwanted columns of its result need: it reads no more than `source_columns`."""
+        steps: list[Step] = []
+        needed = set(wanted)
+        for step in reversed(self.steps):
+            if (kept := _used(step, needed)) is not None:
+                steps.append(kept)
+            needed = _needed_before(step, needed)
+        return replace(self, steps=tuple(reversed(steps)))
+
+
+def _used(step: Step, needed: set[str]) -> Step | None:
+    if isinstance(step, Project):
+        return replace(step, columns=tuple(named for named in step.columns if named.name in needed))
+    if isinstance(step, WithColumn):
+        return step if step.column.name in needed else None
+    if isinstance(step, ApplyModel):
+        return step if needed & set(step.outputs.values()) else None
+    if isinstance(step, Assemble) and step.handle_invalid is HandleInvalid.KEEP:
+        return step if step.output_column in needed else None
+    return step
 
 
 def _needed_before(step: Step, needed: set[str]) -> set[str]:
