@@ -25,6 +25,7 @@ demo: setup ## Train on private data through separate processes, and show what t
 	@$(PYTHON_ENV)/securemllib demo $(DEMO_ARGS)
 
 test: setup ## Run the tests (PYTEST_ARGS="-k words" for some)
+	@scripts/postgresql
 	@$(PYTHON_ENV)/python -m pytest $(PYTEST_ARGS)
 
 lint: setup ## Check format and lint rules

@@ -10,6 +10,7 @@ import socket
 import sys
 
 from securemllib.enclave.hardening import harden
+from securemllib.enclave.kernel import use_one_arena
 
 __all__ = ["main"]
 
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     output = os.open(os.devnull, os.O_RDWR)
     sys.dont_write_bytecode = True
     protections = harden()
+    use_one_arena()
     for variable in _ONE_THREAD:
         os.environ[variable] = "1"
     from securemllib.enclave.server import serve  # after hardening, so that the libraries' threads inherit it

@@ -3,7 +3,10 @@
 import ctypes
 import os
 
-__all__ = ["Buffer", "prctl", "syscall", "wipe"]
+__all__ = ["Buffer", "prctl", "syscall", "use_one_arena", "wipe"]
+
+# glibc, malloc.h: the option of mallopt that bounds the number of arenas.
+_M_ARENA_MAX = -8
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
@@ -49,3 +52,9 @@ def prctl(option: int, argument: int = 0) -> int:
 def wipe(start: int, end: int) -> None:
     """Write zeros over the process's own memory from ``start`` up to ``end``."""
     ctypes.memset(start, 0, end - start)
+
+
+def use_one_arena() -> None:
+    """Let all threads allocate from one arena, where the C library is glibc: each of several would keep what it once held."""
+    if hasattr(_LIBC, "mallopt"):
+        _LIBC.mallopt(_M_ARENA_MAX, 1)
