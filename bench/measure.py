@@ -114,12 +114,12 @@ def _snapshot() -> dict[int, tuple[str, float]]:
     return found
 
 
-def measure(call: Callable[[], object]) -> Cost:
-    """Return what a call cost."""
+def measure(call: Callable[[], object], settle: float = _SETTLE_SECONDS) -> Cost:
+    """Return what a call cost, with what other processes still did for it in the seconds after it."""
     before, start = _snapshot(), time.perf_counter()
     call()
     wall = time.perf_counter() - start
-    time.sleep(_SETTLE_SECONDS)
+    time.sleep(settle)
     after = _snapshot()
     roles: dict[str, float] = {}
     for snapshot, sign in ((after, 1.0), (before, -1.0)):
@@ -130,17 +130,27 @@ def measure(call: Callable[[], object]) -> Cost:
 
 
 def alternate(
-    ours: Callable[[int], Callable[[], object]], reference: Callable[[int], Callable[[], object]], *, warm_up: int, runs: int
+    ours: Callable[[int], Callable[[], object]],
+    reference: Callable[[int], Callable[[], object]],
+    *,
+    warm_up: int,
+    runs: int,
+    warm_up_seconds: float = 0.0,
 ) -> tuple[Samples, Samples]:
     """Measure two calls in turn, A B A B, so that whatever else the machine does meets both.
 
     Args:
         ours: Prepares the call number n, unmeasured, and returns it.
         reference: The same for the other side.
-        warm_up: How many first calls do not count.
-        runs: How many calls count.
+        warm_up: How many first calls of each side do not count.
+        runs: How many calls of each side count.
+        warm_up_seconds: Each side is called until it ran for so long: a JVM compiles what it runs often, so short calls need more of them.
     """
     sides = (ours, Samples()), (reference, Samples())
+    for prepare, _ in sides:
+        spent = 0.0
+        while warm_up_seconds > spent:
+            spent += measure(prepare(0), settle=0.0).wall
     for number in range(warm_up + runs):
         for prepare, samples in sides:
             cost = measure(prepare(number))

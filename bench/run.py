@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from measure import adopt_orphans
@@ -37,12 +38,12 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         for result in _results(options, folder, facts, console):
             results.append(result)
+            if options.json:
+                write_json(results, options.json)
             console.print(json.dumps({key: result[key] for key in ("workload", "cached", "cpu_ratio", "wall_ratio")}), highlight=False)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print_table(results, console, facts)
-    if options.json:
-        write_json(results, options.json)
     page = write_html(results, options.html, facts)
     console.print(f"{page}", highlight=False)
 
@@ -104,7 +105,7 @@ def _trainings(
 
 def _training(workload: Workload, data: Data, comparison: Comparison, *, mode: str, cached: bool, about: dict[str, Any]) -> dict[str, Any]:
     ours, reference = comparison.fitted, comparison.reference_fitted
-    # The peak of later datasets in the same enclave is not one training's.
+    # Files come later and in new datasets: the peak of an enclave that held several is not one training's.
     memory = {
         "enclave_peak_bytes": comparison.peak,
         "enclave_memory_target_bytes": int(1.5 * 4 * data.features.size) + 200_000_000,
@@ -116,11 +117,12 @@ def _training(workload: Workload, data: Data, comparison: Comparison, *, mode: s
         shape=data.features.shape,
         mode=mode,
         cached=cached,
-        quality=(workload.quality_name, workload.quality(data, ours), workload.quality(data, reference)),
+        # Random starts differ, so the quality of both is the median of the runs, each with a seed of its own.
+        quality=(workload.quality_name, *(median(workload.quality(data, fitted) for fitted in side) for side in (ours, reference))),
         target=workload.target if cached else workload.cold_target,
-        difference=workload.difference(ours, reference),
-        iterations=ours.iterations,
-        reference_iterations=reference.iterations,
+        difference=median(map(workload.difference, ours, reference)),
+        iterations=ours[-1].iterations,
+        reference_iterations=reference[-1].iterations,
         **(memory if cached else {}),
         **about,
     )

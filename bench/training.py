@@ -18,7 +18,7 @@ from securemllib.cli.deployment import LocalDeployment
 __all__ = ["Comparison", "Trainer", "blas", "start_spark"]
 
 _NATIVE = "libopenblas.so.0"
-_WARM_UP_CACHED, _WARM_UP_COLD = 2, 1
+_WARM_UP, _WARM_UP_SECONDS = 1, 12.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,15 +28,15 @@ class Comparison:
     Attributes:
         ours: Our costs.
         reference: MLlib's.
-        fitted: Our model.
+        fitted: Our models, one a measured run.
         reference_fitted: MLlib's.
         peak: Largest resident set of an enclave so far in bytes.
     """
 
     ours: Samples
     reference: Samples
-    fitted: Fitted
-    reference_fitted: Fitted
+    fitted: list[Fitted]
+    reference_fitted: list[Fitted]
     peak: int
 
 
@@ -56,7 +56,7 @@ class Trainer:
     spark: SparkSession
     deployment: LocalDeployment
     _count: int = 0
-    _models: dict[str, Any] = field(default_factory=dict)
+    _models: dict[str, list[Any]] = field(default_factory=dict)
 
     def cached(self, runs: int) -> Comparison:
         """Compare on cached data: MLlib's assembled rows lie in Spark's memory, ours decrypted in the enclave's."""
@@ -68,12 +68,14 @@ class Trainer:
         rows = self._assembled(secure_api(), session.read(str(sealed)))
         try:
             samples = alternate(
-                lambda _: lambda: self._fit("ours", secure_api(), rows),
-                lambda _: lambda: self._fit("reference", mllib_api(), frame),
-                warm_up=_WARM_UP_CACHED,
+                lambda number: lambda: self._fit("ours", secure_api(), rows, number),
+                lambda number: lambda: self._fit("reference", mllib_api(), frame, number),
+                warm_up=_WARM_UP,
                 runs=runs,
+                # A run of few calls is a trial and shall not take long.
+                warm_up_seconds=min(_WARM_UP_SECONDS, 2.0 * runs),
             )
-            return self._comparison(*samples)
+            return self._comparison(*samples, runs)
         finally:
             frame.unpersist()
             session.stop()
@@ -83,16 +85,16 @@ class Trainer:
         """Compare from files in a running session; ours are a dataset that no enclave has seen, each time anew."""
         session = self.deployment.session(self.spark)
 
-        def ours(_: int) -> Callable[[], object]:
+        def ours(number: int) -> Callable[[], object]:
             sealed = self._encrypted()
-            return lambda: self._fit("ours", secure_api(), self._assembled(secure_api(), session.read(str(sealed))))
+            return lambda: self._fit("ours", secure_api(), self._assembled(secure_api(), session.read(str(sealed))), number)
 
-        def reference(_: int) -> Callable[[], object]:
+        def reference(number: int) -> Callable[[], object]:
             path = str(self.data.path)
-            return lambda: self._fit("reference", mllib_api(), self._assembled(mllib_api(), self.spark.read.parquet(path)))
+            return lambda: self._fit("reference", mllib_api(), self._assembled(mllib_api(), self.spark.read.parquet(path)), number)
 
         try:
-            return self._comparison(*alternate(ours, reference, warm_up=_WARM_UP_COLD, runs=runs))
+            return self._comparison(*alternate(ours, reference, warm_up=_WARM_UP, runs=runs), runs)
         finally:
             session.stop()
             shutil.rmtree(self.deployment.directory / "datasets", ignore_errors=True)
@@ -112,17 +114,16 @@ class Trainer:
     def _assembled(self, api: Any, frame: Any) -> Any:
         return api.VectorAssembler(inputCols=self.data.columns, outputCol="features").transform(frame)
 
-    def _fit(self, side: str, api: Any, frame: "DataFrame | Any") -> None:
-        self._models[side] = self.workload.estimator(api).fit(frame)
+    def _fit(self, side: str, api: Any, frame: "DataFrame | Any", number: int) -> None:
+        self._models.setdefault(side, []).append(self.workload.estimator(api, number).fit(frame))
 
-    def _comparison(self, ours: Samples, reference: Samples) -> Comparison:
+    def _comparison(self, ours: Samples, reference: Samples, runs: int) -> Comparison:
         enclaves = [peak_memory(process.pid) for process in processes().values() if role(process) == "enclave"]
-        trained = self._models["ours"]
         return Comparison(
             ours=ours,
             reference=reference,
-            fitted=self.workload.read(trained.release(), trained),
-            reference_fitted=self.workload.read(self._models["reference"], self._models["reference"]),
+            fitted=[self.workload.read(model.release(), model) for model in self._models["ours"][-runs:]],
+            reference_fitted=[self.workload.read(model, model) for model in self._models["reference"][-runs:]],
             peak=max(enclaves, default=0),
         )
 

@@ -70,7 +70,7 @@ class Workload:
         rows: Rows at scale 1.
         columns: Feature columns, at every scale.
         generate: From a generator, rows and columns to features and label.
-        estimator: From either side's classes to the estimator.
+        estimator: From either side's classes and a seed to the estimator.
         read: From a plain model and the trained one, which has the summary, to its numbers.
         quality: The number that tells how good a model is, of the data and its numbers.
         quality_name: What that number is.
@@ -83,7 +83,7 @@ class Workload:
     rows: int
     columns: int
     generate: Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray | None]]
-    estimator: Callable[[SimpleNamespace], Any]
+    estimator: Callable[[SimpleNamespace, int], Any]
     read: Callable[[Any, Any], Fitted]
     quality: Callable[[Data, Fitted], float]
     quality_name: str
@@ -212,7 +212,7 @@ WORKLOADS = {
             rows=600_000,
             columns=50,
             generate=_two_classes,
-            estimator=lambda api: api.LogisticRegression(maxIter=100, regParam=0.01, tol=1e-6),
+            estimator=lambda api, _: api.LogisticRegression(maxIter=100, regParam=0.01, tol=1e-6),
             read=_read_linear,
             quality=_log_loss,
             quality_name="log-loss",
@@ -224,7 +224,7 @@ WORKLOADS = {
             rows=600_000,
             columns=50,
             generate=_linear_response,
-            estimator=lambda api: api.LinearRegression(solver="normal", regParam=0.01),
+            estimator=lambda api, _: api.LinearRegression(solver="normal", regParam=0.01),
             read=_read_linear,
             quality=_r_squared,
             quality_name="R²",
@@ -236,7 +236,7 @@ WORKLOADS = {
             rows=1_000_000,
             columns=20,
             generate=_gaussian_clusters,
-            estimator=lambda api: api.KMeans(k=_CLUSTERS, maxIter=10, tol=0.0, seed=_SEED),
+            estimator=lambda api, seed: api.KMeans(k=_CLUSTERS, maxIter=10, tol=0.0, seed=seed),
             read=_read_kmeans,
             quality=_cost,
             quality_name="cost",
@@ -248,7 +248,7 @@ WORKLOADS = {
             rows=50_000,
             columns=500,
             generate=_falling_spectrum,
-            estimator=lambda api: api.PCA(k=_COMPONENTS, inputCol="features", outputCol="components"),
+            estimator=lambda api, _: api.PCA(k=_COMPONENTS, inputCol="features", outputCol="components"),
             read=_read_pca,
             quality=_explained,
             quality_name="explained variance",
