@@ -15,6 +15,7 @@ SOURCE = DatasetRef(dataset_id="0" * 32, version=1, digest=bytes(32))
 
 
 def above(column, number):
+    """Return whether a column is greater than a number."""
     return Call(operator=Operator.GREATER, arguments=(Reference(column=column), Literal(value=number)))
 
 
