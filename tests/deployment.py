@@ -1,4 +1,4 @@
-"""A whole deployment on this machine: an owner's encrypted dataset, a broker on a real socket, the analyst's agent, enclaves as processes."""
+"""A whole deployment on this machine: an owner's encrypted datasets, a broker on a real socket, and the analyst's agent."""
 
 import os
 import socket

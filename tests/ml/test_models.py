@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pyspark.ml import Pipeline as PlainPipeline
 from pyspark.ml import classification, clustering, evaluation, feature, regression
-from pyspark.ml.linalg import Vectors
+from pyspark.ml.linalg import Matrices, Vectors
 from pyspark.sql.types import DoubleType, IntegerType
 
 from securemllib.errors import DataError, FormatError, PolicyError, SealedError, UsageError
@@ -26,11 +26,13 @@ LOGISTIC = {"labelCol": "ill", "regParam": 0.01, "maxIter": 20}
 
 @pytest.fixture(scope="module")
 def logistic(features):
+    """A sealed model."""
     return LogisticRegression(**LOGISTIC).fit(features)
 
 
 @pytest.fixture(scope="module")
 def plain_logistic(plain):
+    """The same in the clear."""
     return classification.LogisticRegression(**LOGISTIC).fit(plain)
 
 
@@ -86,8 +88,9 @@ def test_metrics_are_those_of_mllib(logistic, plain_logistic, features, plain):
     """Each evaluator gives MLlib's metric for the same predictions, and orders models as MLlib does."""
     ours, theirs = logistic.transform(features), plain_logistic.transform(plain)
     for metric in ("areaUnderROC", "areaUnderPR"):
-        mine, original = BinaryClassificationEvaluator(labelCol="ill", metricName=metric), evaluation.BinaryClassificationEvaluator(
-            labelCol="ill", metricName=metric
+        mine, original = (
+            BinaryClassificationEvaluator(labelCol="ill", metricName=metric),
+            evaluation.BinaryClassificationEvaluator(labelCol="ill", metricName=metric),
         )
         assert mine.evaluate(ours) == pytest.approx(original.evaluate(theirs), abs=1e-9)
         assert mine.isLargerBetter() == original.isLargerBetter()
@@ -159,6 +162,7 @@ def test_a_summary_holds_what_was_released(logistic, plain_logistic):
 
 def test_a_pipeline_is_that_of_mllib(frame, spark, table, tmp_path):
     """A pipeline of assembler, scaler and classifier predicts as MLlib's does, also after it was saved and loaded."""
+
     def stages(features, classifiers):
         return [
             features.VectorAssembler(inputCols=["age", "dose", "pressure"], outputCol="raw"),
@@ -229,7 +233,11 @@ def test_metadata_is_read_strictly(old, new, logistic, tmp_path):
 def test_estimators_are_saved_with_their_params(tmp_path):
     """An estimator, an assembler and an evaluator load with the Params they were saved with."""
     for number, instance in enumerate(
-        (LogisticRegression(**LOGISTIC, thresholds=[0.4, 0.6]), VectorAssembler(inputCols=["a"], outputCol="b"), RegressionEvaluator(metricName="r2"))
+        (
+            LogisticRegression(**LOGISTIC, thresholds=[0.4, 0.6]),
+            VectorAssembler(inputCols=["a"], outputCol="b"),
+            RegressionEvaluator(metricName="r2"),
+        )
     ):
         instance.save(str(tmp_path / str(number)))
         loaded = type(instance).load(str(tmp_path / str(number)))
@@ -328,3 +336,17 @@ def test_columns_that_the_policy_does_not_name_are_refused(deployment, session, 
 def test_outputs_have_the_documented_types(logistic, features):
     """The prediction column of a classifier is a double, as in pyspark.ml."""
     assert logistic.transform(features).schema["prediction"].dataType == DoubleType()
+
+
+def test_bounds_are_those_of_mllib(features, plain):
+    """Bounds on coefficients and intercepts, given as matrix and vector, give MLlib's constrained coefficients."""
+    params = {
+        "labelCol": "ill",
+        "maxIter": 100,
+        "lowerBoundsOnCoefficients": Matrices.dense(1, 3, [0.0, 0.0, 0.01]),
+        "upperBoundsOnCoefficients": Matrices.dense(1, 3, [0.05, 0.3, 1.0]),
+        "upperBoundsOnIntercepts": Vectors.dense(0.0),
+    }
+    ours = LogisticRegression(**params).fit(features).release()
+    theirs = classification.LogisticRegression(**params).fit(plain)
+    assert np.allclose(ours.coefficients, theirs.coefficients, rtol=0, atol=1e-4)

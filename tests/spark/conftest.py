@@ -16,6 +16,7 @@ FEATURES = ["age", "dose", "pressure"]
 
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory):
+    """One deployment for all tests."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     deployment, stop = start(tmp_path_factory.mktemp("deployment"))
     yield deployment
@@ -24,6 +25,7 @@ def deployment(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def spark():
+    """Two task slots."""
     os.environ.pop("SPARK_REMOTE", None)
     conf = {
         "spark.ui.enabled": "false",
@@ -43,6 +45,7 @@ def spark():
 
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory):
+    """What every session of the tests sets."""
     return {
         "spark.securemllib.dtype": "float64",
         "spark.securemllib.enclave.idle": "60",
@@ -53,6 +56,7 @@ def settings(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def session(deployment, spark, settings):
+    """A session on the deployment."""
     session = SecureSession(spark, deployment.url, settings)
     yield session
     session.stop()
@@ -60,6 +64,7 @@ def session(deployment, spark, settings):
 
 @pytest.fixture(scope="session")
 def table():
+    """The rows that the owner encrypts."""
     return patients()
 
 
@@ -71,6 +76,7 @@ def frame(deployment, session, table):
 
 @pytest.fixture(scope="session")
 def features(frame):
+    """The frame with its numbers assembled."""
     return VectorAssembler(inputCols=FEATURES, outputCol="features").transform(frame)
 
 

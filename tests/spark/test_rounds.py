@@ -19,6 +19,7 @@ PARAMS = {"labelCol": "ill", "regParam": 0.01, "maxIter": 20}
 
 
 def coefficients(model):
+    """Return what a released model learnt."""
     plain = model.release()
     return np.append(plain.coefficients.toArray(), plain.intercept)
 
@@ -41,6 +42,7 @@ def another(spark, deployment, settings, frame):
 
 @pytest.fixture(scope="module")
 def expected(features):
+    """The coefficients of an undisturbed fit."""
     return coefficients(LogisticRegression(**PARAMS).fit(features))
 
 
@@ -75,6 +77,7 @@ def test_relays_listen_within_the_configured_ports(expected, another):
 
 
 def enclave_process():
+    """Return the process of this executor's enclave."""
     address = (Path(SparkFiles.getRootDirectory()) / "securemllib-enclave.address").read_text()
     port = int(address.rpartition(":")[2])
     for process in psutil.process_iter():

@@ -23,8 +23,7 @@ PLANNED = {
 def test_every_other_method_of_a_data_frame_is_refused(name, frame):
     """A method or property of a plain data frame that could show rows is refused with the way to get rows out."""
     with pytest.raises(SealedError) as caught:
-        found = getattr(frame, name)
-        found()
+        getattr(frame, name)()
     assert "release(" in caught.value.next_step
 
 
@@ -134,7 +133,9 @@ def test_hidden_columns_can_still_be_planned(deployment, session, table):
 
 def test_released_rows_are_those_of_the_plan(frame, table):
     """Rows that the policy lets out are the plan's rows, opened by the analyst's agent."""
-    opened = frame.filter((col("age") > 50) & (col("dose") > 3.0)).withColumn("twice", col("age") * 2).release(columns=["twice", "name"]).open()
+    opened = (
+        frame.filter((col("age") > 50) & (col("dose") > 3.0)).withColumn("twice", col("age") * 2).release(columns=["twice", "name"]).open()
+    )
     expected = table.to_pandas().query("age > 50 and dose > 3.0")
     assert sorted(opened["twice"].to_pylist()) == sorted(expected["age"] * 2)
     assert sorted(opened["name"].to_pylist()) == sorted(expected["name"])

@@ -58,7 +58,7 @@ class SecureEstimator(Estimator[Any], Persistent):
         outcome = _train(frame, operation, params, inputs, converted(self, "seed") or 0)
         model = self.MODEL(SealedModel.from_bytes(outcome.model), outcome.trees.get(OutputKind.SUMMARY), frame.session)
         self._copyValues(model)
-        return model._resetUid(self.uid)  # noqa: SLF001 - as pyspark.ml: a model has its estimator's uid
+        return model._resetUid(self.uid)
 
 
 class SecureModel(Model, Persistent):
@@ -91,7 +91,7 @@ class SecureModel(Model, Persistent):
         """Return the output columns by their stem."""
         return inputs_of(params, {name: stem for stem, name in cls.OUTPUTS.items()})
 
-    def _transform(self, dataset: Any) -> SecureDataFrame:
+    def _transform(self, dataset: Any) -> Any:
         frame = require_sealed(dataset, f"{type(self).__name__}.transform")
         inputs = inputs_of(self, {name: role for name, role in _ROLES.items() if role == "features"})
         outputs = self.outputs_of(self)
@@ -106,7 +106,7 @@ class SecureModel(Model, Persistent):
         return frame.apply(step, {column: self._type_of(stem) for stem, column in outputs.items()}, self.sealed)
 
     def _type_of(self, stem: str) -> Any:
-        from pyspark.sql.types import DoubleType  # noqa: PLC0415
+        from pyspark.sql.types import DoubleType
 
         return DoubleType() if stem in _DOUBLE_OUTPUTS else VECTOR
 

@@ -66,10 +66,6 @@ def job_params(operation: str, params: Params) -> dict[str, ParamValue]:
     given = {name: value for name, value in values.items() if value is not None or not params.hasParam(name) or not params.hasDefault(name)}
     for param in params.params:
         _refuse_ineffective(params, param.name, known)
-    for name, value in given.items():
-        if params.hasParam(name) and hasattr(params.getOrDefault(name) if params.isDefined(name) else None, "numRows"):
-            raise UsageError(f"{name} is a matrix, which jobs do not carry.", next_step="Leave it unset.", code="usage.unsupported")
-        del value
     try:
         build(operation, given)
     except UsageError as error:
@@ -80,9 +76,11 @@ def job_params(operation: str, params: Params) -> dict[str, ParamValue]:
 def _refuse_ineffective(params: Params, name: str, known: list[str]) -> None:
     if name in known or name == "seed" or name.endswith(("Col", "Cols")) or not params.isSet(name):
         return
-    if params.hasDefault(name) and params.getOrDefault(name) == params._defaultParamMap[params.getParam(name)]:  # noqa: SLF001
+    if params.hasDefault(name) and params.getOrDefault(name) == params._defaultParamMap[params.getParam(name)]:
         return
-    raise UsageError(f"{name} has no effect on enclaves, so it is not accepted.", next_step="Leave it at its default.", code="usage.unsupported")
+    raise UsageError(
+        f"{name} has no effect on enclaves, so it is not accepted.", next_step="Leave it at its default.", code="usage.unsupported"
+    )
 
 
 def _renamed(operation: str, reason: str) -> str:

@@ -30,7 +30,7 @@ class VectorAssembler(Transformer, HasInputCols, HasOutputCol, HasHandleInvalid,
         super().__init__()
         self._setDefault(handleInvalid="error")
 
-    def _transform(self, dataset: Any) -> SecureDataFrame:
+    def _transform(self, dataset: Any) -> Any:
         frame = require_sealed(dataset, "VectorAssembler.transform")
         if not self.isDefined(self.inputCols) or not self.isDefined(self.outputCol):
             raise UsageError("A VectorAssembler needs inputCols and outputCol.", code="usage.param")

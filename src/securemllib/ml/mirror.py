@@ -1,13 +1,14 @@
 """The one place where a class here takes over its pyspark.ml original's public face: constructor, Params and setters.
 
-pyspark.ml writes each list of Params several times, and its classes create Java objects; here the lists are read from the originals, so that
-names, documentation and converters are theirs by construction.
+pyspark.ml writes each list of Params several times, and its classes create Java objects; here the lists are read from the originals, so
+that names, documentation and converters are theirs by construction.
 """
 
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from pyspark.ml.linalg import Matrix, Vector
 from pyspark.ml.param import Param, Params
 
 from securemllib.errors import SealedError
@@ -55,9 +56,11 @@ def converted(params: Params, name: str) -> Any:
     if not params.hasParam(name) or not params.isDefined(name):
         return None
     value = params.getOrDefault(name)
-    if isinstance(value, list):
-        return tuple(value)
-    return tuple(value.toArray().ravel().tolist()) if hasattr(value, "toArray") else value
+    return _frozen(value.toArray().tolist() if isinstance(value, (Matrix, Vector)) else value)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 def _setter(name: str, param: str) -> Callable[[Any, Any], Any]:
@@ -79,7 +82,7 @@ def _take_constructor(cls: type[Any], original: type[Any]) -> None:
             raise TypeError(f"{cls.__name__}.{where} got an unexpected keyword argument {min(unknown)!r}")
         return {name: value for name, value in given.items() if value is not None}
 
-    def __init__(self: Any, **params: Any) -> None:
+    def construct(self: Any, **params: Any) -> None:
         given = check(params, "__init__")
         inherited(self)
         self._set(**given)
@@ -92,8 +95,8 @@ def _take_constructor(cls: type[Any], original: type[Any]) -> None:
             self._checkThresholdConsistency()
         return self
 
-    __init__.__signature__ = inspect.signature(original.__init__)  # type: ignore[attr-defined]
+    construct.__signature__ = inspect.signature(original.__init__)  # type: ignore[attr-defined]
     setParams.__signature__ = inspect.signature(original.setParams)  # type: ignore[attr-defined]
     setParams.__doc__ = f"Sets params of {cls.__name__}."
-    cls.__init__ = __init__
+    cls.__init__ = construct
     cls.setParams = setParams

@@ -71,9 +71,13 @@ class Writer:
         folder = Folder.of(path)
         if folder.exists(""):
             if not self._overwrites:
-                raise UsageError(f"Path {folder.root} already exists.", next_step="Use write().overwrite().save(path).", code="usage.exists")
+                raise UsageError(
+                    f"Path {folder.root} already exists.", next_step="Use write().overwrite().save(path).", code="usage.exists"
+                )
             if not folder.exists(_METADATA):
-                raise UsageError(f"{folder.root} holds something else than a saved model.", next_step="Choose another path.", code="usage.exists")
+                raise UsageError(
+                    f"{folder.root} holds something else than a saved model.", next_step="Choose another path.", code="usage.exists"
+                )
             folder.delete()
         write_to(folder, self._instance)
 
@@ -100,7 +104,7 @@ def write_to(folder: Folder, instance: Any) -> None:
     sealed = getattr(instance, "__dict__", {}).get("sealed")
     if isinstance(sealed, SealedModel):
         folder.write(_MODEL, sealed.to_bytes())
-        folder.write(_SUMMARY, encode(instance._summary_tree))  # noqa: SLF001 - the model's own persistence
+        folder.write(_SUMMARY, encode(instance._summary_tree))
     metadata = {
         "format": _FORMAT,
         "kind": type(instance).KIND,
@@ -125,10 +129,10 @@ def load_any(folder: Folder, expected: type[Any]) -> Any:
     instance = _instance(cls, folder, stages)
     try:
         for name, value in metadata["params"].items():
-            instance._set(**{name: _rich(value)})  # noqa: SLF001 - as pyspark.ml's own readers
+            instance._set(**{name: _rich(value)})
     except (TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"The metadata in {folder.root} has a Param that a {metadata['kind']} does not take.") from error
-    return instance._resetUid(metadata["uid"])  # noqa: SLF001 - likewise
+    return instance._resetUid(metadata["uid"])
 
 
 def _instance(cls: Any, folder: Folder, stages: list[Any]) -> Any:

@@ -8,12 +8,11 @@ from pyspark.ml.base import Transformer
 from securemllib.errors import UsageError
 from securemllib.ml.checks import require_sealed
 from securemllib.ml.persistence import Persistent
-from securemllib.spark.dataframe import SecureDataFrame
 
 __all__ = ["Pipeline", "PipelineModel"]
 
 
-class Pipeline(Persistent, original.Pipeline):
+class Pipeline(Persistent, original.Pipeline):  # type: ignore[misc]
     """Stages of this package, fitted one after the other, as ``pyspark.ml.Pipeline``."""
 
     HOLDS: ClassVar[tuple[str, ...]] = ("stages",)
@@ -32,7 +31,7 @@ class Pipeline(Persistent, original.Pipeline):
         return self.getStages()
 
 
-class PipelineModel(Persistent, original.PipelineModel):
+class PipelineModel(Persistent, original.PipelineModel):  # type: ignore[misc]
     """Fitted stages; those that were trained are sealed."""
 
     HOLDS: ClassVar[tuple[str, ...]] = ("stages",)
@@ -40,7 +39,7 @@ class PipelineModel(Persistent, original.PipelineModel):
     def __init__(self, stages: list[Transformer]) -> None:
         super().__init__(stages)
 
-    def _transform(self, dataset: Any) -> SecureDataFrame:
+    def _transform(self, dataset: Any) -> Any:
         frame: Any = require_sealed(dataset, "PipelineModel.transform")
         for stage in self.stages:
             frame = stage.transform(frame)

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from securemllib.ml.mirror import refuse_sealed
 from pyspark.ml import classification, clustering, regression
+
+from securemllib.ml.mirror import refuse_sealed
 
 __all__ = ["KMeansSummary", "LinearRegressionTrainingSummary", "LogisticRegressionTrainingSummary"]
 

@@ -103,9 +103,7 @@ class BrokerClient:
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None, *, session: str = "", token: str = "") -> dict[str, Any]:
         return _document(self._request(method, path, body, session=session, token=token))
 
-    def _request(
-        self, method: str, path: str, body: dict[str, Any] | None = None, *, session: str = "", token: str = ""
-    ) -> httpx.Response:
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None, *, session: str = "", token: str = "") -> httpx.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if session:
             headers["Cookie"] = f"kbs-session-id={session}"
@@ -142,7 +140,7 @@ def broker_client(address: BrokerAddress) -> BrokerClient:
 def _context(address: BrokerAddress) -> Any:
     if not address.ca:
         return True
-    import ssl  # noqa: PLC0415 - most brokers need no authority of their own
+    import ssl
 
     return ssl.create_default_context(cafile=address.ca)
 

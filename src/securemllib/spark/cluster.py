@@ -33,7 +33,7 @@ class Cluster:
         """How many tasks run at the same time; at least 1."""
         if self.context is None:
             return 1
-        jvm = self.context._jsc.sc()  # noqa: SLF001 - the number is in no public interface
+        jvm = self.context._jsc.sc()
         try:
             profile = jvm.resourceProfileManager().defaultResourceProfile()
             return max(1, int(jvm.maxNumConcurrentTasks(profile)))

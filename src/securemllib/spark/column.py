@@ -36,7 +36,8 @@ class Column:
         name: The name that ``alias`` gave it, else None.
     """
 
-    __hash__ = None  # type: ignore[assignment] - equality builds an expression
+    # Equality builds an expression.
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, expression: Expression, name: str | None = None) -> None:
         self.expression = expression
@@ -158,7 +159,10 @@ def _expression(value: Any) -> Expression:
         return value.expression
     if value is None or isinstance(value, (bool, int, float, str)):
         return Literal(value=value)
-    raise UsageError(f"A {type(value).__name__} is no column and no constant: use numbers, strings, booleans and columns of `securemllib.spark.functions`.")
+    raise UsageError(
+        f"A {type(value).__name__} is no column and no constant.",
+        next_step="Use numbers, strings, booleans and columns of `securemllib.spark.functions`.",
+    )
 
 
 def _text(expression: Expression) -> str:
@@ -187,7 +191,7 @@ def _type(expression: Expression, schema: StructType) -> DataType:
     return max(kinds, key=lambda kind: _WIDTH.get(type(kind), 0))
 
 
-def _literal_type(value: None | bool | int | float | str) -> DataType:
+def _literal_type(value: bool | int | float | str | None) -> DataType:
     if value is None:
         return spark_types.NullType()
     kinds: dict[type, DataType] = {bool: spark_types.BooleanType(), int: spark_types.LongType(), float: spark_types.DoubleType()}

@@ -73,7 +73,9 @@ class SecureDataFrame:
     def schema(self) -> StructType:
         """Names and types of the columns; `SealedError` where the owner hides them."""
         if self._schema is None:
-            raise SealedError("The owner of this dataset hides its columns.", next_step="Ask the owner for their names; plans may use them.")
+            raise SealedError(
+                "The owner of this dataset hides its columns.", next_step="Ask the owner for their names; plans may use them."
+            )
         return self._schema
 
     @property
@@ -98,15 +100,19 @@ class SecureDataFrame:
 
     def printSchema(self) -> None:
         """Print the schema."""
-        import sys  # noqa: PLC0415
+        import sys
 
         sys.stdout.write(self.schema.treeString())
 
     def count(self) -> int:
         """Return the number of rows, where the owner publishes it and no step of the plan drops rows."""
         drops = (Filter, RandomSplit)
-        if any(isinstance(step, drops) or (isinstance(step, Assemble) and step.handle_invalid is HandleInvalid.SKIP) for step in self.steps):
-            raise SealedError("How many rows a filter or split keeps is sealed.", next_step="Count before the filter, or release a summary of a fit.")
+        if any(
+            isinstance(step, drops) or (isinstance(step, Assemble) and step.handle_invalid is HandleInvalid.SKIP) for step in self.steps
+        ):
+            raise SealedError(
+                "How many rows a filter or split keeps is sealed.", next_step="Count before the filter, or release a summary of a fit."
+            )
         if self.source.manifest.rows is None:
             raise SealedError("The owner of this dataset hides its number of rows.")
         return self.source.manifest.rows
@@ -238,7 +244,20 @@ def _sealed(name: str) -> Any:
 
 
 # Named one by one so that completion shows them; every other method of a plain data frame is refused by `__getattr__`.
-for _name in ("collect", "foreach", "foreachPartition", "head", "first", "show", "tail", "take", "toArrow", "toJSON", "toLocalIterator", "toPandas"):
+for _name in (
+    "collect",
+    "foreach",
+    "foreachPartition",
+    "head",
+    "first",
+    "show",
+    "tail",
+    "take",
+    "toArrow",
+    "toJSON",
+    "toLocalIterator",
+    "toPandas",
+):
     setattr(SecureDataFrame, _name, _sealed(_name))
 
 

@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Self, TypeVar
 
-from securemllib.errors import ConnectionLostError, FormatError
+from securemllib.errors import ConnectionLostError, FormatError, IntegrityError
 from securemllib.spark.failures import failure
 from securemllib.spark.sockets import connect
 from securemllib.spark.storage import Folder
@@ -41,7 +41,7 @@ class EnclaveClient:
         *,
         types: tuple[type[R], ...],
         dataset: Folder | None = None,
-        parts: tuple[str, ...] = (),
+        parts: tuple[tuple[str, int], ...] = (),
     ) -> tuple[R, memoryview]:
         """Return the enclave's reply, of one of the given types, and its payload.
 
@@ -50,7 +50,7 @@ class EnclaveClient:
             payload: What goes behind it.
             types: The replies that answer it.
             dataset: Where the parts are that the enclave may ask for.
-            parts: Their file names, by ordinal.
+            parts: Their file names and lengths, by ordinal.
 
         Raises:
             SecureMLlibError: The error whose code the enclave replied.
@@ -73,14 +73,22 @@ class EnclaveClient:
             raise FormatError(f"The enclave answered {request.TYPE} with {reply.TYPE}.")
         return reply, body
 
-    def _hand_over(self, ordinal: int, dataset: Folder | None, parts: tuple[str, ...]) -> None:
+    def _hand_over(self, ordinal: int, dataset: Folder | None, parts: tuple[tuple[str, int], ...]) -> None:
         if dataset is None or not 0 <= ordinal < len(parts):
             self.is_broken = True
             raise FormatError(f"The enclave asked for part {ordinal} of {len(parts)}.")
         try:
-            data = dataset.read(parts[ordinal])
+            data = _part(dataset, *parts[ordinal])
         except BaseException:
             # The enclave still waits for this part, so the conversation cannot go on.
             self.is_broken = True
             raise
         send(self._connection, PartBytes(ordinal=ordinal), data)
+
+
+def _part(dataset: Folder, name: str, length: int) -> bytes:
+    """Return a part's bytes; the enclave would stop reading one that is too long, which looks like a lost connection."""
+    data = dataset.read(name)
+    if len(data) != length:
+        raise IntegrityError(f"The part {name} has {len(data)} bytes, not {length}.", code="integrity.part")
+    return data

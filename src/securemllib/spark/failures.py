@@ -11,9 +11,15 @@ _TAMPERED = "The files were changed, moved or swapped after their owner made the
 _REASONS: dict[str, tuple[str, str | None]] = {
     "data": ("The rows do not fit the algorithm.", None),
     "data.null": ("Columns that the job reads as numbers hold nulls or NaN.", 'Filter the rows, or set handleInvalid to "skip" or "keep".'),
-    "data.no_rows": ("The rows that are left after all filters are none, or have no positive weight.", "Check the filters and the weight column."),
+    "data.no_rows": (
+        "The rows that are left after all filters are none, or have no positive weight.",
+        "Check the filters and the weight column.",
+    ),
     "data.one_class": ("The labels have one class only.", "Train on rows of at least two classes."),
-    "data.label": ("A label is not of the kind that the algorithm takes.", "Classifiers take labels 0, 1, 2, ...; regressions finite numbers."),
+    "data.label": (
+        "A label is not of the kind that the algorithm takes.",
+        "Classifiers take labels 0, 1, 2, ...; regressions finite numbers.",
+    ),
     "data.weight": ("A weight is negative, NaN or infinite.", _FILTER),
     "data.features": ("A feature is NaN or infinite.", _FILTER),
     "data.column": ("A column that the plan reads does not exist, or is of another kind.", "Compare the plan with the dataset's schema."),
@@ -28,24 +34,48 @@ _REASONS: dict[str, tuple[str, str | None]] = {
     "integrity.unseal": ("A part does not open: it is not the one that its owner made.", _TAMPERED),
     "integrity.part": ("A part is not the one that the manifest names.", _TAMPERED),
     "integrity.manifest": ("The manifest is not the one that the job names.", _TAMPERED),
-    "integrity.cover": ("The statistics of a round were dropped, duplicated, relabelled or stale.", "Somebody interferes with the cluster's messages."),
+    "integrity.cover": (
+        "The statistics of a round were dropped, duplicated, relabelled or stale.",
+        "Somebody interferes with the cluster's messages.",
+    ),
     "integrity.freshness": ("A message or checkpoint is not the latest.", "Run the job again."),
-    "integrity.freshness.checkpoint": ("The stored checkpoint is not the one that the broker recorded.", "Restore the storage, or run the job again."),
+    "integrity.freshness.checkpoint": (
+        "The stored checkpoint is not the one that the broker recorded.",
+        "Restore the storage, or run the job again.",
+    ),
     "integrity.grant": ("The grant of keys was not for this enclave and job.", "Run the job again; check which broker answers."),
     "integrity.model": ("A sealed model is not the one that the job names.", "Load the model again."),
     "unavailable.capacity": ("A bound is too small for the work.", "Raise spark.securemllib.enclave.memory."),
-    "unavailable.capacity.block": ("A part is larger than the enclave's memory bound.", "Raise spark.securemllib.enclave.memory, or encrypt in smaller parts."),
-    "unavailable.capacity.part": ("A part is larger than the enclave's memory bound.", "Raise spark.securemllib.enclave.memory, or encrypt in smaller parts."),
+    "unavailable.capacity.block": (
+        "A part is larger than the enclave's memory bound.",
+        "Raise spark.securemllib.enclave.memory, or encrypt in smaller parts.",
+    ),
+    "unavailable.capacity.part": (
+        "A part is larger than the enclave's memory bound.",
+        "Raise spark.securemllib.enclave.memory, or encrypt in smaller parts.",
+    ),
     "unavailable.capacity.memory": ("The enclave ran out of memory.", "Give it more memory, or use fewer tasks a node."),
     "unavailable.session": ("The enclave holds no keys of the job.", None),
-    "unavailable.storage": ("A file of the dataset or of the checkpoints cannot be read or written.", "Check that every executor reaches the path."),
-    "unavailable.broker": ("The broker did not answer an executor in time.", "Check that every executor reaches spark.securemllib.broker.url."),
-    "unavailable.enclave": ("An executor's enclave did not start or answer.", "Check that securemllib is installed on every node; run `securemllib doctor` there."),
+    "unavailable.storage": (
+        "A file of the dataset or of the checkpoints cannot be read or written.",
+        "Check that every executor reaches the path.",
+    ),
+    "unavailable.broker": (
+        "The broker did not answer an executor in time.",
+        "Check that every executor reaches spark.securemllib.broker.url.",
+    ),
+    "unavailable.enclave": (
+        "An executor's enclave did not start or answer.",
+        "Check that securemllib is installed on every node; run `securemllib doctor` there.",
+    ),
     "refused": ("The broker refused keys to an enclave of the job.", None),
     "refused.attestation": ("An enclave's evidence does not satisfy the owner's appraisal policy.", None),
     "refused.policy": ("The owner's policy does not allow the job.", None),
-    "error.enclave": ("An enclave failed in a way that it does not name, because a name could hold a value.", "Report it with the job's id."),
-}  # fmt: skip
+    "error.enclave": (
+        "An enclave failed in a way that it does not name, because a name could hold a value.",
+        "Report it with the job's id.",
+    ),
+}
 
 
 def failure(code: str) -> SecureMLlibError:

@@ -46,7 +46,7 @@ def sqrt(value: Column | str) -> Column:
     return _apply(Operator.SQRT, value)
 
 
-def abs(value: Column | str) -> Column:  # noqa: A001 - the name in pyspark.sql.functions
+def abs(value: Column | str) -> Column:
     """Return the absolute value."""
     return _apply(Operator.ABS, value)
 

@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pyspark.files import SparkFiles
+from pyspark.core.files import SparkFiles
 
 from securemllib.errors import ConnectionLostError, UnavailableError
 from securemllib.spark.broker_client import broker_client
@@ -59,10 +59,10 @@ def granted(job: RelayJob, generation: str, *, keep: bool = False) -> Iterator[E
         yield client
     finally:
         with client, _locked(folder):
-            _leave(users, client, job.job_id, generation, keep)
+            _leave(users, job.job_id, generation, keep)
 
 
-def _leave(users: Path, client: EnclaveClient, job_id: str, generation: str, keep: bool) -> None:
+def _leave(users: Path, job_id: str, generation: str, keep: bool) -> None:
     found = _read(users)
     if generation not in {found.get("generation"), ANY_GENERATION} or not found:
         return
@@ -70,7 +70,9 @@ def _leave(users: Path, client: EnclaveClient, job_id: str, generation: str, kee
         _write(users, {**found, "users": found["users"] - 1})
         return
     users.unlink(missing_ok=True)
-    if not client.is_broken:
+    host, _, port = str(found["address"]).rpartition(":")
+    # A connection of its own: after an error the task's own may be in the middle of a frame. A lost enclave holds no keys.
+    with suppress(ConnectionLostError), EnclaveClient(host, int(port)) as client:
         client.ask(End(job_id=job_id), types=(Ended,))
 
 
@@ -114,13 +116,15 @@ def _start(folder: Path, settings: EnclaveSettings) -> int:
     command = [sys.executable, "-I", "-m", "securemllib.enclave", "--memory", str(settings.memory), "--idle", str(settings.idle)]
     with (folder / "securemllib-enclave.log").open("wb") as log:
         # Its own session: Spark ends the process group of its Python workers when an executor stops.
-        process = subprocess.Popen(  # noqa: S603 - a fixed program, and numbers
+        process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=_environment(), start_new_session=True, cwd="/"
         )
     _STARTED.append(process)
     line = _first_line(process)
     if not line.startswith(b"listening "):
-        raise UnavailableError(f"The enclave of {folder} did not start: see securemllib-enclave.log there.", code="unavailable.enclave.start")
+        raise UnavailableError(
+            f"The enclave of {folder} did not start: see securemllib-enclave.log there.", code="unavailable.enclave.start"
+        )
     return int(line.rpartition(b":")[2])
 
 

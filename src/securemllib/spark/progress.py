@@ -25,9 +25,9 @@ class Progress:
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
-            from rich.console import Console  # noqa: PLC0415 - needed on terminals only
-            from rich.progress import Progress as Bar  # noqa: PLC0415
-            from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+            from rich.console import Console
+            from rich.progress import Progress as Bar
+            from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
             columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
             self._bar = self._stack.enter_context(Bar(*columns, console=Console(stderr=True), transient=True))

@@ -1,6 +1,7 @@
 """A task of the resident barrier stage: it carries sealed bytes between its node's enclave, the other tasks and the broker."""
 
 import json
+import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -36,6 +37,7 @@ class BarrierRelay:
         self._job = job
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """Do one task's part of the job; task 0 yields the row of its result."""
         for _ in batches:
             pass
         context = BarrierTaskContext.get()
@@ -51,6 +53,7 @@ class _Task:
         self._index = context.partitionId()
 
     def run(self) -> Iterator[pa.RecordBatch]:
+        """Do the task's part of the job, and yield the result from task 0."""
         if self._index == 0:
             yield self._lead()
         else:
@@ -60,9 +63,9 @@ class _Task:
         """Return where task 0 is, and the connection for progress where the driver can be reached."""
         job = self._job
         if job.rendezvous is None:
-            addresses = self._context.allGather(f"{_own_address()}:{port}")
-            host, _, first = addresses[0].rpartition(":")
-            return Peers(generation=f"{self._context.stageAttemptNumber()}.{first}", host=host, port=int(first)), None
+            messages = self._context.allGather(f"{secrets.token_hex(16)} {port} {_own_address()}")
+            generation, first, host = messages[0].split(" ")
+            return Peers(generation=generation, host=host, port=int(first)), None
         driver = self._stack.enter_context(connect(*job.rendezvous))
         own = str(driver.getsockname()[0])
         send(driver, Join(job_id=job.job_id, task=self._index, tasks=job.tasks, host=own, port=port))

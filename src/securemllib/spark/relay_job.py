@@ -21,7 +21,7 @@ class RelayJob:
         job_id: The job.
         manifest: The encoding of the plan's manifest.
         models: The encodings of the plan's sealed models.
-        parts: The file names of the dataset's parts, by ordinal.
+        parts: The file name and length of each of the dataset's parts, by ordinal.
         dataset: Where they are.
         checkpoints: Where the job's sealed checkpoints go.
         shares: Into how many shares the parts are dealt.
@@ -35,7 +35,7 @@ class RelayJob:
     job_id: str
     manifest: bytes
     models: tuple[bytes, ...]
-    parts: tuple[str, ...]
+    parts: tuple[tuple[str, int], ...]
     dataset: Folder
     checkpoints: Folder
     shares: int

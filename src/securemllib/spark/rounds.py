@@ -119,4 +119,4 @@ class Engine:
         try:
             yield
         finally:
-            context.setLocalProperty("spark.job.description", before)
+            context.setJobDescription(before)  # type: ignore[arg-type]

@@ -31,8 +31,8 @@ from securemllib.wire.signed import Signed
 __all__ = ["SecureSession", "SecureSessionBuilder"]
 
 _MANIFEST = "manifest.sml"
-# The relays' small messages wait 40 ms for an acknowledgement on Spark's loopback TCP, none on a UNIX socket; a barrier stage that does not fit
-# is noticed at once instead of after fifteen seconds.
+# Spark's loopback TCP to Python workers waits 40 ms for an acknowledgement, a UNIX socket does not; and a barrier stage that does not
+# fit is noticed after one second instead of fifteen.
 _SPARK_CONF = {"spark.python.unix.domain.socket.enabled": "true", "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "1s"}
 
 
@@ -170,7 +170,9 @@ class SecureSession:
         barrier = self.settings.barrier and self._cluster.allows_barrier and wanted <= slots
         return wanted, barrier
 
-    def _prepare(self, frame: SecureDataFrame, request: Request, shares: int, tasks: int, barrier: bool) -> tuple[JobSpecification, RelayJob]:
+    def _prepare(
+        self, frame: SecureDataFrame, request: Request, shares: int, tasks: int, barrier: bool
+    ) -> tuple[JobSpecification, RelayJob]:
         with self._lock:
             # A job whose aggregator may move between executors resumes from the head each round.
             settings = self.settings if barrier else self.settings.every_round()
@@ -182,7 +184,7 @@ class SecureSession:
             job_id=job_id,
             manifest=frame.source.encoded,
             models=tuple(model.to_bytes() for model in frame.models if model.reference in job.models),
-            parts=tuple(part.file for part in frame.source.manifest.parts),
+            parts=tuple((part.file, part.length) for part in frame.source.manifest.parts),
             dataset=frame.source.folder,
             checkpoints=self.storage.child("checkpoints").child(job_id),
             shares=shares,

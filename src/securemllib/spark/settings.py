@@ -21,7 +21,8 @@ class EnclaveSettings:
     Attributes:
         memory: Bytes for decrypted blocks, and for the largest part.
         idle: Seconds without a connection after which an enclave that a task started ends.
-        address: ``host:port`` of an enclave that the operator started, or the path of a file that holds it; empty where tasks start their own.
+        address: ``host:port`` of an enclave that the operator started, or the path of a file that holds it;
+            empty where tasks start their own.
     """
 
     memory: int = _DEFAULT_MEMORY

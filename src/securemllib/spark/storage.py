@@ -90,7 +90,9 @@ class Folder:
             system, path = (arrow_fs.LocalFileSystem(), self.root) if self.is_local else self._remote("")
             system.delete_dir(path.rstrip("/"))
         except (OSError, ArrowException) as error:
-            raise UnavailableError(f"The folder {self.root} cannot be deleted: {type(error).__name__}.", code="unavailable.storage") from error
+            raise UnavailableError(
+                f"The folder {self.root} cannot be deleted: {type(error).__name__}.", code="unavailable.storage"
+            ) from error
 
     def _remote(self, name: str) -> tuple[Any, str]:
         system, path = arrow_fs.FileSystem.from_uri(self.root)
