@@ -1,0 +1,107 @@
+"""Does the benchmark report what it measured?"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "bench"
+REQUIRED = {"workload", "rows", "columns", "mode", "cached", "cpu_ratio", "wall_ratio", "quality", "reference_quality"}
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """The benchmark's modules, as the script imports them."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(str(BENCH))
+    import measure
+    import report
+
+    return measure, report
+
+
+def samples(measure, *costs):
+    """Return samples of calls with these wall and CPU seconds."""
+    return measure.Samples(costs=[measure.Cost(wall=wall, cpu=cpu, roles={"jvm": cpu}) for wall, cpu in costs])
+
+
+def made_up(bench, **more):
+    """Return the entry of three runs that nobody ran."""
+    measure, report = bench
+    ours, reference = samples(measure, (1.0, 1.0), (3.0, 2.0), (2.0, 9.0)), samples(measure, (4.0, 10.0), (8.0, 20.0), (6.0, 30.0))
+    return report.entry(
+        "kmeans", ours, reference, shape=(100, 20), mode="enclave", cached=True, quality=("cost <1>", 2.0, 3.0), target=0.2, **more
+    )
+
+
+def test_an_entry_holds_the_ratio_of_the_medians_and_the_spread_of_the_pairs(bench):
+    """Ratios are of the medians; least and most are of runs that followed one another."""
+    result = made_up(bench)
+    assert set(result) >= REQUIRED
+    assert result["cpu_ratio"] == 2.0 / 20.0
+    assert (result["cpu_ratio_min"], result["cpu_ratio_max"]) == (0.1, 0.3)
+    assert result["wall_ratio"] == 2.0 / 6.0
+    assert result["runs"] == 3
+
+
+def test_the_reports_say_the_same_as_the_json(bench, tmp_path, capsys):
+    """JSON, page and terminal show one result's numbers, escaped where the format asks for it."""
+    _, report = bench
+    results = [made_up(bench, enclave_peak_bytes=3 * 2**20, enclave_memory_target_bytes=2 * 2**20)]
+    report.write_json(results, tmp_path / "new" / "results.json")
+    assert json.loads((tmp_path / "new" / "results.json").read_text()) == results
+    page = report.write_html(results, tmp_path / "page", ["a fact"]).read_text()
+    assert "0.100 (0.100-0.300)" in page
+    assert "cost &lt;1&gt; 2" in page
+    assert "<li>a fact</li>" in page
+    assert "peak 3 MiB, above 2 MiB" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert (tmp_path / "page" / "ratios.png").read_bytes().startswith(b"\x89PNG")
+    report.print_table(results, report.Console(width=200), ["a fact"])
+    assert "0.100 (0.100-0.300)" in capsys.readouterr().out
+
+
+def test_the_cpu_time_of_a_child_that_ended_is_counted(bench):
+    """A process that started and ended within a call counts with its CPU seconds, a sleeping one does not."""
+    measure, _ = bench
+    busy = "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+    cost = measure.measure(lambda: subprocess.run([sys.executable, "-S", "-c", busy], check=True))
+    assert cost.cpu >= 0.5
+    assert measure.measure(lambda: time.sleep(1.0)).cpu < 0.5
+
+
+@pytest.mark.timeout(280)
+def test_a_small_benchmark_runs_from_end_to_end(tmp_path):
+    """A tiny run trains on both sides through Spark and writes one object a comparison, with models that agree."""
+    pytest.importorskip("pyspark")
+    command = [
+        sys.executable,
+        str(BENCH / "run.py"),
+        "--scale",
+        "0.002",
+        "--runs",
+        "1",
+        "--data",
+        "cached",
+        "--workloads",
+        "linear_regression",
+        "parquet",
+    ]
+    command += ["--json", str(tmp_path / "results.json"), "--html", str(tmp_path / "page")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=250, check=False, env={**os.environ, "MPLCONFIGDIR": str(tmp_path)}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    kinds = [(result["workload"], result["cached"]) for result in results]
+    assert kinds == [("linear_regression", True), ("parquet_encrypt", True), ("parquet_decrypt", False)]
+    for result in results:
+        assert set(result) >= REQUIRED
+        assert result["cpu_seconds"] > 0.0
+    # The rows are float32 in the enclave: MLlib's coefficients to 1e-4.
+    assert results[0]["difference"] < 1e-4
+    assert results[0]["quality"] == pytest.approx(results[0]["reference_quality"], rel=1e-6)
