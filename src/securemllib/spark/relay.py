@@ -6,7 +6,6 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-import pyarrow as pa
 from pyspark.taskcontext import BarrierTaskContext
 
 from securemllib.errors import ConnectionLostError, FormatError, SecureMLlibError, error_from_code
@@ -14,14 +13,14 @@ from securemllib.spark.aggregation import Aggregation
 from securemllib.spark.enclave_client import EnclaveClient
 from securemllib.spark.failures import is_passing
 from securemllib.spark.node import granted
-from securemllib.spark.relay_job import FAILED, FINISHED, RelayJob
+from securemllib.spark.relay_job import FAILED, FINISHED, RelayJob, TaskRow
 from securemllib.spark.relay_messages import Hello, Join, Peers, Progress, Round, Statistics, Stop
 from securemllib.spark.sockets import connect, listen, tuned
 from securemllib.wire.framing import receive, send
 from securemllib.wire.record import Record
 from securemllib.wire.task import Advanced, Compute, Computed, Finished
 
-__all__ = ["BarrierRelay", "compute_shares", "failed", "output"]
+__all__ = ["BarrierRelay", "compute_shares", "failed"]
 
 _HELLO_SECONDS = 60.0
 
@@ -36,10 +35,8 @@ class BarrierRelay:
     def __init__(self, job: RelayJob) -> None:
         self._job = job
 
-    def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def __call__(self) -> Iterator[TaskRow]:
         """Do one task's part of the job; task 0 yields the row of its result."""
-        for _ in batches:
-            pass
         context = BarrierTaskContext.get()
         with ExitStack() as stack:
             yield from _Task(self._job, context, stack).run()
@@ -52,7 +49,7 @@ class _Task:
         self._job, self._context, self._stack = job, context, stack
         self._index = context.partitionId()
 
-    def run(self) -> Iterator[pa.RecordBatch]:
+    def run(self) -> Iterator[TaskRow]:
         """Do the task's part of the job, and yield the result from task 0."""
         if self._index == 0:
             yield self._lead()
@@ -74,14 +71,14 @@ class _Task:
             raise FormatError("The driver did not say where task 0 is.")
         return peers, driver
 
-    def _lead(self) -> pa.RecordBatch:
+    def _lead(self) -> TaskRow:
         listener = self._stack.enter_context(listen("", self._job.ports))
         met, driver = self._meet(listener.getsockname()[1])
         others = self._accept(listener, met.generation)
         try:
             with granted(self._job, met.generation) as enclave:
                 finished = self._rounds(Aggregation(self._job, enclave), enclave, others, driver)
-                row = output(FINISHED, finished.round, finished.to_bytes())
+                row = TaskRow(kind=FINISHED, number=finished.round, payload=finished.to_bytes())
         except SecureMLlibError as error:
             if is_passing(error):
                 raise
@@ -172,15 +169,9 @@ def compute_shares(
     return found
 
 
-def output(kind: str, number: int, payload: bytes | memoryview) -> pa.RecordBatch:
-    """Return one row of a task's output."""
-    columns = {"kind": [kind], "number": pa.array([number], pa.int64()), "payload": pa.array([bytes(payload)], pa.binary())}
-    return pa.RecordBatch.from_pydict(columns)
-
-
-def failed(error: SecureMLlibError) -> pa.RecordBatch:
+def failed(error: SecureMLlibError) -> TaskRow:
     """Return the row of an error that running again would not help."""
-    return output(FAILED, 0, json.dumps([error.error_code, error.reason, error.next_step]).encode())
+    return TaskRow(kind=FAILED, number=0, payload=json.dumps([error.error_code, error.reason, error.next_step]).encode())
 
 
 def _own_address() -> str:

@@ -1,16 +1,33 @@
-"""What a Spark task needs to know of a job: nothing in it is secret, because Spark writes closures to many places."""
+"""What a Spark task needs to know of a job, and what it returns: nothing of it is secret, because Spark writes both to many places."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from securemllib.spark.broker_client import BrokerAddress
 from securemllib.spark.settings import EnclaveSettings
 from securemllib.spark.storage import Folder
+from securemllib.wire.record import Record
 
-__all__ = ["FAILED", "FINISHED", "OUTPUT_SCHEMA", "ROWS", "STATE", "STATISTICS", "RelayJob"]
+__all__ = ["FAILED", "FINISHED", "ROWS", "STATE", "STATISTICS", "RelayJob", "TaskRow"]
 
-# The rows that tasks return: what it is, its number, and sealed bytes (for a failure the error's code and place).
-OUTPUT_SCHEMA = "kind string, number long, payload binary"
 FINISHED, FAILED, ROWS, STATE, STATISTICS = "finished", "failed", "rows", "state", "statistics"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow(Record):
+    """One row that a task returns.
+
+    Attributes:
+        kind: What it is.
+        number: The round, share or part that it belongs to.
+        payload: Sealed bytes; for a failure the error's code, reason and next step.
+    """
+
+    TYPE: ClassVar[str] = "task-row"
+
+    kind: str
+    number: int
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,17 +5,15 @@ the broker recorded; this is why such jobs checkpoint every round.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
-import pyarrow as pa
 from pyspark.taskcontext import TaskContext
 
 from securemllib.errors import FormatError, SecureMLlibError, UnavailableError
 from securemllib.spark.aggregation import Aggregation
 from securemllib.spark.failures import is_passing
 from securemllib.spark.node import ANY_GENERATION, granted
-from securemllib.spark.relay import compute_shares, failed, output
-from securemllib.spark.relay_job import FINISHED, ROWS, STATE, STATISTICS, RelayJob
+from securemllib.spark.relay import compute_shares, failed
+from securemllib.spark.relay_job import FINISHED, ROWS, STATE, STATISTICS, RelayJob, TaskRow
 from securemllib.wire.record import Record
 from securemllib.wire.task import Advanced, Finished, Materialise, Materialised
 
@@ -24,8 +22,7 @@ __all__ = ["RowsRelay", "run_round_jobs"]
 # As often as Spark runs a stage again (spark.stage.maxConsecutiveAttempts).
 _ATTEMPTS = 4
 
-Batches = Iterator[pa.RecordBatch]
-Run = Callable[[Callable[[Batches], Batches], int, bool], list[Any]]
+Run = Callable[[Callable[[], Iterator[TaskRow]], int, bool], list[TaskRow]]
 
 
 class _Relay:
@@ -34,9 +31,7 @@ class _Relay:
     def __init__(self, job: RelayJob) -> None:
         self._job = job
 
-    def __call__(self, batches: Batches) -> Batches:
-        for _ in batches:
-            pass
+    def __call__(self) -> Iterator[TaskRow]:
         context = TaskContext.get()
         index = 0 if context is None else context.partitionId()
         try:
@@ -46,7 +41,7 @@ class _Relay:
                 raise
             yield failed(error)
 
-    def _work(self, task: int) -> Batches:
+    def _work(self, task: int) -> Iterator[TaskRow]:
         raise NotImplementedError
 
 
@@ -57,10 +52,10 @@ class _Compute(_Relay):
         super().__init__(job)
         self._round, self._state = round_number, state
 
-    def _work(self, task: int) -> Batches:
+    def _work(self, task: int) -> Iterator[TaskRow]:
         with granted(self._job, ANY_GENERATION, keep=True) as enclave:
             for share, envelope in compute_shares(self._job, enclave, self._round, self._state, task).items():
-                yield output(STATISTICS, share, envelope)
+                yield TaskRow(kind=STATISTICS, number=share, payload=bytes(envelope))
 
 
 class _Update(_Relay):
@@ -70,7 +65,7 @@ class _Update(_Relay):
         super().__init__(job)
         self._round, self._statistics, self._attempt = round_number, statistics, attempt
 
-    def _work(self, task: int) -> Batches:
+    def _work(self, task: int) -> Iterator[TaskRow]:
         del task
         # Each attempt is granted anew: a grant holds the head that the broker recorded last, and Begin compares the checkpoint with it.
         context = TaskContext.get()
@@ -96,14 +91,14 @@ class RowsRelay(_Relay):
         super().__init__(job)
         self._outputs = outputs
 
-    def _work(self, task: int) -> Batches:
+    def _work(self, task: int) -> Iterator[TaskRow]:
         job = self._job
         with granted(job, "rows") as enclave:
             for ordinal in range(task, len(job.parts), job.tasks):
                 for index in range(self._outputs):
                     request = Materialise(job_id=job.job_id, ordinal=ordinal, output=index)
                     _, sealed = enclave.ask(request, types=(Materialised,), dataset=job.dataset, parts=job.parts)
-                    yield output(ROWS, ordinal, sealed)
+                    yield TaskRow(kind=ROWS, number=ordinal, payload=bytes(sealed))
 
 
 def run_round_jobs(job: RelayJob, run: Run, on_round: Callable[[int], None]) -> Finished:
@@ -131,7 +126,7 @@ def run_round_jobs(job: RelayJob, run: Run, on_round: Callable[[int], None]) -> 
         on_round(round_number)
 
 
-def _step(job: RelayJob, run: Run, round_number: int, state: bytes, attempt: int) -> Any:
+def _step(job: RelayJob, run: Run, round_number: int, state: bytes, attempt: int) -> TaskRow:
     """Return the row of the next state, or of the results."""
     statistics: list[bytes] = []
     if round_number >= 0:
@@ -143,9 +138,9 @@ def _step(job: RelayJob, run: Run, round_number: int, state: bytes, attempt: int
     return row
 
 
-def _row(reply: Record, state: bytes | memoryview) -> pa.RecordBatch:
+def _row(reply: Record, state: bytes | memoryview) -> TaskRow:
     if isinstance(reply, Advanced):
-        return output(STATE, reply.round, state)
+        return TaskRow(kind=STATE, number=reply.round, payload=bytes(state))
     if isinstance(reply, Finished):
-        return output(FINISHED, reply.round, reply.to_bytes())
+        return TaskRow(kind=FINISHED, number=reply.round, payload=reply.to_bytes())
     raise FormatError(f"The enclave ended a round with {reply.TYPE}.")

@@ -1,11 +1,10 @@
 """The engine: one resident barrier stage a fit, or one Spark job a round where the cluster cannot give one."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
 
+from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
@@ -13,23 +12,13 @@ from securemllib.errors import FormatError, UnavailableError, error_from_code
 from securemllib.spark.cluster import Cluster
 from securemllib.spark.progress import Progress
 from securemllib.spark.relay import BarrierRelay
-from securemllib.spark.relay_job import FAILED, FINISHED, OUTPUT_SCHEMA, ROWS, RelayJob
+from securemllib.spark.relay_job import FAILED, FINISHED, ROWS, RelayJob, TaskRow
 from securemllib.spark.rendezvous import Rendezvous
 from securemllib.spark.round_jobs import RowsRelay, run_round_jobs
+from securemllib.spark.tasks import TaskFunction, run_tasks
 from securemllib.wire.task import Finished
 
 __all__ = ["Engine"]
-
-TaskFunction = Callable[[Iterator[Any]], Iterator[Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRow:
-    """One row that a task returned."""
-
-    kind: str
-    number: int
-    payload: bytes
 
 
 class Engine:
@@ -90,14 +79,9 @@ class Engine:
         return [row for row in found if row.kind == ROWS]
 
     def _run(self, function: TaskFunction, tasks: int, barrier: bool) -> list[TaskRow]:
-        index = self._spark.range(0, tasks, 1, tasks)
-        results = index.mapInArrow(function, OUTPUT_SCHEMA, barrier=barrier)
-        if barrier:
-            # An executor that dies in a barrier result stage aborts the job; a shuffle map stage runs again.
-            results = results.repartition(1)
         try:
-            found = [TaskRow(kind=row[0], number=row[1], payload=bytes(row[2])) for row in results.collect()]
-        except PySparkException as error:
+            found = run_tasks(self._spark, self._cluster.context, function, tasks, barrier=barrier)
+        except (PySparkException, Py4JError) as error:
             raise UnavailableError(
                 "The job's tasks were lost more often than Spark runs a stage again.",
                 next_step="See the failed stage in the Spark UI; its executors or enclaves end early.",
