@@ -37,7 +37,7 @@ from securemllib.wire.task import (
 
 __all__ = ["Attester", "Conversation", "Enclave"]
 
-# Challenges that wait for their grant; a host that asks for more only makes the oldest void.
+# Challenges that wait for their grant, and jobs with keys; a host that asks for more only makes the oldest void.
 _PENDING_LIMIT = 64
 _SESSION_LIMIT = 64
 
@@ -98,17 +98,22 @@ class Enclave:
         raise error
 
     def _keep(self, session: Session) -> None:
-        if session.job_id not in self._sessions and len(self._sessions) >= _SESSION_LIMIT:
-            raise CapacityError(f"The enclave serves {_SESSION_LIMIT} jobs already.", code="unavailable.capacity.sessions")
+        self._drop(session.job_id)
+        while len(self._sessions) >= _SESSION_LIMIT:
+            self._drop(next(iter(self._sessions)))
         self._sessions[session.job_id] = session
-        self._aggregators.pop(session.job_id, None)
+
+    def _drop(self, job_id: str) -> None:
+        self._sessions.pop(job_id, None)
+        self._aggregators.pop(job_id, None)
 
     def session(self, job_id: str) -> Session:
         """Return a job's session; `UnavailableError` where the enclave was not granted it."""
         with self._lock:
             if job_id not in self._sessions:
                 raise UnavailableError("The enclave holds no keys of this job.", code="unavailable.session")
-            return self._sessions[job_id]
+            self._sessions[job_id] = session = self._sessions.pop(job_id)  # the order of the dictionary is that of use
+            return session
 
     def begin(self, request: Begin, checkpoint: memoryview) -> tuple[Record, bytes]:
         """Become a job's aggregator."""
@@ -127,8 +132,7 @@ class Enclave:
     def end(self, request: End) -> Ended:
         """Drop a job's keys. Blocks stay in the cache, where only a holder of the dataset secret finds them."""
         with self._lock:
-            self._sessions.pop(request.job_id, None)
-            self._aggregators.pop(request.job_id, None)
+            self._drop(request.job_id)
         return Ended()
 
 

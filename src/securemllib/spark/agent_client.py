@@ -74,12 +74,12 @@ class AgentClient:
         _, payload = self._ask(Open(job_id=job_id), result, Opened)
         return decode(payload, limit=_TREE_LIMIT)
 
-    def open_table(self, job_id: str, result: bytes) -> memoryview:
-        """Return rows as an Arrow IPC stream."""
+    def open_table(self, job_id: str, result: bytes) -> tuple[Opened, memoryview]:
+        """Return what a result of rows is, and its rows as an Arrow IPC stream."""
         reply, payload = self._ask(Open(job_id=job_id), result, Opened)
         if reply.kind is not OutputKind.ROWS:
             raise FormatError(f"The result holds no rows but {reply.kind.value}.")
-        return payload
+        return reply, payload
 
     def open_model(self, model: bytes, key: Signed) -> Value:
         """Return the tree of a released model."""

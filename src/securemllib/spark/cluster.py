@@ -1,5 +1,7 @@
 """What a Spark session's cluster can run at once, and how its tasks reach the driver."""
 
+import os
+import sys
 from functools import cached_property
 
 from py4j.protocol import Py4JError
@@ -27,6 +29,12 @@ class Cluster:
             return self._spark.sparkContext
         except (PySparkException, AttributeError):
             return None
+
+    def use_this_interpreter(self) -> None:
+        """Run a local session's tasks in the driver's interpreter, where nobody chose one: `python3` may be another environment's."""
+        context = self.context
+        if context is not None and (context.master or "").startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+            context.pythonExec = sys.executable
 
     @property
     def slots(self) -> int:

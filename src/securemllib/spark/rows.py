@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from securemllib.errors import CoverError
 from securemllib.spark.storage import Folder
 from securemllib.wire.result import SealedResult
 
@@ -42,9 +43,17 @@ class SealedRows:
             folder.write(f"rows-{ordinal:05d}.sml", result)
 
     def open(self) -> pa.Table:
-        """Return the rows, opened by the analyst's agent; `RefusedError` where the recipient is somebody else."""
-        agent = self._session.agent
-        tables = [pa.ipc.open_stream(pa.py_buffer(agent.open_table(self._job_id(result), result))).read_all() for result in self._results]
+        """Return the rows, opened by the analyst's agent.
+
+        Raises:
+            RefusedError: The recipient is somebody else.
+            CoverError: A part's rows are missing or there twice: the enclaves say how many parts there are.
+        """
+        opened = [self._session.agent.open_table(self._job_id(result), result) for result in self._results]
+        ordinals = sorted(reply.ordinal for reply, _ in opened)
+        if not opened or any(ordinals != list(range(reply.parts)) for reply, _ in opened):
+            raise CoverError(f"The rows of {len(opened)} parts came, not those of each part once.")
+        tables = [pa.ipc.open_stream(pa.py_buffer(payload)).read_all() for _, payload in opened]
         return pa.concat_tables(tables, promote_options="permissive")
 
     def toPandas(self) -> "pd.DataFrame":

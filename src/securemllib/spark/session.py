@@ -55,6 +55,7 @@ class SecureSession:
             given[f"{PREFIX}broker.url"] = broker
         self.spark = spark if spark is not None else _local_spark(given)
         self._cluster = Cluster(self.spark)
+        self._cluster.use_this_interpreter()
         self.settings = Settings.read(lambda key: given.get(key) or self._cluster.conf(key))
         if not self.settings.broker_url:
             raise UsageError("The session needs a key broker.", next_step=f"Set {PREFIX}broker.url, or pass broker='https://host:port'.")
