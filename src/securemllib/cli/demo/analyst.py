@@ -5,6 +5,7 @@ It imports nothing of the owner's or the broker's; each step is told as one line
 
 # Classes of securemllib.ml take pyspark.ml's keyword arguments at run time, which no type checker sees.
 # mypy: disable-error-code="call-arg, call-overload, arg-type"
+# pyrefly: ignore-errors
 
 import json
 import os

@@ -117,9 +117,14 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_SECONDS)
-    for identifier in session_processes(process.pid):
-        with suppress(ProcessLookupError):
-            os.kill(identifier, signal.SIGKILL)
+    deadline = time.monotonic() + _STOP_SECONDS
+    while (left := session_processes(process.pid)) and time.monotonic() < deadline:
+        for identifier in left:
+            with suppress(ProcessLookupError):
+                os.kill(identifier, signal.SIGKILL)
+        # A killed process takes a moment to give back its memory; one that was forked meanwhile is found in the next turn.
+        time.sleep(_POLL_SECONDS)
+        process.poll()
     process.wait()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
