@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from securemllib.cli.demo import searching
-from securemllib.cli.demo.searching import Canaries, search_bytes, search_files, search_memory
+from securemllib.cli.demo.searching import Canaries, Finding, search_bytes, search_files, search_memory
+from securemllib.cli.demo.story import Search, verify
+from securemllib.errors import IntegrityError
 
 HOLDER = """
 import base64, struct, sys
@@ -85,3 +87,22 @@ def test_a_process_that_is_gone_counts_as_not_read(canaries):
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         pass
     assert search_memory(canaries, [process.pid]).denied == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "control", "denied", "code"),
+    [(0, 5, 0, None), (1, 5, 0, "integrity.leak"), (0, 0, 0, "integrity.blind_search"), (0, 0, 1, None)],
+    ids=["clean", "a leak", "a blind search", "a control that may not be read"],
+)
+def test_the_demonstration_fails_where_the_host_saw_something(host, control, denied, code):
+    """One hit on the host, or a control without any that could be read, is an error; a clean host beside a control with hits is none."""
+    searches = (
+        Search(place="frames", finding=Finding(hits={"text": host}), control=False),
+        Search(place="plaintext", finding=Finding(hits={"text": control}, denied=denied), control=True),
+    )
+    if code is None:
+        verify(searches)
+    else:
+        with pytest.raises(IntegrityError) as caught:
+            verify(searches)
+        assert caught.value.error_code == code

@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
-from securemllib.cli.demo.searching import session_processes
+from securemllib.cli.demo.searching import descendants, session_processes
 from securemllib.errors import UnavailableError
 
-__all__ = ["Processes", "Started", "terminated_by_signals"]
+__all__ = ["Processes", "Started", "leaving_nothing_behind"]
 
 _STOP_SECONDS = 8.0
 _POLL_SECONDS = 0.05
@@ -97,17 +97,27 @@ class Processes:
 
 
 @contextmanager
-def terminated_by_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an exception, so that what was started is ended."""
+def leaving_nothing_behind() -> Iterator[None]:
+    """Turn the signals that end a process into an exception, and at the end kill all that this process had started and not ended."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         del frame
+        # Impatience must not stop the ending of what was started.
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before: dict[signal.Signals, Any] = {}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        before[number] = signal.signal(number, leave)
     try:
         yield
     finally:
+        # A signal may come between the start of a process and the moment when its starter knows of it.
+        for child in descendants(os.getpid())[1:]:
+            _kill_session(child)
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -117,16 +127,19 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_SECONDS)
-    deadline = time.monotonic() + _STOP_SECONDS
-    while (left := session_processes(process.pid)) and time.monotonic() < deadline:
-        for identifier in left:
-            with suppress(ProcessLookupError):
-                os.kill(identifier, signal.SIGKILL)
-        # A killed process takes a moment to give back its memory; one that was forked meanwhile is found in the next turn.
-        time.sleep(_POLL_SECONDS)
-        process.poll()
+    _kill_session(process.pid)
     process.wait()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             with suppress(BrokenPipeError):
                 stream.close()
+
+
+def _kill_session(leader: int) -> None:
+    deadline = time.monotonic() + _STOP_SECONDS
+    while (left := session_processes(leader)) and time.monotonic() < deadline:
+        for identifier in left:
+            with suppress(ProcessLookupError):
+                os.kill(identifier, signal.SIGKILL)
+        # A killed process takes a moment to give back its memory; one that was forked meanwhile is found in the next turn.
+        time.sleep(_POLL_SECONDS)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from securemllib.cli.demo.searching import Finding
+from securemllib.errors import IntegrityError
 
-__all__ = ["Departure", "Role", "Search", "Step", "Story", "departures"]
+__all__ = ["Departure", "Role", "Search", "Step", "Story", "departures", "verify"]
 
 # What a job of each operation lets out: the outputs of a policy's rule.
 _OUTPUTS = {
@@ -115,6 +116,19 @@ def departures(audit: Iterable[Mapping[str, Any]], policy: str) -> tuple[Departu
         if entry["decision"] == "refused"
     ]
     return (*left, *refused)
+
+
+def verify(searches: Iterable[Search]) -> None:
+    """Refuse what the host must not have seen.
+
+    Raises:
+        IntegrityError: Planted values were found where the host can read, or a control that could be read holds none.
+    """
+    listed = tuple(searches)
+    if seen := [search.place for search in listed if not search.control and search.finding.total]:
+        raise IntegrityError(f"Planted values were found where the host can read: {', '.join(seen)}.", code="integrity.leak")
+    if blind := [search.place for search in listed if search.control and not search.finding.total and not search.finding.denied]:
+        raise IntegrityError(f"The search found nothing where the values are: {', '.join(blind)}.", code="integrity.blind_search")
 
 
 def _line(policy: str, rule: str, output: str) -> int:
