@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sqlalchemy import select
 
@@ -24,6 +25,8 @@ __all__ = ["Enrolled", "dataset_facts", "dataset_secret", "datasets_of", "enrol"
 _DATASET_ID = re.compile(r"[0-9a-f]{32}")
 _SECRET = "securemllib/broker/dataset-secret/v1"  # noqa: S105 - a label
 _COLUMNS = "securemllib/broker/dataset-columns/v1"
+# A policy is verified at each decision; what was verified once, by the same key, is kept.
+_KEPT_POLICIES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +142,14 @@ def dataset_facts(transaction: Transaction, dataset_id: str) -> DatasetFacts | N
     return DatasetFacts(
         latest=DatasetRef(dataset_id=dataset_id, version=row.version, digest=version.digest),
         columns=tuple(str(column) for column in columns),
-        policy=None if policy is None else verify(Signed.from_bytes(policy.signed), Policy, owner_identity(transaction, row.owner)),
+        policy=None if policy is None else _verified_policy(policy.signed, owner_identity(transaction, row.owner)),
         runs={counted.rule: counted.runs for counted in runs},
     )
+
+
+@lru_cache(maxsize=_KEPT_POLICIES)
+def _verified_policy(signed: bytes, owner: PublicIdentity) -> Policy:
+    return verify(Signed.from_bytes(signed), Policy, owner)
 
 
 def dataset_secret(transaction: Transaction, dataset: DatasetRef) -> bytes:

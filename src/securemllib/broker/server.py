@@ -81,6 +81,8 @@ def serve(broker: Broker, listening: Listening, announce: Callable[[str], None])
         listener = socket.create_server((listening.host, listening.port), family=family)
     except OSError as error:
         raise UnavailableError(f"{listening.host} port {listening.port} cannot be listened on.") from error
+    # An event loop sets this on sockets that it made itself only; without it an answer may wait 40 ms for an acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
         create_app(broker),
         ssl_certfile=listening.certificate,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -86,7 +87,7 @@ class LocalDeployment:
         """What a Spark driver of the analyst needs in its environment: addresses, no secret."""
         return {
             "SECUREMLLIB_HOME": str(self.analyst_home.path),
-            "SECUREMLLIB_AGENT_SOCK": str(self.analyst_home.path / "agent.sock"),
+            "SECUREMLLIB_AGENT_SOCK": str(self.agent_socket),
             "SECUREMLLIB_BROKER": self.broker_url,
         }
 
@@ -139,7 +140,10 @@ class LocalDeployment:
             identity_file.save_public(self.broker, mine.broker)
 
     def _start_agent(self) -> None:
-        self._start("agent", "--socket", str(self.analyst_home.path / "agent.sock"), home=self.analyst_home)
+        # A socket's path may have 107 characters; a directory of tests or of a build is often longer.
+        folder = Path(self._stack.enter_context(TemporaryDirectory(prefix="sml-")))
+        self.agent_socket = folder / "agent.sock"
+        self._start("agent", "--socket", str(self.agent_socket), home=self.analyst_home)
 
     def _start(self, *arguments: str, home: Home | None = None) -> str:
         environment = {**os.environ, **({"SECUREMLLIB_HOME": str(home.path)} if home else {})}

@@ -1,6 +1,6 @@
 """The relay's side of the aggregator: statistics in; states, records of the head, and at last the results out."""
 
-from securemllib.errors import FormatError, UnavailableError
+from securemllib.errors import FormatError, FreshnessError, UnavailableError
 from securemllib.spark.broker_client import broker_client
 from securemllib.spark.enclave_client import EnclaveClient
 from securemllib.spark.relay_job import RelayJob
@@ -8,7 +8,10 @@ from securemllib.wire.encoding import decode
 from securemllib.wire.record import Record
 from securemllib.wire.task import Advanced, Begin, Finished, Recorded, Recording, Update
 
-__all__ = ["Aggregation"]
+__all__ = ["FINISHED_CODE", "Aggregation", "stored_result"]
+
+# With it the broker refuses keys of a job whose model it recorded.
+FINISHED_CODE = "integrity.freshness.finished"
 
 _CHECKPOINT_LIMIT = 2**31
 
@@ -28,7 +31,7 @@ class Aggregation:
     def begin(self) -> tuple[Record, memoryview]:
         """Return `Advanced` with the state to go on from, or `Finished` where the job was done and only its result was lost."""
         head = broker_client(self._job.broker).head(self._job.job_id)
-        checkpoint = b"" if head is None else self._checkpoint(head)
+        checkpoint = b"" if head is None else _checkpoint(self._job, head)
         if (done := _finished(checkpoint)) is not None:
             return done, memoryview(b"")
         return self._follow(Begin(job_id=self._job.job_id), checkpoint)
@@ -52,15 +55,30 @@ class Aggregation:
             reply, body = self._enclave.ask(recorded, types=(Advanced, Recording, Finished))
         return reply, body
 
-    def _checkpoint(self, head: int) -> bytes:
-        try:
-            return self._job.checkpoints.read(_name(head))
-        except UnavailableError as error:
-            raise UnavailableError(
-                f"The checkpoint of round {head} of job {self._job.job_id} is not in {self._job.checkpoints.root}.",
-                next_step="Set spark.securemllib.storage to a folder that every executor reaches.",
-                code="unavailable.storage",
-            ) from error
+
+def stored_result(job: RelayJob, refusal: FreshnessError) -> Finished:
+    """Return the results of a job that an earlier attempt finished, whose way to the driver was cut off.
+
+    Args:
+        job: The job.
+        refusal: The broker's; it is raised where it does not say that the job is finished.
+    """
+    head = broker_client(job.broker).head(job.job_id) if refusal.error_code == FINISHED_CODE else None
+    found = None if head is None else _finished(_checkpoint(job, head))
+    if found is None:
+        raise refusal
+    return found
+
+
+def _checkpoint(job: RelayJob, head: int) -> bytes:
+    try:
+        return job.checkpoints.read(_name(head))
+    except UnavailableError as error:
+        raise UnavailableError(
+            f"The checkpoint of round {head} of job {job.job_id} is not in {job.checkpoints.root}.",
+            next_step="Set spark.securemllib.storage to a folder that every executor reaches.",
+            code="unavailable.storage",
+        ) from error
 
 
 def _name(round_number: int) -> str:

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 from pyspark.taskcontext import BarrierTaskContext
 
-from securemllib.errors import ConnectionLostError, FormatError, SecureMLlibError, error_from_code
-from securemllib.spark.aggregation import Aggregation
+from securemllib.errors import ConnectionLostError, FormatError, FreshnessError, SecureMLlibError, error_from_code
+from securemllib.spark.aggregation import Aggregation, stored_result
 from securemllib.spark.enclave_client import EnclaveClient
 from securemllib.spark.failures import is_passing
 from securemllib.spark.node import granted
@@ -76,9 +76,8 @@ class _Task:
         met, driver = self._meet(listener.getsockname()[1])
         others = self._accept(listener, met.generation)
         try:
-            with granted(self._job, met.generation) as enclave:
-                finished = self._rounds(Aggregation(self._job, enclave), enclave, others, driver)
-                row = TaskRow(kind=FINISHED, number=finished.round, payload=finished.to_bytes())
+            finished = self._finish(met.generation, others, driver)
+            row = TaskRow(kind=FINISHED, number=finished.round, payload=finished.to_bytes())
         except SecureMLlibError as error:
             if is_passing(error):
                 raise
@@ -86,6 +85,13 @@ class _Task:
         for other in others.values():
             send(other, Stop())
         return row
+
+    def _finish(self, generation: str, others: dict[int, socket.socket], driver: socket.socket | None) -> Finished:
+        try:
+            with granted(self._job, generation) as enclave:
+                return self._rounds(Aggregation(self._job, enclave), enclave, others, driver)
+        except FreshnessError as refusal:
+            return stored_result(self._job, refusal)
 
     def _rounds(
         self, aggregation: Aggregation, enclave: EnclaveClient, others: dict[int, socket.socket], driver: socket.socket | None

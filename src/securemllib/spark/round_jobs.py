@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 from pyspark.taskcontext import TaskContext
 
-from securemllib.errors import FormatError, SecureMLlibError, UnavailableError
-from securemllib.spark.aggregation import Aggregation
+from securemllib.errors import FormatError, FreshnessError, SecureMLlibError, UnavailableError
+from securemllib.spark.aggregation import FINISHED_CODE, Aggregation, stored_result
 from securemllib.spark.failures import is_passing
 from securemllib.spark.node import ANY_GENERATION, granted
 from securemllib.spark.relay import compute_shares, failed
@@ -67,6 +67,12 @@ class _Update(_Relay):
 
     def _work(self, task: int) -> Iterator[TaskRow]:
         del task
+        try:
+            yield self._step()
+        except FreshnessError as refusal:
+            yield _row(stored_result(self._job, refusal), b"")
+
+    def _step(self) -> TaskRow:
         # Each attempt is granted anew: a grant holds the head that the broker recorded last, and Begin compares the checkpoint with it.
         context = TaskContext.get()
         again = 0 if context is None else context.attemptNumber()
@@ -76,7 +82,7 @@ class _Update(_Relay):
             # An attempt before this one may have moved the head: then these statistics are used already.
             if isinstance(reply, Advanced) and reply.round == self._round and self._statistics:
                 reply, state = aggregation.update(list(self._statistics))
-            yield _row(reply, state)
+            return _row(reply, state)
 
 
 class RowsRelay(_Relay):
@@ -130,12 +136,21 @@ def _step(job: RelayJob, run: Run, round_number: int, state: bytes, attempt: int
     """Return the row of the next state, or of the results."""
     statistics: list[bytes] = []
     if round_number >= 0:
-        found = {part.number: part.payload for part in run(_Compute(job, round_number, state), job.tasks, False)}
-        if found.keys() != set(range(job.shares)):
-            raise FormatError(f"Round {round_number} has statistics of {len(found)} of {job.shares} shares.")
-        statistics = [found[share] for share in range(job.shares)]
+        try:
+            statistics = _statistics(job, run, round_number, state)
+        except FreshnessError as refusal:
+            # A job that is finished gets no keys to compute with; the aggregator's task then finds the stored results.
+            if refusal.error_code != FINISHED_CODE:
+                raise
     (row,) = run(_Update(job, round_number, statistics, attempt), 1, False)
     return row
+
+
+def _statistics(job: RelayJob, run: Run, round_number: int, state: bytes) -> list[bytes]:
+    found = {part.number: part.payload for part in run(_Compute(job, round_number, state), job.tasks, False)}
+    if found.keys() != set(range(job.shares)):
+        raise FormatError(f"Round {round_number} has statistics of {len(found)} of {job.shares} shares.")
+    return [found[share] for share in range(job.shares)]
 
 
 def _row(reply: Record, state: bytes | memoryview) -> TaskRow:

@@ -9,6 +9,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from securemllib.errors import FormatError, UnavailableError, error_from_code
+from securemllib.spark.broker_client import broker_client
 from securemllib.spark.cluster import Cluster
 from securemllib.spark.progress import Progress
 from securemllib.spark.relay import BarrierRelay
@@ -19,6 +20,11 @@ from securemllib.spark.tasks import TaskFunction, run_tasks
 from securemllib.wire.task import Finished
 
 __all__ = ["Engine"]
+
+_LOST = "unavailable.stage"
+
+# As often as Spark runs a stage again (spark.stage.maxConsecutiveAttempts).
+_BARRIER_ATTEMPTS = 4
 
 
 class Engine:
@@ -63,7 +69,7 @@ class Engine:
             if self._rendezvous is not None:
                 self._rendezvous.open(job.job_id, progress.at_round)
             try:
-                rows = self._run(BarrierRelay(job), job.tasks, True)
+                rows = self._stage(job)
             finally:
                 if self._rendezvous is not None:
                     self._rendezvous.close(job.job_id)
@@ -72,6 +78,17 @@ class Engine:
             raise FormatError(f"The stage of job {job.job_id} left {len(finished)} results.")
         return Finished.from_bytes(finished[0].payload)
 
+    def _stage(self, job: RelayJob) -> list[TaskRow]:
+        """Return what the barrier stage left. Spark counts all its losses as one row, so it starts anew while the recorded head moves."""
+        reached: int | None = None
+        while True:
+            try:
+                return self._run(BarrierRelay(job), job.tasks, True)
+            except UnavailableError as error:
+                before, reached = reached, broker_client(job.broker).head(job.job_id) if error.error_code == _LOST else None
+                if reached is None or reached == before:
+                    raise
+
     def rows(self, job: RelayJob, outputs: int, title: str) -> list[TaskRow]:
         """Return the sealed rows of every part, for each of the job's outputs of rows."""
         with self._described(f"SecureMLlib {title}, job {job.job_id[:12]}"):
@@ -79,14 +96,19 @@ class Engine:
         return [row for row in found if row.kind == ROWS]
 
     def _run(self, function: TaskFunction, tasks: int, barrier: bool) -> list[TaskRow]:
-        try:
-            found = run_tasks(self._spark, self._cluster.context, function, tasks, barrier=barrier)
-        except (PySparkException, Py4JError) as error:
-            raise UnavailableError(
-                "The job's tasks were lost more often than Spark runs a stage again.",
-                next_step="See the failed stage in the Spark UI; its executors or enclaves end early.",
-                code="unavailable.stage",
-            ) from error
+        # Spark runs tasks of an ordinary stage again by itself; a barrier stage that failed runs again here, from the checkpoint.
+        for left in reversed(range(_BARRIER_ATTEMPTS if barrier else 1)):
+            try:
+                found = run_tasks(self._spark, self._cluster.context, function, tasks, barrier=barrier)
+                break
+            except (PySparkException, Py4JError) as error:
+                if left:
+                    continue
+                raise UnavailableError(
+                    "The job's tasks were lost again and again.",
+                    next_step="See the failed stage in the Spark UI; its executors or enclaves end early.",
+                    code=_LOST,
+                ) from error
         for row in found:
             if row.kind == FAILED:
                 raise error_from_code(*json.loads(row.payload))

@@ -4,6 +4,7 @@ A classic session runs it on an RDD, which costs Spark half the time of a DataFr
 DataFrame. Neither way unpickles anything that a task returned: the driver may be the analyst's own machine, and tasks run on the host's.
 """
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ _ROW_LIMIT = 2**31
 def run_tasks(spark: SparkSession, context: SparkContext | None, function: TaskFunction, tasks: int, *, barrier: bool) -> list[TaskRow]:
     """Return the rows of a function that runs once in each of so many tasks.
 
-    A barrier stage gets a stage behind it: an executor that dies in a barrier result stage aborts the job, a shuffle map stage runs again.
+    A barrier stage runs once: a task that is lost fails it as a whole, and whoever called runs it again.
 
     Args:
         spark: The session.
@@ -40,7 +41,7 @@ def run_tasks(spark: SparkSession, context: SparkContext | None, function: TaskF
 
 def _run_dataframe(spark: SparkSession, function: TaskFunction, tasks: int, barrier: bool) -> list[bytes]:
     results = spark.range(0, tasks, 1, tasks).mapInArrow(_OverArrow(function), _SCHEMA, barrier=barrier)
-    return [bytes(row[0]) for row in (results.repartition(1) if barrier else results).collect()]
+    return [bytes(row[0]) for row in results.collect()]
 
 
 def _run_rdd(context: SparkContext, function: TaskFunction, tasks: int, barrier: bool) -> list[bytes]:
@@ -48,9 +49,14 @@ def _run_rdd(context: SparkContext, function: TaskFunction, tasks: int, barrier:
     mapped = index.barrier().mapPartitions(_OverRows(function)) if barrier else index.mapPartitions(_OverRows(function))
     # Bytes in, bytes out: the serializer that Spark would choose is pickle.
     plain: RDD[bytes] = mapped._reserialize(NoOpSerializer())
-    if barrier:
-        plain = RDD(plain._jrdd.coalesce(1, True), context, NoOpSerializer())
     return [bytes(row) for row in plain.collect()]
+
+
+def _settle() -> None:
+    """Take what a worker has imported out of the garbage collector's sight, once: Spark collects after each task, for 50 ms of CPU."""
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
 
 
 class _OverArrow:
@@ -62,6 +68,7 @@ class _OverArrow:
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for _ in batches:
             pass
+        _settle()
         for row in self._function():
             yield pa.RecordBatch.from_pydict({"row": pa.array([row.to_bytes()], pa.binary())})
 
@@ -75,5 +82,6 @@ class _OverRows:
     def __call__(self, rows: Iterable[int]) -> Iterator[bytes]:
         for _ in rows:
             pass
+        _settle()
         for row in self._function():
             yield row.to_bytes()
