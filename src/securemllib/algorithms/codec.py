@@ -26,6 +26,7 @@ _DTYPES = {text: np.dtype(text) for text in ("<f8", "<f4", "<i8", "<i4", "<u8", 
 
 # No algorithm has a tensor of a higher order; numpy itself stops at 64.
 MAX_DIMENSIONS = 4
+_LARGEST_SIZE = int(np.iinfo(np.intp).max)
 
 _SCALARS: dict[type[Any], Callable[[Any], bool]] = {
     bool: lambda value: type(value) is bool,
@@ -84,7 +85,7 @@ def _array(tree: Any, where: str) -> NDArray[Any]:
     if type(data) is not bytes or len(data) != math.prod(shape) * _DTYPES[kind].itemsize:
         raise FormatError(f"{where} does not have as many bytes as its shape needs")
     # An empty array may claim huge sizes beside its 0: numpy refuses strides that it cannot count.
-    if math.prod(max(size, 1) for size in shape) * _DTYPES[kind].itemsize > np.iinfo(np.intp).max:
+    if math.prod(max(size, 1) for size in shape) * _DTYPES[kind].itemsize > _LARGEST_SIZE:
         raise FormatError(f"{where} has no valid shape")
     if kind == "|b1" and data.translate(None, b"\0\1"):
         raise FormatError(f"{where} has a boolean that is neither 0 nor 1")

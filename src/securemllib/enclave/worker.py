@@ -32,20 +32,21 @@ def compute(session: Session, state: memoryview, *, round_number: int, share: in
     The blocks are added in the order of their parts, so that the same share gives the same bytes wherever and however often it runs.
     """
     opened = open_state(session, state, round_number)
+    of_block = _statistics(session, opened)
     total: Any = None
     for part in session.share(share):
-        cached = _block(session, part, cache, fetch)
-        statistics = _statistics(session, opened, cached)
+        statistics = of_block(_block(session, part, cache, fetch))
         total = statistics if total is None else total + statistics
     context = statistics_context(session, opened, share)
     return seal(session.job_key, context, encode(None if total is None else to_tree(total)))
 
 
-def _statistics(session: Session, opened: SealedState, cached: CachedBlock) -> Any:
+def _statistics(session: Session, opened: SealedState) -> Callable[[CachedBlock], Any]:
+    """Return what makes statistics of a block in this round: the first round's are the block's summary."""
     if opened.state is None:
-        return cached.summary
+        return lambda cached: cached.summary
     state = from_tree(types_of(type(session.algorithm))[0], opened.state)
-    return session.algorithm.statistics(state, cached.block)
+    return lambda cached: session.algorithm.statistics(state, cached.block)
 
 
 def _block(session: Session, part: Part, cache: BlockCache, fetch: Fetch) -> CachedBlock:
