@@ -23,7 +23,7 @@ from securemllib.owner.atomic import new_directory, write_synced
 from securemllib.owner.keystore import Keystore
 from securemllib.owner.reading import BODY_PURPOSE, MANIFEST_FILE, OpenDataset, Progress, open_dataset
 from securemllib.owner.sources import Source, open_source
-from securemllib.owner.writing import Layout, PartWriter
+from securemllib.owner.writing import PART_BYTES, Layout, PartWriter
 from securemllib.wire.dataset import ClearPart, Manifest, body_context
 
 __all__ = ["Layout", "Progress", "append", "encrypt"]
@@ -38,7 +38,7 @@ def encrypt(
     keystore: Keystore,
     previous: str | Path | None = None,
     rows_per_part: int | None = None,
-    part_bytes: int = 16 * 2**20,
+    part_bytes: int = PART_BYTES,
     compression: str = "none",
     size_hiding: bool = False,
     hide_columns: bool = False,

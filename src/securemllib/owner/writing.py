@@ -22,7 +22,10 @@ from securemllib.owner.reading import Progress
 from securemllib.owner.sources import Source
 from securemllib.wire.dataset import Column, ManifestBody, Part
 
-__all__ = ["Layout", "PartWriter"]
+__all__ = ["PART_BYTES", "Layout", "PartWriter"]
+
+# Two tasks that decrypt such parts at once stay within 200 MB of the float32 matrix that they fill, which 16 MiB did not.
+PART_BYTES = 8 * 2**20
 
 _WINDOW_BYTES = 128 * 2**20
 # A source that fits one window is dealt to this many parts if each gets as many rows as named below, so that tasks can share it.
@@ -49,7 +52,7 @@ class Layout:
     """
 
     rows_per_part: int | None = None
-    part_bytes: int = 16 * 2**20
+    part_bytes: int = PART_BYTES
     compression: str = "none"
     size_hiding: bool = False
     hide_columns: bool = False
