@@ -89,7 +89,13 @@ def main(master: str, path: str, features: list[str]) -> None:
         start = time.monotonic()
         fitted = timing.fit(whole)
         times.append(time.monotonic() - start)
-    tell("done", fits=times, iterations=fitted.summary.totalIterations, coefficients=list(fitted.release().coefficients))
+    tell(
+        "done",
+        load=os.getloadavg()[0],
+        fits=times,
+        iterations=fitted.summary.totalIterations,
+        coefficients=list(fitted.release().coefficients),
+    )
     sys.stdin.readline()
     session.stop()
     spark.stop()

@@ -29,7 +29,13 @@ def main(master: str, path: str, features: list[str]) -> None:
         start = time.monotonic()
         model = logistic.fit(assembled)
         times.append(time.monotonic() - start)
-    answer = {"step": "done", "fits": times, "iterations": model.summary.totalIterations, "coefficients": list(model.coefficients)}
+    answer = {
+        "step": "done",
+        "load": os.getloadavg()[0],
+        "fits": times,
+        "iterations": model.summary.totalIterations,
+        "coefficients": list(model.coefficients),
+    }
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
     sys.stdin.readline()

@@ -15,6 +15,7 @@ __all__ = ["INSECURE", "show"]
 
 INSECURE = "insecure: no TEE on this machine"
 _WIDTH = 100
+_SHOWN_PROCESSES = 4
 _KIB, _MIB = 2**10, 2**20
 
 
@@ -46,8 +47,13 @@ def _table(*justified: str) -> Table:
 def _roles(story: Story) -> Table:
     table = _table("left", "left", "left")
     for role in story.roles:
-        table.add_row(role.name, Text(" ".join(map(str, role.processes)), "dim"), role.sees)
+        table.add_row(role.name, Text(_identifiers(role.processes), "dim"), role.sees)
     return table
+
+
+def _identifiers(processes: tuple[int, ...]) -> str:
+    more = len(processes) - _SHOWN_PROCESSES
+    return " ".join(map(str, processes[:_SHOWN_PROCESSES])) + (f" and {more} more" if more > 0 else "")
 
 
 def _steps(story: Story) -> Table:
@@ -108,6 +114,8 @@ def _times(sealed: Mapping[str, Any], plain: Mapping[str, Any]) -> Table:
     seconds = f"SecureMLlib {ours:.2f} s, MLlib {theirs:.2f} s, ratio "
     table.add_row(f"LogisticRegression.fit, median of {len(sealed['fits'])}", Text.assemble(seconds, shown))
     rounds = f"{sealed['iterations']} and {plain['iterations']} iterations"
+    loads = f"{sealed['load']:.1f} and {plain['load']:.1f}"
+    table.add_row("the machine's load at the time", f"{loads} (other work on the machine distorts the ratio)")
     table.add_row("the same model", f"coefficients differ by at most {difference:.1e}; {rounds}")
     return table
 
