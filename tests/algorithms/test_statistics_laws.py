@@ -19,6 +19,7 @@ ALGORITHMS = {
     "binomial": ("LogisticRegression", {}),
     "softmax": ("LogisticRegression", {"family": "multinomial"}),
     "normal": ("LinearRegression", {}),
+    "huber": ("LinearRegression", {"loss": "huber"}),
 }
 
 
@@ -110,7 +111,10 @@ def test_labels_that_are_no_classes_are_refused(value: float, cut: Any) -> None:
         ("LogisticRegression", {"reg_param": 0.1}),
         ("LogisticRegression", {"fitIntercept": False, "lowerBoundsOnIntercepts": [0.0]}),
         ("LinearRegression", {"solver": "sgd"}),
-        ("LinearRegression", {"loss": "huber"}),
+        ("LinearRegression", {"loss": "huber", "solver": "normal"}),
+        ("LinearRegression", {"loss": "huber", "elasticNetParam": 0.5}),
+        ("LinearRegression", {"loss": "huber", "epsilon": float("nan")}),
+        ("LinearRegression", {"loss": "absolute"}),
         ("LinearRegression", {"epsilon": 1.0}),
         ("NoSuchThing", {}),
     ],
@@ -119,6 +123,7 @@ def test_params_out_of_their_domain_are_refused(name: str, params: dict[str, Any
     """An unknown name or Param and a value out of its domain are refused; the defaults are accepted."""
     build("LogisticRegression", {"regParam": 1, "elasticNetParam": 0.5})
     build("LinearRegression", {})
+    build("LinearRegression", {"loss": "huber", "solver": "l-bfgs", "regParam": 0.1, "epsilon": 1.01})
     with pytest.raises(UsageError):
         build(name, params)
 

@@ -1,49 +1,52 @@
-r"""Linear least squares with elastic net.
+r"""Linear regression: least squares with elastic net, or the Huber loss with L2.
 
-Objective, over coefficients :math:`\beta` of :math:`z = (x - \mu) / \sigma` and the label :math:`t = (y - \bar y) / s`:
+Objective of least squares, over coefficients :math:`\beta` of :math:`z = (x - \mu) / \sigma` and the label
+:math:`t = (y - \bar y) / s`:
 
 .. math:: \frac{1}{2 W} \sum_i w_i (\beta^T z_i - t_i)^2
           + \frac{\lambda}{s} \left( \frac{1 - \alpha}{2} \|\beta\|_2^2 + \alpha \|\beta\|_1 \right)
 
 with :math:`\lambda` = ``reg_param`` and :math:`\alpha` = ``elastic_net_param``; without intercept :math:`\mu` and
-:math:`\bar y` are 0.
+:math:`\bar y` are 0. That of ``huber`` takes the loss of `linear_loss`, with a scale that is fitted too, unscaled labels
+and :math:`\lambda` instead of :math:`\lambda / s`; it is minimised in labels over :math:`s`, where it is as well
+conditioned, and over the logarithm of the scale, which keeps the scale positive.
 
 Spark MLlib: the same objective with MLlib's own deviations, of the population for ``normal`` (its WeightedLeastSquares)
-and unbiased for ``l-bfgs``. ``normal`` solves by Cholesky; with an L1 part, or where the matrix is singular, by
-quasi-Newton steps on the normal equations. ``auto`` is ``normal`` up to 4096 features. A constant column gets the
-coefficient 0, and a constant label needs no training. Up to 512 features ``l-bfgs`` minimises the same function on the
-normal equations instead of on the rows, because that costs one round instead of thirty.
+and unbiased for ``l-bfgs`` and ``huber``. ``normal`` solves by Cholesky; with an L1 part, or where the matrix is
+singular, by quasi-Newton steps on the normal equations. ``auto`` is ``normal`` up to 4096 features. A constant column
+gets the coefficient 0, and a constant label needs no training. Up to 512 features ``l-bfgs`` minimises the same
+function on the normal equations instead of on the rows, because that costs one round instead of thirty. ``huber``
+starts at the coefficients 0 instead of 1. Standard errors are those of MLlib's summary, with its degrees of freedom:
+the rows of positive weight less the coefficients, whatever the weights are.
 
-Cost: ``normal`` one pass of :math:`O(n d^2)` and :math:`O(d^2)` of statistics; ``l-bfgs`` on rows :math:`O(n d)` a round.
+Cost: ``normal`` one pass of :math:`O(n d^2)` and :math:`O(d^2)` of statistics, and one of :math:`O(n d)` where the
+residuals are less than the rounding of those; ``l-bfgs`` on rows and ``huber`` :math:`O(n d)` a round.
 
-Reveals: enclave mode, whether one or many rounds were needed, and their number. Partitioned mode, the same and the size
-of masked sums; never a Gram matrix, because the one of two rows gives both rows.
+Reveals: enclave mode, whether one, two or many rounds were needed, and their number. Partitioned mode, the same and the
+size of masked sums; never a Gram matrix, because the one of two rows gives both rows.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.linear_loss import LinearStatistics, huber_loss, normal_equations, squared_loss
+from securemllib.algorithms.normal_equations import CoefficientErrors, NormalEquations
 from securemllib.algorithms.optimizers import QuasiNewton
 from securemllib.algorithms.params import require_bool, require_choice, require_integer, require_number
-from securemllib.algorithms.slices import row_slices
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import DataError, UsageError
 
-__all__ = ["LeastSquaresStatistics", "LinearRegression", "LinearRegressionModel", "LinearState"]
+__all__ = ["LinearRegression", "LinearRegressionModel", "LinearState"]
 
 # MLlib's WeightedLeastSquares.MAX_NUM_FEATURES.
 _MOST_FEATURES_OF_NORMAL = 4096
 
 # Thirty rounds of 4 n d operations cost as much as n d^2 / 2 of a faster kind at about this d.
 _MOST_FEATURES_OF_LOCAL_LBFGS = 512
-
-# A pivot of a correlation matrix that is below the noise of float64 sums.
-_SMALLEST_PIVOT = 1e-13
 
 Vector = NDArray[np.float64]
 
@@ -58,8 +61,11 @@ class LinearState:
         label_mean: Mean of the label.
         label_deviation: What scales the label.
         weight_sum: Sum of weights.
-        search: The minimisation, over rows or over normal equations; None where none was needed yet.
-        solution: ``(d,)`` scaled coefficients once they are known.
+        freedom: Degrees of freedom of the residuals.
+        search: The minimisation, over rows or over normal equations; None where none was needed yet. Of the Huber loss, the point
+            holds the coefficients, the intercept, if there is one, and the logarithm of the scale.
+        solution: The point that was searched: ``(d,)`` scaled coefficients, and more for the Huber loss.
+        errors: What the coefficients' standard errors are computed from, where they exist.
     """
 
     mean: Vector
@@ -67,39 +73,15 @@ class LinearState:
     label_mean: float
     label_deviation: float
     weight_sum: float
+    freedom: int
     search: QuasiNewton | None = None
     solution: Vector | None = None
+    errors: CoefficientErrors | None = None
 
     @property
     def scale(self) -> Vector:
         """``(d,)`` inverse deviations; 0 for a constant column."""
         return np.divide(1.0, self.deviation, out=np.zeros_like(self.deviation), where=self.deviation > 0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeastSquaresStatistics:
-    """Sums over rows of the residual r = prediction - label, where the prediction is 0 before the first search.
-
-    Attributes:
-        square: Sum of weighted squared residuals.
-        residual: Sum of weighted residuals.
-        cross: ``(d,)`` sum of weighted residual times centred row.
-        gram: ``(d, d)`` sum of weighted products of centred rows; ``(0, 0)`` in a search over rows.
-    """
-
-    square: float
-    residual: float
-    cross: Vector
-    gram: Vector
-
-    def __add__(self, other: Self) -> Self:
-        return replace(
-            self,
-            square=self.square + other.square,
-            residual=self.residual + other.residual,
-            cross=self.cross + other.cross,
-            gram=self.gram + other.gram,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,14 +91,23 @@ class LinearRegressionModel:
     Attributes:
         coefficients: ``(d,)``.
         intercept: The constant.
+        scale: The residuals' scale that the Huber loss fits; 1 for least squares.
         objective_history: The objective at the start and after each iteration; ``(0.0,)`` where none was needed.
+        coefficient_standard_errors: Of the coefficients and, last, the intercept, if there is one. None unless a Cholesky factorisation
+            solved for all of them, with at least one degree of freedom.
+        t_values: Estimates over their standard errors, or None.
+        p_values: Two-sided, by Student's t distribution, or None.
     """
 
-    SUMMARY: ClassVar[tuple[str, ...]] = ("objective_history",)
+    SUMMARY: ClassVar[tuple[str, ...]] = ("objective_history", "coefficient_standard_errors", "t_values", "p_values")
 
     coefficients: Vector
     intercept: float
+    scale: float = 1.0
     objective_history: tuple[float, ...] = (0.0,)
+    coefficient_standard_errors: tuple[float, ...] | None = None
+    t_values: tuple[float, ...] | None = None
+    p_values: tuple[float, ...] | None = None
 
     @property
     def total_iterations(self) -> int:
@@ -130,10 +121,7 @@ class LinearRegressionModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearRegression:
-    """The params of ``pyspark.ml.regression.LinearRegression`` that matter to the arithmetic, with its defaults.
-
-    The Huber loss is refused. ``epsilon`` is its parameter and is checked only.
-    """
+    """The params of ``pyspark.ml.regression.LinearRegression`` that matter to the arithmetic, with its defaults."""
 
     solver: str = "auto"
     loss: str = "squaredError"
@@ -154,8 +142,10 @@ class LinearRegression:
         require_number(self, "tol", 0.0)
         require_bool(self, "fit_intercept", "standardization")
         require_number(self, "epsilon", np.nextafter(1.0, 2.0), np.finfo(np.float64).max)
-        if self.loss == "huber":
-            raise UsageError("the Huber loss is not supported; use loss='squaredError'", code="usage.unsupported")
+        if self._is_huber and self.solver == "normal":
+            raise UsageError("the Huber loss has no normal equations: solver must be 'auto' or 'l-bfgs'", code="usage.param")
+        if self._is_huber and self.elastic_net_param > 0:
+            raise UsageError("the Huber loss goes with L2 regularisation only: elastic_net_param must be 0", code="usage.param")
 
     def initial(self, summary: Summary, seed: Seed) -> LinearState:  # noqa: ARG002 - the start is not random
         """Return the state before the first round.
@@ -181,129 +171,126 @@ class LinearRegression:
             label_mean=summary.label_mean,
             label_deviation=float(np.sqrt(label_variance)) if not constant else abs(summary.label_mean) or 1.0,
             weight_sum=summary.weight_sum,
+            freedom=summary.used_rows - summary.columns - self.fit_intercept,
             solution=np.zeros(summary.columns) if needless else None,
         )
         return state if needless or self._is_one_pass(summary.columns) else replace(state, search=self._search(state))
 
     def is_done(self, state: LinearState) -> bool:
         """Return whether `to_model` may be called."""
-        return state.solution is not None
+        return state.solution is not None and (state.errors is None or state.errors.square is not None)
 
-    def statistics(self, state: LinearState, block: Block) -> LeastSquaresStatistics:
-        """Return the sums of one block: with the Gram matrix, or of a search at its proposed point."""
+    def statistics(self, state: LinearState, block: Block) -> LinearStatistics:
+        """Return the sums of one block: with the Gram matrix, of a search at its proposed point, or of the residuals of a solution."""
         if block.label is None:
             raise DataError(f"block {block.ordinal} has no label", code="data.label")
-        one_pass = state.search is None
-        centred = one_pass or self.fit_intercept
+        point = state.solution if state.search is None else state.search.propose()
+        centred = point is None or self.fit_intercept
         shift = block.offset - state.mean if centred else block.offset
-        vector = np.zeros(block.columns) if state.search is None else state.search.propose() * state.scale
         label = (block.label - state.label_mean * centred) / state.label_deviation
-        constant = float(vector @ shift)
-        sums = _Sums.of(block, label, vector, constant, gram=one_pass)
-        gram = sums.gram
-        if one_pass:
-            lean = np.outer(sums.features, shift)
-            gram = gram + lean + lean.T + np.outer(shift, shift) * sums.weight
-        return LeastSquaresStatistics(square=sums.square, residual=sums.residual, cross=sums.cross + sums.residual * shift, gram=gram)
+        if point is None:
+            return normal_equations(block, label, shift)
+        vector = point[: block.columns] * state.scale
+        if self._is_huber:
+            constant = float(point[-2]) if self.fit_intercept else 0.0
+            return huber_loss(block, label, vector, constant, shift, scale=float(np.exp(point[-1])), epsilon=self.epsilon)
+        return squared_loss(block, label, vector, 0.0, shift)
 
-    def update(self, state: LinearState, total: LeastSquaresStatistics) -> LinearState:
+    def update(self, state: LinearState, total: LinearStatistics) -> LinearState:
         """Return the state after one round."""
         if state.search is None:
-            return self._solved(state, total)
-        point, penalty = state.search.propose(), self._l2(state)
-        value = 0.5 * total.square / state.weight_sum + 0.5 * float(penalty @ (point * point))
-        search = state.search.observe(value, total.cross * state.scale / state.weight_sum + penalty * point)
+            return self._solved(state, total) if state.errors is None else _with_square(state, 2.0 * total.loss)
+        point, penalty, gradient = state.search.propose(), self._l2(state), total.gradient * state.scale
+        if self._is_huber:
+            slopes = [total.slope] * self.fit_intercept + [total.scale_slope * float(np.exp(point[-1]))]
+            penalty, gradient = np.append(penalty, np.zeros(len(slopes))), np.append(gradient, slopes)
+        value = total.loss / state.weight_sum + 0.5 * float(penalty @ (point * point))
+        search = state.search.observe(value, gradient / state.weight_sum + penalty * point)
         return replace(state, search=search, solution=search.point if search.is_done else None)
 
     def to_model(self, state: LinearState) -> LinearRegressionModel:
         """Return the model in the space of the true features."""
-        scaled = np.zeros_like(state.mean) if state.solution is None else state.solution
-        coefficients = scaled * state.scale * state.label_deviation
-        return LinearRegressionModel(
+        point = np.zeros_like(state.mean) if state.solution is None else state.solution
+        coefficients = point[: len(state.mean)] * state.scale * state.label_deviation
+        history = (0.0,) if state.search is None else state.search.history
+        fitted = self._is_huber and state.search is not None
+        constant = float(point[-2]) * state.label_deviation if fitted and self.fit_intercept else 0.0
+        model = LinearRegressionModel(
             coefficients=coefficients,
-            intercept=state.label_mean - float(coefficients @ state.mean) if self.fit_intercept else 0.0,
-            objective_history=(0.0,) if state.search is None else state.search.history,
+            intercept=state.label_mean + constant - float(coefficients @ state.mean) if self.fit_intercept else 0.0,
+            scale=float(np.exp(point[-1])) * state.label_deviation if fitted else 1.0,
+            objective_history=tuple(value * state.label_deviation for value in history) if fitted else history,
+        )
+        if state.errors is None:
+            return model
+        estimates = np.append(coefficients, model.intercept) if self.fit_intercept else coefficients
+        return replace(
+            model,
+            coefficient_standard_errors=tuple(state.errors.standard_errors.tolist()),
+            t_values=tuple(state.errors.t_values(estimates).tolist()),
+            p_values=tuple(state.errors.p_values(estimates).tolist()),
         )
 
+    @property
+    def _is_huber(self) -> bool:
+        return self.loss == "huber"
+
     def _is_normal(self, columns: int) -> bool:
-        return self.solver == "normal" or (self.solver == "auto" and columns <= _MOST_FEATURES_OF_NORMAL)
+        return self.solver == "normal" or (self.solver == "auto" and not self._is_huber and columns <= _MOST_FEATURES_OF_NORMAL)
 
     def _is_one_pass(self, columns: int) -> bool:
-        return self._is_normal(columns) or columns <= _MOST_FEATURES_OF_LOCAL_LBFGS
+        return self._is_normal(columns) or (not self._is_huber and columns <= _MOST_FEATURES_OF_LOCAL_LBFGS)
 
-    def _solved(self, state: LinearState, total: LeastSquaresStatistics) -> LinearState:
+    def _solved(self, state: LinearState, total: LinearStatistics) -> LinearState:
         """Solve the normal equations, scaled to a correlation matrix."""
         means = np.zeros_like(state.mean) if self.fit_intercept else state.mean * state.scale
         label = 0.0 if self.fit_intercept else state.label_mean / state.label_deviation
-        moments = total.gram / state.weight_sum * np.outer(state.scale, state.scale) + np.outer(means, means)
-        # The residual of the prediction 0 is minus the label.
-        target = means * label - total.cross * state.scale / state.weight_sum
-        penalty = self._l2(state)
+        equations = NormalEquations(
+            moments=total.gram / state.weight_sum * np.outer(state.scale, state.scale) + np.outer(means, means),
+            # The residual of the prediction 0 is minus the label.
+            target=means * label - total.gradient * state.scale / state.weight_sum,
+            square=2.0 * total.loss / state.weight_sum + label * label,
+        )
+        penalty, used = self._l2(state), state.deviation > 0
         if self._is_normal(len(state.mean)) and not self.reg_param * self.elastic_net_param > 0:
-            solution = _cholesky(moments + np.diag(penalty), target, state.deviation > 0)
-            if solution is not None:
-                return replace(state, solution=solution)
-        search, square = self._search(state), total.square / state.weight_sum + label * label
+            solved = equations.solved(penalty, used)
+            if solved is not None:
+                solution, root = solved
+                errors = self._errors(state, root) if state.freedom > 0 and (used | (penalty > 0)).all() else None
+                found, residual = replace(state, solution=solution, errors=errors), equations.residual(solution)
+                return found if errors is None or residual is None else _with_square(found, residual * state.weight_sum)
+        search = self._search(state)
         while not search.is_done:
             point = search.propose()
-            slope = moments @ point + penalty * point
-            search = search.observe(0.5 * (square + float(point @ slope)) - float(target @ point), slope - target)
+            slope = equations.moments @ point + penalty * point
+            value = 0.5 * (equations.square + float(point @ slope)) - float(equations.target @ point)
+            search = search.observe(value, slope - equations.target)
         return replace(state, search=search, solution=search.point)
+
+    def _errors(self, state: LinearState, root: Vector) -> CoefficientErrors:
+        """Return the variances that the inverse of the matrix's root gives."""
+        used = state.deviation > 0
+        variances = np.full(len(used), np.inf)
+        variances[used] = np.einsum("ij,ij->j", root, root) * state.scale[used] ** 2
+        if self.fit_intercept:
+            means = root @ (state.mean * state.scale)[used]
+            variances = np.append(variances, 1.0 + float(means @ means))
+        return CoefficientErrors(variances=variances / state.weight_sum, freedom=state.freedom)
 
     def _search(self, state: LinearState) -> QuasiNewton:
         weight = self.reg_param / state.label_deviation * self.elastic_net_param
         l1 = weight * (np.ones_like(state.scale) if self.standardization else state.scale)
-        return QuasiNewton.start(np.zeros_like(state.mean), tol=self.tol, max_iter=self.max_iter, l1=l1 if weight > 0 else None)
+        start = np.zeros(len(state.mean) + (1 + self.fit_intercept if self._is_huber else 0))
+        return QuasiNewton.start(start, tol=self.tol, max_iter=self.max_iter, l1=l1 if weight > 0 else None)
 
     def _l2(self, state: LinearState) -> Vector:
-        weight = self.reg_param / state.label_deviation * (1.0 - self.elastic_net_param)
+        weight = self.reg_param * (1.0 - self.elastic_net_param)
+        weight = weight * state.label_deviation if self._is_huber else weight / state.label_deviation
         return weight * (np.ones_like(state.scale) if self.standardization else state.scale * state.scale)
 
 
-@dataclass(slots=True)
-class _Sums:
-    """Sums about a block's own centre."""
-
-    weight: float
-    square: float
-    residual: float
-    cross: Vector
-    features: Vector
-    gram: Vector
-
-    @classmethod
-    def of(cls, block: Block, label: Vector, vector: Vector, constant: float, *, gram: bool) -> "_Sums":
-        columns, dtype = block.columns, block.features.dtype
-        sums = cls(0.0, 0.0, 0.0, np.zeros(columns), np.zeros(columns), np.zeros((columns, columns) if gram else (0, 0)))
-        small = vector.astype(dtype)
-        for rows in row_slices(block):
-            features = block.features[rows]
-            predicted = 0.0 if gram else (features @ small).astype(np.float64) + constant
-            weight = np.ones(len(features)) if block.weight is None else block.weight[rows]
-            residual = predicted - label[rows]
-            weighted = weight * residual
-            sums.weight += float(weight.sum())
-            sums.square += float(weighted @ residual)
-            sums.residual += float(weighted.sum())
-            sums.cross += weighted.astype(dtype) @ features
-            if gram:
-                sums.features += weight.astype(dtype) @ features
-                # numpy computes A.T @ A by the symmetric product of BLAS, at half the cost.
-                rooted = features if block.weight is None else features * np.sqrt(weight).astype(dtype)[:, np.newaxis]
-                sums.gram += rooted.T @ rooted
-        return sums
-
-
-def _cholesky(matrix: Vector, target: Vector, used: NDArray[np.bool_]) -> Vector | None:
-    """Return the solution with 0 for columns that are not used, or None where the matrix is singular."""
-    solution = np.zeros_like(target)
-    if not used.any():
-        return solution
-    try:
-        factor, lower = cho_factor(matrix[np.ix_(used, used)], lower=True)
-    except LinAlgError:
-        return None
-    if float(np.diag(factor).min()) ** 2 <= _SMALLEST_PIVOT:
-        return None
-    solution[used] = cho_solve((factor, lower), target[used])
-    return solution
+def _with_square(state: LinearState, square: float) -> LinearState:
+    """Return a solved state that knows the sum of its squared residuals, which are scaled as the label."""
+    if state.errors is None:
+        return state
+    return replace(state, errors=replace(state.errors, square=square * state.label_deviation**2))

@@ -40,6 +40,7 @@ class Summary:
 
     Attributes:
         rows: Rows, those of weight 0 included.
+        used_rows: Rows whose weight is not 0.
         weight_sum: Sum of weights.
         weight_square_sum: Sum of squared weights.
         mean: ``(d,)`` weighted means of the true rows.
@@ -64,6 +65,7 @@ class Summary:
     label_mean: float = 0.0
     label_m2: float = 0.0
     label_weights: Vector | None = None
+    used_rows: int = 0
     invalid_features: int = 0
     invalid_labels: int = 0
     invalid_weights: int = 0
@@ -94,6 +96,7 @@ class Summary:
         label_mean, label_m2 = _moments(None if block.label is None else block.label[rows], weight, scale)
         return cls(
             rows=count,
+            used_rows=len(used),
             weight_sum=weight_sum,
             weight_square_sum=float(count) if weight is None else float(weight @ weight),
             mean=mean + block.offset,
@@ -116,6 +119,7 @@ class Summary:
         return replace(
             self,
             rows=self.rows + other.rows,
+            used_rows=self.used_rows + other.used_rows,
             weight_sum=weight_sum,
             weight_square_sum=self.weight_square_sum + other.weight_square_sum,
             mean=mean,
