@@ -89,7 +89,10 @@ class PlainLogisticRegressionModel(_Plain):
 class PlainLinearRegressionModel(_Plain):
     """Coefficients, intercept and predictions of a linear regression."""
 
-    scale = 1.0
+    @property
+    def scale(self) -> float:
+        """The residuals' scale that the Huber loss fitted; 1 for least squares."""
+        return float(self.model.scale)
 
     @property
     def numFeatures(self) -> int:
