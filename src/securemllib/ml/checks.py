@@ -12,7 +12,18 @@ from securemllib.spark.column_types import is_number, is_vector
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.wire.job import ParamValue
 
-__all__ = ["job_params", "require_columns", "require_new", "require_sealed"]
+__all__ = ["inputs_of", "job_params", "require_columns", "require_new", "require_sealed"]
+
+
+def inputs_of(params: Params, roles: dict[str, str]) -> dict[str, str]:
+    """Return the columns by role of those column Params that are set or have a default, and are not empty.
+
+    Args:
+        params: An estimator, model or evaluator.
+        roles: Roles by the names of column Params.
+    """
+    found = [(role, converted(params, name)) for name, role in roles.items()]
+    return {role: column for role, column in found if column}
 
 
 def require_sealed(dataset: Any, what: str) -> SecureDataFrame:

@@ -13,12 +13,14 @@ from pyspark.ml.param.shared import (
     HasWeightCol,
 )
 
+from securemllib.algorithms.codec import from_tree
+from securemllib.algorithms.registry import ALGORITHMS, types_of
 from securemllib.errors import FormatError
-from securemllib.ml.base import inputs_of
-from securemllib.ml.checks import job_params, require_columns, require_sealed
+from securemllib.ml.checks import inputs_of, job_params, require_columns, require_sealed
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.persistence import Persistent
 from securemllib.spark.jobs import Request
+from securemllib.wire.encoding import Value
 from securemllib.wire.job import OutputKind
 
 __all__ = ["BinaryClassificationEvaluator", "ClusteringEvaluator", "MulticlassClassificationEvaluator", "RegressionEvaluator"]
@@ -43,9 +45,24 @@ class SecureEvaluator(Evaluator, Persistent):
     def _roles(self) -> dict[str, str]:
         return self.ROLES
 
+    def summarise(self, dataset: Any) -> Any:
+        """Return the evaluation with all of its metrics and curves; the policy must have the output ``summary``.
+
+        Raises:
+            PolicyError: No rule allows it; the reason names each rule and what it lacks.
+        """
+        model = types_of(ALGORITHMS[type(self).__name__])[2]
+        return from_tree(model, self._run(dataset, OutputKind.SUMMARY))
+
     def _evaluate(self, dataset: Any) -> float:
-        frame = require_sealed(dataset, f"{type(self).__name__}.evaluate")
+        value = self._run(dataset, OutputKind.METRIC)
+        if type(value) is not float:
+            raise FormatError(f"The metric of {type(self).__name__} is no number.")
+        return value
+
+    def _run(self, dataset: Any, output: OutputKind) -> Value:
         operation = type(self).__name__
+        frame = require_sealed(dataset, f"{operation}.evaluate")
         inputs = inputs_of(self, self._roles())
         params = job_params(operation, self)
         require_columns(frame, inputs)
@@ -54,14 +71,11 @@ class SecureEvaluator(Evaluator, Persistent):
             params=params,
             inputs=inputs,
             plan=frame.plan,
-            outputs=((OutputKind.METRIC, None, ()),),
+            outputs=((output, None, ()),),
             # A metric is compared between models that may differ in the last digits.
             dtype="float64",
         )
-        value = frame.session.run(frame, request).trees.get(OutputKind.METRIC)
-        if type(value) is not float:
-            raise FormatError(f"The metric of {operation} is no number.")
-        return value
+        return frame.session.run(frame, request).trees.get(output)
 
 
 @mirrors(original.BinaryClassificationEvaluator)
