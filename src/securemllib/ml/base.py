@@ -8,11 +8,12 @@ from pyspark.ml.param import Params
 
 from securemllib.algorithms.codec import from_tree
 from securemllib.algorithms.registry import ALGORITHMS, types_of
-from securemllib.errors import FormatError, PolicyError, SealedError, UsageError
-from securemllib.ml.checks import job_params, require_columns, require_new, require_sealed
+from securemllib.errors import FormatError, PolicyError, UsageError
+from securemllib.ml.checks import inputs_of, job_params, require_columns, require_new, require_sealed
 from securemllib.ml.mirror import converted, refuse_sealed
 from securemllib.ml.persistence import Persistent
 from securemllib.ml.release import ReleasedModel
+from securemllib.ml.summaries import Summary
 from securemllib.spark.column_types import VECTOR
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.jobs import Outcome, Request
@@ -23,21 +24,10 @@ from securemllib.wire.job import OutputKind
 from securemllib.wire.plan import ApplyModel
 from securemllib.wire.result import SealedModel
 
-__all__ = ["SecureEstimator", "SecureModel", "inputs_of"]
+__all__ = ["SecureEstimator", "SecureModel"]
 
 _ROLES = {"featuresCol": "features", "inputCol": "features", "labelCol": "label", "weightCol": "weight"}
 _DOUBLE_OUTPUTS = frozenset({"prediction"})
-
-
-def inputs_of(params: Params, roles: dict[str, str]) -> dict[str, str]:
-    """Return the columns by role of those column Params that are set or have a default, and are not empty.
-
-    Args:
-        params: An estimator, model or evaluator.
-        roles: Roles by the names of column Params.
-    """
-    found = [(role, converted(params, name)) for name, role in roles.items()]
-    return {role: column for role, column in found if column}
 
 
 class SecureEstimator(Estimator[Any], Persistent):
@@ -56,9 +46,9 @@ class SecureEstimator(Estimator[Any], Persistent):
         require_columns(frame, inputs)
         require_new(frame, *self.MODEL.outputs_of(self).values())
         outcome = _train(frame, operation, params, inputs, converted(self, "seed") or 0)
-        model = self.MODEL(SealedModel.from_bytes(outcome.model), outcome.trees.get(OutputKind.SUMMARY), frame.session)
+        model = self.MODEL(SealedModel.from_bytes(outcome.model), frame.session)
         self._copyValues(model)
-        return model._resetUid(self.uid)
+        return model._resetUid(self.uid)._trained_on(frame, outcome.trees.get(OutputKind.SUMMARY))
 
 
 class SecureModel(Model, Persistent):
@@ -66,20 +56,19 @@ class SecureModel(Model, Persistent):
 
     Args:
         sealed: Its bytes.
-        summary: What the policy released of its training, as a tree; None where it released nothing.
         session: The session; the active one when not given.
     """
 
     ORIGINAL: ClassVar[type[Any]]
     OUTPUTS: ClassVar[dict[str, str]] = {"prediction": "predictionCol"}
-    SUMMARY: ClassVar[type[Any] | None] = None
+    SUMMARY: ClassVar[type[Summary] | None] = None
     CHANGEABLE: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, sealed: SealedModel, summary: Value = None, session: SecureSession | None = None) -> None:
+    def __init__(self, sealed: SealedModel, session: SecureSession | None = None) -> None:
         super().__init__()
         self.sealed = sealed
-        self._summary_tree = summary
         self._session = session
+        self._summary: Summary | None = None
 
     @property
     def session(self) -> SecureSession:
@@ -112,18 +101,30 @@ class SecureModel(Model, Persistent):
 
     @property
     def hasSummary(self) -> bool:
-        """Whether the policy released a summary of the training."""
-        return self.SUMMARY is not None and isinstance(self._summary_tree, dict)
+        """Whether this is the model that a fit returned, or a copy of it; a loaded model has no summary, as in pyspark.ml."""
+        return self._summary is not None
 
     @property
     def summary(self) -> Any:
-        """What the policy released of the training; `SealedError` where it released nothing."""
-        if self.SUMMARY is None or not isinstance(self._summary_tree, dict):
-            raise SealedError(
-                f"No training summary of this {type(self).__name__} was released.",
-                next_step="Ask the owner for a policy with the output `summary`.",
+        """The summary of the training; each of its attributes is what the policy releases. `UsageError` where there is none."""
+        if self._summary is None:
+            raise UsageError(
+                f"No training summary available for this {type(self).__name__}.",
+                next_step="Only a model that was trained in this program has one; evaluate a loaded model on a dataset.",
+                code="usage.no_summary",
             )
-        return self.SUMMARY(self, _summary_values(self.sealed.operation, self._summary_tree))
+        return self._summary
+
+    def _trained_on(self, frame: SecureDataFrame, released: Value) -> Self:
+        """Give this model the summary of its training, which keeps the Params of now."""
+        kind = self._summary_type()
+        if kind is not None:
+            values = _summary_values(self.sealed.operation, released) if isinstance(released, dict) else None
+            self._summary = kind(self.copy(), frame, values)
+        return self
+
+    def _summary_type(self) -> type[Summary] | None:
+        return self.SUMMARY
 
     def release(self, to: PublicIdentity | None = None) -> Any:
         """Return the model in the clear, if the policies of all datasets behind it allow it.

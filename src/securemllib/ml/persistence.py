@@ -8,7 +8,6 @@ from pyspark.ml.param import Params
 
 from securemllib.errors import FormatError, UsageError
 from securemllib.spark.storage import Folder
-from securemllib.wire.encoding import decode, encode
 from securemllib.wire.result import SealedModel
 
 __all__ = ["KINDS", "Persistent", "Reader", "Writer", "load_any", "write_to"]
@@ -16,7 +15,6 @@ __all__ = ["KINDS", "Persistent", "Reader", "Writer", "load_any", "write_to"]
 _FORMAT = "securemllib/ml/v1"
 _METADATA = "metadata.json"
 _MODEL = "model.sml"
-_SUMMARY = "summary.cbor"
 _FIELDS = frozenset({"format", "kind", "uid", "params", "stages"})
 
 # What can be loaded, by its saved name; classes enter themselves when they are defined.
@@ -104,7 +102,6 @@ def write_to(folder: Folder, instance: Any) -> None:
     sealed = getattr(instance, "__dict__", {}).get("sealed")
     if isinstance(sealed, SealedModel):
         folder.write(_MODEL, sealed.to_bytes())
-        folder.write(_SUMMARY, encode(instance._summary_tree))
     metadata = {
         "format": _FORMAT,
         "kind": type(instance).KIND,
@@ -145,7 +142,7 @@ def _instance(cls: Any, folder: Folder, stages: list[Any]) -> Any:
     sealed = SealedModel.from_bytes(folder.read(_MODEL))
     if f"{sealed.operation}Model" != cls.KIND:
         raise FormatError(f"{folder.root} holds a sealed model of {sealed.operation}, not a {cls.KIND}.")
-    return cls(sealed, decode(folder.read(_SUMMARY)))
+    return cls(sealed)
 
 
 def _metadata(folder: Folder) -> dict[str, Any]:

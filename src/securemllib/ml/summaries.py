@@ -1,80 +1,102 @@
-"""Training summaries: what a policy released of a training, under pyspark.ml's names."""
+"""Summaries under pyspark.ml's names: sealed predictions, and metrics that enclaves compute when they are asked for.
 
-from typing import Any
+What is released is for the analyst, and Spark is the host: metrics are numbers, lists and pandas frames, never Spark data frames. The
+rows of a summary (`predictions`, `cluster`, `residuals`) stay sealed, as a `SecureDataFrame`.
+"""
 
-from pyspark.ml import classification, clustering, regression
+from typing import Any, ClassVar
 
-from securemllib.ml.mirror import refuse_sealed
+from pyspark.ml import clustering
 
-__all__ = ["KMeansSummary", "LinearRegressionTrainingSummary", "LogisticRegressionTrainingSummary"]
+from securemllib.errors import SealedError
+from securemllib.ml.checks import require_columns
+from securemllib.ml.mirror import converted, refuse_sealed
+from securemllib.spark.dataframe import SecureDataFrame
+
+__all__ = ["KMeansSummary", "Summary", "TrainingSummary"]
 
 
-class _Summary:
-    """A summary.
+class Summary:
+    """What a model does to a dataset, each metric by a job of its own kind, run once and only when it is asked for.
 
     Args:
-        model: The sealed model.
-        values: The released values, by their names in the algorithm's model.
+        model: The sealed model; the summary keeps it, so that nobody else may change its Params.
+        dataset: The rows.
+        values: What the policy released of the training, by the names in the algorithm's model; None where it released nothing, or
+            the rows are not those of the training.
+
+    Raises:
+        UsageError: The dataset lacks a column, or has one of the model's output columns already.
     """
 
-    ORIGINAL: type[Any]
+    ORIGINAL: ClassVar[type[Any]]
+    # Output columns that are made even where the model's Param is empty, as in pyspark.ml.
+    NEEDS: ClassVar[tuple[str, ...]] = ("predictionCol",)
 
-    def __init__(self, model: Any, values: dict[str, Any]) -> None:
+    def __init__(self, model: Any, dataset: SecureDataFrame, values: dict[str, Any] | None = None) -> None:
+        for name in self.NEEDS:
+            if not converted(model, name):
+                model._set(**{name: f"{name.removesuffix('Col')}_{model.uid}"})
         self._model = model
+        self._dataset = dataset
         self._values = values
+        require_columns(dataset, self._truth())
+        self._predictions: SecureDataFrame = model.transform(dataset)
+
+    @property
+    def predictions(self) -> SecureDataFrame:
+        """The rows with the model's output columns, sealed."""
+        return self._predictions
 
     @property
     def featuresCol(self) -> str:
         """The features column."""
-        return str(self._model.getOrDefault("featuresCol"))
+        return str(converted(self._model, "featuresCol"))
 
     @property
     def predictionCol(self) -> str:
         """The prediction column."""
-        return str(self._model.getOrDefault("predictionCol"))
+        return str(converted(self._model, "predictionCol"))
+
+    def _truth(self) -> dict[str, str]:
+        """Return the columns, by role, that the dataset must have beside the features."""
+        return {}
+
+    def _released(self, name: str) -> Any:
+        if self._values is None:
+            raise SealedError(
+                f"No training summary of this {type(self._model).__name__} was released.",
+                next_step="Ask the owner for a policy with the output `summary`, and leave spark.securemllib.summary on.",
+            )
+        return self._values.get(name)
 
     def __getattr__(self, name: str) -> Any:
         return refuse_sealed(self, name, type(self).ORIGINAL)
 
 
-class _IterativeSummary(_Summary):
-    @property
-    def labelCol(self) -> str:
-        """The label column."""
-        return str(self._model.getOrDefault("labelCol"))
+class TrainingSummary(Summary):
+    """What minimisations tell of themselves."""
 
     @property
     def objectiveHistory(self) -> list[float]:
-        """The objective at the start and after each iteration."""
-        return list(self._values["objective_history"])
+        """The objective at the start and after each iteration; `SealedError` where the policy did not release it."""
+        return list(self._released("objective_history"))
 
     @property
     def totalIterations(self) -> int:
-        """Iterations of the minimisation."""
+        """Iterations of the minimisation; `SealedError` where the policy did not release them."""
         return max(len(self.objectiveHistory) - 1, 0)
 
 
-class LogisticRegressionTrainingSummary(_IterativeSummary):
-    """Of a `LogisticRegression`."""
-
-    ORIGINAL = classification.BinaryLogisticRegressionTrainingSummary
-
-    @property
-    def probabilityCol(self) -> str:
-        """The probability column."""
-        return str(self._model.getOrDefault("probabilityCol"))
-
-
-class LinearRegressionTrainingSummary(_IterativeSummary):
-    """Of a `LinearRegression`."""
-
-    ORIGINAL = regression.LinearRegressionTrainingSummary
-
-
-class KMeansSummary(_Summary):
-    """Of a `KMeans`."""
+class KMeansSummary(Summary):
+    """Of the training of a `KMeans`."""
 
     ORIGINAL = clustering.KMeansSummary
+
+    @property
+    def cluster(self) -> SecureDataFrame:
+        """The column of predicted clusters, sealed."""
+        return self.predictions.select(self.predictionCol)
 
     @property
     def k(self) -> int:
@@ -83,15 +105,15 @@ class KMeansSummary(_Summary):
 
     @property
     def clusterSizes(self) -> list[int]:
-        """Training rows of each cluster."""
-        return [int(size) for size in self._values["cluster_sizes"]]
+        """Training rows of each cluster; `SealedError` where the policy did not release them."""
+        return [int(size) for size in self._released("cluster_sizes")]
 
     @property
     def trainingCost(self) -> float:
-        """The sum of squared distances to the nearest centre before the last step."""
-        return float(self._values["training_cost"])
+        """The sum of squared distances to the nearest centre before the last step; `SealedError` where it was not released."""
+        return float(self._released("training_cost"))
 
     @property
     def numIter(self) -> int:
-        """Lloyd steps."""
-        return int(self._values["num_iter"])
+        """Lloyd steps; `SealedError` where the policy did not release them."""
+        return int(self._released("num_iter"))

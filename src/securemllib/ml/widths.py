@@ -1,0 +1,48 @@
+"""How many numbers a vector column holds, as far as a frame's plan tells: nobody asks an enclave for it."""
+
+from securemllib.spark.column_types import is_number, schema_of
+from securemllib.spark.dataframe import SecureDataFrame
+from securemllib.wire.plan import ApplyModel, Assemble, Filter, Project, RandomSplit, Reference, Step
+from securemllib.wire.result import SealedModel
+
+__all__ = ["width_of"]
+
+# Known widths by column; a column that is not here has one that the plan does not tell.
+Widths = dict[str, int]
+
+# Models whose output is as wide as their input, and models whose prediction is one number.
+_KEEPS_WIDTH = frozenset({"StandardScaler"})
+
+
+def width_of(frame: SecureDataFrame, column: str) -> int | None:
+    """Return how many numbers a column holds, 1 for a number, None where the plan does not tell."""
+    stored = schema_of(frame.source.manifest.columns or ())
+    widths: Widths = {field.name: 1 for field in stored if is_number(field.dataType)}
+    for step in frame.steps:
+        widths = _after(step, widths, frame.models)
+    return widths.get(column)
+
+
+def _after(step: Step, widths: Widths, models: tuple[SealedModel, ...]) -> Widths:
+    if isinstance(step, (Filter, RandomSplit)):
+        return widths
+    if isinstance(step, Assemble):
+        known = [widths.get(name) for name in step.input_columns]
+        return _with(widths, step.output_column, None if None in known else sum(width for width in known if width is not None))
+    if isinstance(step, ApplyModel):
+        keeps = any(model.reference == step.model and model.operation in _KEEPS_WIDTH for model in models)
+        kept = widths.get(step.features_column) if keeps else None
+        for stem, column in step.outputs.items():
+            widths = _with(widths, column, 1 if stem == "prediction" else kept)
+        return widths
+    if isinstance(step, Project):
+        found = {
+            named.name: widths.get(named.expression.column) if isinstance(named.expression, Reference) else 1 for named in step.columns
+        }
+        return {name: width for name, width in found.items() if width is not None}
+    return _with(widths, step.column.name, 1)
+
+
+def _with(widths: Widths, column: str, width: int | None) -> Widths:
+    others = {name: known for name, known in widths.items() if name != column}
+    return others if width is None else {**others, column: width}
