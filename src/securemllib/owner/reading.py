@@ -1,6 +1,8 @@
 """What an owner does with an encrypted dataset: open, inspect, verify and decrypt it."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,9 @@ __all__ = [
     "verify",
 ]
 
+# Reading, decrypting and decoding release the interpreter's lock.
+_READERS = 2
+
 Progress = Callable[[int, int | None], None]
 
 BODY_PURPOSE = "securemllib/manifest-body/v1"
@@ -61,21 +66,37 @@ class OpenDataset:
         """The columns' Arrow schema."""
         return pa.schema([pa.field(column.name, type_from_text(column.type)) for column in self.body.columns])
 
-    def table(self, part: Part) -> pa.Table:
-        """Return the rows of one part; `IntegrityError` unless it is just what the owner wrote."""
+    def table(self, part: Part, *, whole: bool = False) -> pa.Table:
+        """Return the rows of one part; `IntegrityError` unless they are just what the owner wrote (see `read_part` for ``whole``)."""
         manifest = self.manifest
         return read_part(
-            self.directory, part, secret=self.secret, dataset_id=manifest.dataset_id, version=manifest.version, schema=self.schema
+            self.directory,
+            part,
+            secret=self.secret,
+            dataset_id=manifest.dataset_id,
+            version=manifest.version,
+            schema=self.schema,
+            whole=whole,
         )
 
-    def tables(self, progress: Progress | None = None) -> Iterator[pa.Table]:
-        """Yield the rows part by part, in memory one part at a time; ``progress`` hears of the rows so far and in all."""
-        done = 0
-        for part in self.body.parts:
-            yield self.table(part)
-            done += part.rows
-            if progress is not None:
-                progress(done, self.body.rows)
+    def tables(self, progress: Progress | None = None, *, whole: bool = False) -> Iterator[pa.Table]:
+        """Yield the rows part by part; in memory is one part, and the next ones that are being read.
+
+        Args:
+            progress: Hears of the rows so far and in all.
+            whole: See `read_part`.
+        """
+        done, waiting = 0, deque(self.body.parts)
+        with ThreadPoolExecutor(_READERS) as pool:
+            reading = deque(pool.submit(self.table, waiting.popleft(), whole=whole) for _ in range(min(_READERS, len(waiting))))
+            while reading:
+                table = reading.popleft().result()
+                if waiting:
+                    reading.append(pool.submit(self.table, waiting.popleft(), whole=whole))
+                done += table.num_rows
+                yield table
+                if progress is not None:
+                    progress(done, self.body.rows)
 
 
 def read_manifest(directory: Path) -> tuple[Signed, Manifest]:
@@ -147,7 +168,7 @@ def verify(directory: str | Path, *, owner: PublicIdentity, keystore: Keystore |
         if file.stat().st_size != part.length:
             raise IntegrityError(f"Part {ordinal} has {file.stat().st_size} bytes, not {part.length}.", code="integrity.part")
     if keystore is not None:  # 3
-        for _ in open_dataset(path, owner=owner, keystore=keystore).tables(progress):
+        for _ in open_dataset(path, owner=owner, keystore=keystore).tables(progress, whole=True):
             pass
     return manifest
 
