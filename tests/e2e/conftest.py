@@ -108,9 +108,9 @@ def points(deployment):
     return str(deployment.dataset(pa.table({name: generator.random(6000) for name in COLUMNS}), "points", rows_per_part=1500))
 
 
-def features(session, path):
-    """Return a dataset's rows with their features assembled."""
-    return VectorAssembler(inputCols=COLUMNS, outputCol="features").transform(session.read(path))
+def features(session, path, rows=None):
+    """Return a dataset's rows, or some of them, with their features assembled."""
+    return VectorAssembler(inputCols=COLUMNS, outputCol="features").transform(session.read(path) if rows is None else rows)
 
 
 def long_kmeans(**params):
