@@ -25,24 +25,10 @@ Only an error's *code* crosses the enclave's boundary; messages name ids and siz
 from typing import ClassVar
 
 __all__ = [
-    "AttestationError",
-    "CapacityError",
-    "ConnectionLostError",
-    "CoverError",
-    "DataError",
-    "FormatError",
-    "FreshnessError",
-    "IntegrityError",
-    "PolicyError",
-    "RefusedError",
-    "SealedError",
-    "SecureMLlibError",
-    "SignatureError",
-    "UnavailableError",
-    "UnsealError",
-    "UsageError",
-    "error_from_code",
-]
+    "AttestationError", "CapacityError", "ConnectionLostError", "CoverError", "DataError", "FormatError", "FreshnessError",
+    "IntegrityError", "PolicyError", "RefusedError", "SealedError", "SecureMLlibError", "SignatureError", "UnavailableError",
+    "UnsealError", "UsageError", "error_from_code",
+]  # fmt: skip
 
 
 class SecureMLlibError(Exception):

@@ -11,29 +11,11 @@ from securemllib.enclave.predictor import materialise
 from securemllib.enclave.session import Session, install
 from securemllib.enclave.worker import compute
 from securemllib.errors import CapacityError, ConnectionLostError, FormatError, SecureMLlibError, UnavailableError
+from securemllib.wire import task
 from securemllib.wire.attestation import Challenge, Evidence, report_data
 from securemllib.wire.dataset import Part
 from securemllib.wire.framing import receive, send
 from securemllib.wire.record import Record
-from securemllib.wire.task import (
-    REQUESTS,
-    Attest,
-    Attested,
-    Begin,
-    Compute,
-    Computed,
-    End,
-    Ended,
-    Failed,
-    Install,
-    Installed,
-    Materialise,
-    Materialised,
-    NeedPart,
-    PartBytes,
-    Recorded,
-    Update,
-)
 
 __all__ = ["Attester", "Conversation", "Enclave"]
 
@@ -69,7 +51,7 @@ class Enclave:
         self._sessions: dict[str, Session] = {}
         self._aggregators: dict[str, Aggregator] = {}
 
-    def attest(self, request: Attest) -> Attested:
+    def attest(self, request: task.Attest) -> task.Attested:
         """Return evidence with a fresh identity for the challenge's job."""
         challenge, identity = request.challenge, PrivateIdentity.generate("enclave")
         report = self.attester.report(report_data(challenge, identity.public))
@@ -77,9 +59,9 @@ class Enclave:
             while len(self._pending) >= _PENDING_LIMIT:
                 self._pending.pop(next(iter(self._pending)))
             self._pending[challenge.nonce] = (challenge, identity)
-        return Attested(evidence=Evidence(tee=self.attester.tee, report=report, identity=identity.public).to_bytes())
+        return task.Attested(evidence=Evidence(tee=self.attester.tee, report=report, identity=identity.public).to_bytes())
 
-    def install(self, request: Install) -> Installed:
+    def install(self, request: task.Install) -> task.Installed:
         """Open a session with a grant that answers one of the pending challenges, which is then spent."""
         with self._lock:
             candidates = [pending for pending in self._pending.values() if pending[0].broker.fingerprint == request.grant.signer]
@@ -94,7 +76,7 @@ class Enclave:
                 if self._pending.pop(challenge.nonce, None) is None:
                     raise FormatError("The grant was installed before.", code="integrity.grant")
                 self._keep(session)
-            return Installed(job_id=session.job_id)
+            return task.Installed(job_id=session.job_id)
         raise error
 
     def _keep(self, session: Session) -> None:
@@ -115,7 +97,7 @@ class Enclave:
             self._sessions[job_id] = session = self._sessions.pop(job_id)  # the order of the dictionary is that of use
             return session
 
-    def begin(self, request: Begin, checkpoint: memoryview) -> tuple[Record, bytes]:
+    def begin(self, request: task.Begin, checkpoint: memoryview) -> tuple[Record, bytes]:
         """Become a job's aggregator."""
         aggregator = Aggregator(self.session(request.job_id), checkpoint)
         with self._lock:
@@ -129,11 +111,11 @@ class Enclave:
                 raise UnavailableError("The enclave does not aggregate this job.", code="unavailable.session")
             return self._aggregators[job_id]
 
-    def end(self, request: End) -> Ended:
+    def end(self, request: task.End) -> task.Ended:
         """Drop a job's keys. Blocks stay in the cache, where only a holder of the dataset secret finds them."""
         with self._lock:
             self._drop(request.job_id)
-        return Ended()
+        return task.Ended()
 
 
 class Conversation:
@@ -147,14 +129,14 @@ class Conversation:
         """Answer requests until the relay hangs up or sends bytes that are no frame."""
         try:
             while True:
-                request, payload = receive(self._connection, REQUESTS, payload_limit=self._enclave.memory_limit)
+                request, payload = receive(self._connection, task.REQUESTS, payload_limit=self._enclave.memory_limit)
                 reply, out = self._answer(request, payload)
                 send(self._connection, reply, out)
         except ConnectionLostError:
             return
         except SecureMLlibError as error:
             # After a broken frame the next frame's beginning is unknown, so the conversation ends.
-            send(self._connection, Failed(code=error.error_code))
+            send(self._connection, task.Failed(code=error.error_code))
 
     def _answer(self, request: Record, payload: memoryview) -> tuple[Record, bytes]:
         try:
@@ -162,40 +144,40 @@ class Conversation:
         except ConnectionLostError:
             raise
         except SecureMLlibError as error:
-            return Failed(code=error.error_code), b""
+            return task.Failed(code=error.error_code), b""
         except MemoryError:
-            return Failed(code="unavailable.capacity.memory"), b""
+            return task.Failed(code="unavailable.capacity.memory"), b""
         except Exception:  # noqa: BLE001 - a message of an unforeseen error could hold a value, so none leaves
-            return Failed(code="error.enclave"), b""
+            return task.Failed(code="error.enclave"), b""
 
     def _handle(self, request: Record, payload: memoryview) -> tuple[Record, bytes]:
         enclave = self._enclave
         match request:
-            case Attest():
+            case task.Attest():
                 return enclave.attest(request), b""
-            case Install():
+            case task.Install():
                 return enclave.install(request), b""
-            case Begin():
+            case task.Begin():
                 return enclave.begin(request, payload)
-            case Update():
+            case task.Update():
                 return enclave.aggregator(request.job_id).update(_split(payload, request.lengths))
-            case Recorded():
+            case task.Recorded():
                 return enclave.aggregator(request.job_id).recorded(request.acknowledgement)
-            case End():
+            case task.End():
                 return enclave.end(request), b""
             case _:
                 return self._work(request, payload)
 
     def _work(self, request: Record, payload: memoryview) -> tuple[Record, bytes]:
-        if isinstance(request, Compute):
+        if isinstance(request, task.Compute):
             session = self._enclave.session(request.job_id)
             statistics = compute(
                 session, payload, round_number=request.round, share=request.share, cache=self._enclave.cache, fetch=self._fetch
             )
-            return Computed(), statistics
-        if isinstance(request, Materialise):
+            return task.Computed(), statistics
+        if isinstance(request, task.Materialise):
             session = self._enclave.session(request.job_id)
-            return Materialised(), materialise(session, ordinal=request.ordinal, output=request.output, fetch=self._fetch)
+            return task.Materialised(), materialise(session, ordinal=request.ordinal, output=request.output, fetch=self._fetch)
         raise FormatError("A part came that nobody asked for.")
 
     def _fetch(self, part: Part) -> memoryview:
@@ -204,9 +186,9 @@ class Conversation:
                 f"Part {part.ordinal} has {part.length} bytes, over the enclave's bound of {self._enclave.memory_limit}.",
                 code="unavailable.capacity.part",
             )
-        send(self._connection, NeedPart(ordinal=part.ordinal))
-        reply, data = receive(self._connection, (PartBytes,), payload_limit=part.length)
-        if not isinstance(reply, PartBytes) or reply.ordinal != part.ordinal:
+        send(self._connection, task.NeedPart(ordinal=part.ordinal))
+        reply, data = receive(self._connection, (task.PartBytes,), payload_limit=part.length)
+        if not isinstance(reply, task.PartBytes) or reply.ordinal != part.ordinal:
             raise ConnectionLostError(f"The relay did not send part {part.ordinal}.")
         return data
 

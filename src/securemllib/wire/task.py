@@ -21,28 +21,9 @@ from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
 __all__ = [
-    "REPLIES",
-    "REQUESTS",
-    "Advanced",
-    "Attest",
-    "Attested",
-    "Begin",
-    "Compute",
-    "Computed",
-    "End",
-    "Ended",
-    "Failed",
-    "Finished",
-    "Install",
-    "Installed",
-    "Materialise",
-    "Materialised",
-    "NeedPart",
-    "PartBytes",
-    "Recorded",
-    "Recording",
-    "Update",
-]
+    "REPLIES", "REQUESTS", "Advanced", "Attest", "Attested", "Begin", "Compute", "Computed", "End", "Ended", "Failed", "Finished",
+    "Install", "Installed", "Materialise", "Materialised", "NeedPart", "PartBytes", "Recorded", "Recording", "Update",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
