@@ -90,18 +90,48 @@ def test_constant_label_is_the_intercept(solver: str, value: float, fit: Any, cu
     assert ours.intercept == theirs.intercept == value
 
 
-@pytest.mark.parametrize("intercept", [True, False])
-def test_rounds_over_rows_reach_the_one_pass_solution(intercept: bool, fit: Any, cut: Any) -> None:
-    """With more features than a Gram matrix is used for, L-BFGS over rows gives the solution of the normal equations."""
+def _wide(intercept: bool, weight: Any) -> tuple[Any, Any, Any]:
+    """Return 700 rows of 520 features, more than a Gram matrix is used for, and the solution for a penalty of 0.5."""
     generator = np.random.default_rng(3)
     features = generator.standard_normal((700, 520)) + 2.0
     label = features[:, :5].sum(axis=1) + generator.standard_normal(700) + 3.0
-    params = {"regParam": 0.5, "fitIntercept": intercept, "tol": 1e-13, "maxIter": 500}
-    by_rounds = fit(build("LinearRegression", {"solver": "l-bfgs", **params}), cut(features, label))
-    assert by_rounds.total_iterations > 3
+    freedom = weight.sum() - (weight @ weight) / weight.sum()
+    rows = features - np.average(features, axis=0, weights=weight)
+    target = label - np.average(label, weights=weight)
     # The two solvers scale by deviations of the sample and of the population: (n - 1) / n of the same penalty.
-    centred = np.mean if intercept else lambda rows, axis=0: 0.0
-    rows, target = features - centred(features, axis=0), label - centred(label, axis=0)
-    deviation = features.std(axis=0, ddof=1)
-    matrix = rows.T @ rows / 700 + np.diag(0.5 / label.std(ddof=1) * deviation**2)
-    np.testing.assert_allclose(by_rounds.coefficients, np.linalg.solve(matrix, rows.T @ target / 700), atol=1e-7)
+    penalty = 0.5 / np.sqrt(weight @ target**2 / freedom) * (weight @ rows**2) / freedom
+    if not intercept:
+        rows, target = features, label
+    weighted = rows.T * (weight / weight.sum())
+    return features, label, np.linalg.solve(weighted @ rows + np.diag(penalty), weighted @ target)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize(("dtype", "allowed"), [(np.float64, 1e-6), (np.float32, 1e-5)])
+def test_rounds_over_rows_reach_the_one_pass_solution(
+    intercept: bool, weighted: bool, dtype: Any, allowed: float, fit: Any, cut: Any
+) -> None:
+    """With more features than a Gram matrix is used for, L-BFGS over rows gives the solution of the normal equations."""
+    weight = np.random.default_rng(4).integers(1, 4, 700) / 2.0 if weighted else np.ones(700)
+    features, label, solution = _wide(intercept, weight)
+    params = {"solver": "l-bfgs", "regParam": 0.5, "fitIntercept": intercept, "tol": 1e-13, "maxIter": 500}
+    by_rounds = fit(build("LinearRegression", params), cut(features, label, weight if weighted else None, dtype=dtype))
+    assert by_rounds.total_iterations > 3
+    # In float64 the search ends at a gradient of 1e-8 or where 20 values differ by 1e-13, which is a step of about the root of that;
+    # float32 rows and predictions are rounded to 1e-7 of themselves, and the matrix's condition number is at most about 100.
+    np.testing.assert_allclose(by_rounds.coefficients, solution, atol=allowed)
+    # The deviations of these labels and the rows' means of 2 multiply what 520 coefficients are off.
+    if intercept:
+        expected = np.average(label, weights=weight) - np.average(features, axis=0, weights=weight) @ solution
+        assert by_rounds.intercept == pytest.approx(expected, abs=100 * allowed)
+    else:
+        assert by_rounds.intercept == 0.0
+
+
+def test_wide_float32_rows_far_from_zero_keep_their_accuracy(fit: Any, cut: Any) -> None:
+    """With means of 1000 deviations, rounds over float32 rows of 520 features still give the coefficients of float64 ones to 1e-5."""
+    features, label, solution = _wide(True, np.ones(700))
+    algorithm = build("LinearRegression", {"solver": "l-bfgs", "regParam": 0.5, "tol": 1e-13, "maxIter": 500})
+    ours = fit(algorithm, cut(features + 1000.0, label, dtype=np.float32))
+    np.testing.assert_allclose(ours.coefficients, solution, atol=1e-5)
