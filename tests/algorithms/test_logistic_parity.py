@@ -75,23 +75,29 @@ def test_coefficients_are_mllibs(case: str, weighted: bool, fit: Any, cut: Any, 
     _compare(fit(algorithm, cut(features, label, used, dtype=np.float32)), theirs, 1e-4)
 
 
-def _objective(features: Any, label: Any, coefficients: Any, intercepts: Any, reg_param: float) -> float:
+def _objective(features: Any, label: Any, weight: Any, coefficients: Any, intercepts: Any, reg_param: float) -> float:
     margins = features @ coefficients.T + intercepts
     if len(coefficients) == 1:
         margins = np.column_stack([np.zeros(len(label)), margins])
     losses = np.logaddexp.reduce(margins, axis=1) - margins[np.arange(len(label)), label.astype(int)]
-    return float(losses.mean() + reg_param / 2 * ((coefficients * features.std(axis=0, ddof=1)) ** 2).sum())
+    centred = features - np.average(features, axis=0, weights=weight)
+    variance = weight @ centred**2 / (weight.sum() - (weight @ weight) / weight.sum())
+    return float(np.average(losses, weights=weight) + reg_param / 2 * (coefficients**2 * variance).sum())
 
 
 @pytest.mark.parametrize("case", BOUNDED)
-def test_bounded_objective_is_at_most_mllibs(case: str, fit: Any, cut: Any, frame: Any) -> None:
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+def test_bounded_objective_is_at_most_mllibs(case: str, weighted: bool, fit: Any, cut: Any, frame: Any) -> None:
     """Under bounds the objective is MLlib's or lower, the bounds hold, and coefficients agree as far as MLlib's converge."""
     classes, params = BOUNDED[case]
-    features, label, _ = _rows(classes)
-    theirs = _mllib(frame(features, label), params, weighted=False)
-    ours = fit(build("LogisticRegression", {"tol": 1e-13, "maxIter": 1000, **params}), cut(features, label))
-    reached = _objective(features, label, ours.coefficients, ours.intercepts, params["regParam"])
-    reference = _objective(features, label, theirs.coefficientMatrix.toArray(), theirs.interceptVector.toArray(), params["regParam"])
+    features, label, weight = _rows(classes)
+    used, counted = (weight, weight) if weighted else (None, np.ones(len(label)))
+    theirs = _mllib(frame(features, label, used), params, weighted=weighted)
+    ours = fit(build("LogisticRegression", {"tol": 1e-13, "maxIter": 1000, **params}), cut(features, label, used))
+    reached = _objective(features, label, counted, ours.coefficients, ours.intercepts, params["regParam"])
+    reference = _objective(
+        features, label, counted, theirs.coefficientMatrix.toArray(), theirs.interceptVector.toArray(), params["regParam"]
+    )
     assert reached <= reference + 1e-14
     # Breeze's LBFGSB ends after a few iterations, with an objective that is up to 1e-9 higher: flat directions differ by 1e-2.
     _compare(ours, theirs, 1e-2)
