@@ -132,4 +132,4 @@ def _describe(bound: Bound) -> str:
         f"at most {bound.maximum}" if bound.maximum is not None else "",
     ]
     among = f"among {list(bound.allowed)}" if bound.allowed else ""
-    return " and ".join(filter(None, [*limits, among]))
+    return " and ".join(part for part in (*limits, among) if part)

@@ -1,7 +1,5 @@
 """Expressions of a plan over Arrow columns, with SQL's meaning of null and Spark's types."""
 
-from collections.abc import Callable
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,41 +10,32 @@ from securemllib.wire.plan import Call, Expression, Literal, Operator, Reference
 __all__ = ["evaluate"]
 
 
-def _divide(left: pa.Array, right: pa.Array) -> pa.Array:
-    # Spark divides in doubles and gives null for a zero divisor when ANSI mode is off, an error when it is on; ours gives null.
-    left, right = left.cast(pa.float64()), right.cast(pa.float64())
-    right = pc.if_else(pc.equal(right, 0.0), pa.scalar(None, pa.float64()), right)
-    return pc.divide(left, right)
-
-
-def _double(function: Callable[[pa.Array], pa.Array]) -> Callable[[pa.Array], pa.Array]:
-    return lambda array: function(array.cast(pa.float64()))
-
-
-_OPERATORS: dict[Operator, tuple[int, Callable[..., pa.Array]]] = {
-    Operator.ADD: (2, pc.add_checked),
-    Operator.SUBTRACT: (2, pc.subtract_checked),
-    Operator.MULTIPLY: (2, pc.multiply_checked),
-    Operator.DIVIDE: (2, _divide),
-    Operator.NEGATE: (1, pc.negate_checked),
-    Operator.EQUAL: (2, pc.equal),
-    Operator.NOT_EQUAL: (2, pc.not_equal),
-    Operator.LESS: (2, pc.less),
-    Operator.LESS_EQUAL: (2, pc.less_equal),
-    Operator.GREATER: (2, pc.greater),
-    Operator.GREATER_EQUAL: (2, pc.greater_equal),
-    Operator.AND: (2, pc.and_kleene),
-    Operator.OR: (2, pc.or_kleene),
-    Operator.NOT: (1, pc.invert),
-    Operator.IS_NULL: (1, pc.is_null),
-    Operator.IS_NOT_NULL: (1, pc.is_valid),
-    Operator.CAST_DOUBLE: (1, lambda array: array.cast(pa.float64())),
-    Operator.LOG: (1, _double(pc.ln)),
-    Operator.LOG1P: (1, _double(pc.log1p)),
-    Operator.EXP: (1, _double(pc.exp)),
-    Operator.SQRT: (1, _double(pc.sqrt)),
-    Operator.ABS: (1, pc.abs),
+# The kernels of Arrow by operator; all take one or two arguments.
+_KERNELS = {
+    Operator.ADD: ("add_checked", 2),
+    Operator.SUBTRACT: ("subtract_checked", 2),
+    Operator.MULTIPLY: ("multiply_checked", 2),
+    Operator.DIVIDE: ("divide", 2),
+    Operator.NEGATE: ("negate_checked", 1),
+    Operator.EQUAL: ("equal", 2),
+    Operator.NOT_EQUAL: ("not_equal", 2),
+    Operator.LESS: ("less", 2),
+    Operator.LESS_EQUAL: ("less_equal", 2),
+    Operator.GREATER: ("greater", 2),
+    Operator.GREATER_EQUAL: ("greater_equal", 2),
+    Operator.AND: ("and_kleene", 2),
+    Operator.OR: ("or_kleene", 2),
+    Operator.NOT: ("invert", 1),
+    Operator.IS_NULL: ("is_null", 1),
+    Operator.IS_NOT_NULL: ("is_valid", 1),
+    Operator.LOG: ("ln", 1),
+    Operator.LOG1P: ("log1p", 1),
+    Operator.EXP: ("exp", 1),
+    Operator.SQRT: ("sqrt", 1),
+    Operator.ABS: ("abs", 1),
 }
+# These compute in doubles, as Spark does.
+_DOUBLES = frozenset({Operator.DIVIDE, Operator.LOG, Operator.LOG1P, Operator.EXP, Operator.SQRT})
 
 
 def evaluate(expression: Expression, rows: Rows) -> pa.Array:
@@ -75,10 +64,23 @@ def _value(expression: Expression, rows: Rows) -> pa.Array | pa.Scalar:
 def _call(call: Call, rows: Rows) -> pa.Array | pa.Scalar:
     arguments = [_value(argument, rows) for argument in call.arguments]
     if call.operator is Operator.IS_IN:
-        if not all(isinstance(argument, Literal) for argument in call.arguments[1:]):
-            raise DataError("The values of is_in are literals.", code="data.expression")
-        return pc.is_in(arguments[0], value_set=pa.array([argument.as_py() for argument in arguments[1:]]))
-    arity, function = _OPERATORS[call.operator]
-    if len(arguments) != arity:
+        return _is_in(call, arguments)
+    if call.operator is Operator.CAST_DOUBLE and len(arguments) == 1:
+        return arguments[0].cast(pa.float64())
+    kernel, arity = _KERNELS.get(call.operator, ("", 1))
+    if len(arguments) != arity or not kernel:
         raise DataError(f"{call.operator.value} takes {arity} arguments, not {len(arguments)}.", code="data.expression")
-    return function(*arguments)
+    if call.operator in _DOUBLES:
+        arguments = [argument.cast(pa.float64()) for argument in arguments]
+    if call.operator is Operator.DIVIDE:
+        # Spark gives null for a zero divisor where ANSI mode is off, an error where it is on; ours gives null.
+        zero = pc.call_function("equal", [arguments[1], pa.scalar(0.0)])
+        arguments[1] = pc.call_function("if_else", [zero, pa.scalar(None, pa.float64()), arguments[1]])
+    return pc.call_function(kernel, arguments)
+
+
+def _is_in(call: Call, arguments: list[pa.Array | pa.Scalar]) -> pa.Array:
+    if not arguments or not all(isinstance(argument, Literal) for argument in call.arguments[1:]):
+        raise DataError("The values of is_in are literals.", code="data.expression")
+    values = pa.array([argument.as_py() for argument in arguments[1:]])
+    return pc.call_function("is_in", [arguments[0]], pc.SetLookupOptions(value_set=values))

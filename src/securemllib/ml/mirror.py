@@ -98,5 +98,5 @@ def _take_constructor(cls: type[Any], original: type[Any]) -> None:
     construct.__signature__ = inspect.signature(original.__init__)  # type: ignore[attr-defined]
     setParams.__signature__ = inspect.signature(original.setParams)  # type: ignore[attr-defined]
     setParams.__doc__ = f"Sets params of {cls.__name__}."
-    cls.__init__ = construct
+    cls.__init__ = construct  # pyrefly: ignore
     cls.setParams = setParams

@@ -3,6 +3,7 @@
 import os
 import sys
 from functools import cached_property
+from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
@@ -41,8 +42,9 @@ class Cluster:
         """How many tasks run at the same time; at least 1."""
         if self.context is None:
             return 1
-        jvm = self.context._jsc.sc()
         try:
+            java: Any = self.context._jsc
+            jvm = java.sc()
             profile = jvm.resourceProfileManager().defaultResourceProfile()
             return max(1, int(jvm.maxNumConcurrentTasks(profile)))
         except Py4JError:

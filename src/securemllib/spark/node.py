@@ -53,8 +53,8 @@ def granted(job: RelayJob, generation: str, *, keep: bool = False) -> Iterator[E
         found = _read(users)
         if found.get("address") != address or generation not in {found.get("generation"), ANY_GENERATION}:
             _attest(client, job)
-            found = {"generation": generation, "address": address, "users": 0}
-        _write(users, {**found, "users": found["users"] + 1})
+            found = {"generation": generation, "address": address}
+        _write(users, {**found, "users": int(found.get("users", 0)) + 1})
     try:
         yield client
     finally:

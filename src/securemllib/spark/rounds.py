@@ -97,12 +97,14 @@ class Engine:
 
     def _run(self, function: TaskFunction, tasks: int, barrier: bool) -> list[TaskRow]:
         # Spark runs tasks of an ordinary stage again by itself; a barrier stage that failed runs again here, from the checkpoint.
-        for left in reversed(range(_BARRIER_ATTEMPTS if barrier else 1)):
+        attempts = _BARRIER_ATTEMPTS if barrier else 1
+        found: list[TaskRow] | None = None
+        while found is None:
+            attempts -= 1
             try:
                 found = run_tasks(self._spark, self._cluster.context, function, tasks, barrier=barrier)
-                break
             except (PySparkException, Py4JError) as error:
-                if left:
+                if attempts:
                     continue
                 raise UnavailableError(
                     "The job's tasks were lost again and again.",
