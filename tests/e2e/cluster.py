@@ -43,7 +43,7 @@ class Cluster:
     def __init__(self, folder, processes):
         self.folder, self._processes = folder, processes
         self._serial = 0
-        self.idle = 90 + os.getpid() / 2**23
+        self.idle = 300 + os.getpid() / 2**23
         for name in ("conf", "logs", "local", "work", "tmp"):
             (folder / name).mkdir(parents=True)
         self._environment = {

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from securemllib.errors import CoverError, FreshnessError, IntegrityError, PolicyError, SignatureError
+from securemllib.errors import CoverError, FreshnessError, IntegrityError, PolicyError, SealedError, SignatureError
 from securemllib.ml.clustering import KMeans
 from securemllib.ml.feature import VectorAssembler
 from securemllib.owner import dataset as owner_dataset
@@ -178,14 +178,18 @@ def test_what_the_policy_does_not_allow_is_refused(another, bounded, asked, code
 
 
 def test_an_output_that_the_policy_does_not_name_is_refused(another, bounded, dataset):
-    """A model of rows whose policy names no release stays sealed, and has no summary; with the other policy it opens."""
+    """Where the policy names neither summary nor release both stay sealed; where it names them, both open."""
     session = another()
     model = fit(session, bounded, columns=["a", "b"])
-    assert not model.hasSummary
+    with pytest.raises(SealedError) as caught:
+        assert model.summary.trainingCost
+    assert caught.value.error_code == "refused.sealed"
     with pytest.raises(PolicyError) as caught:
         model.release()
     assert caught.value.error_code.startswith("refused.policy")
-    assert fit(session, dataset).release().clusterCenters()
+    model = fit(session, dataset)
+    assert model.summary.trainingCost > 0
+    assert model.release().clusterCenters()
 
 
 ATTACKS = {

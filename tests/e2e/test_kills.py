@@ -98,13 +98,13 @@ def test_a_fit_survives_more_losses_than_spark_allows_a_stage(fit, expected, clu
     running = fit()
     for loss in range(5):
         reached = running.reach(4 * loss)
-        kill(cluster.relays())
+        kill(wait_until(cluster.relays))
         running.reach(reached + 1)
     assert tree(running.result()) == expected(**MANY)
 
 
 def test_a_fit_survives_a_machine(fit, expected, cluster):
-    """A worker that is killed with its executor, its Python tasks and its enclave is replaced by another worker, and the fit goes on."""
+    """A worker that is killed with all that runs below it is replaced by another worker, and the fit goes on there."""
     running = fit()
     running.reach(6)
     cluster.replace_worker(0)
