@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pyspark.sql import SparkSession
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.codec import from_tree, to_tree
 from securemllib.algorithms.registry import types_of
 from securemllib.algorithms.summary import Summary
+from tests.sparks import end
 
 SEED = Seed(bytes(32))
 
@@ -64,12 +66,11 @@ def cut() -> Callable[..., list[Block]]:
     return cut_blocks
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def spark() -> Iterator[Any]:
     """One local Spark for all parity tests."""
-    session = pytest.importorskip("pyspark.sql").SparkSession
     built = (
-        session.builder.master("local[2]")
+        SparkSession.builder.master("local[2]")
         .appName("parity")
         .config("spark.ui.enabled", "false")
         .config("spark.sql.shuffle.partitions", "2")
@@ -78,10 +79,10 @@ def spark() -> Iterator[Any]:
     )
     built.sparkContext.setLogLevel("ERROR")
     yield built
-    built.stop()
+    end(built)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def frame(spark: Any) -> Callable[..., Any]:
     """A cached Spark DataFrame with columns features, label and weight."""
 

@@ -14,6 +14,7 @@ from securemllib.ml.feature import VectorAssembler
 from securemllib.spark import SecureSession
 from securemllib.wire.encoding import encode
 from tests.e2e.cluster import command_of, running_cluster
+from tests.sparks import end
 
 COLUMNS = ["a", "b", "c"]
 
@@ -41,12 +42,7 @@ def spark(cluster):
     assert SparkContext._active_spark_context is None, "run these tests before others that hold a Spark session"
     session = cluster.spark()
     yield session
-    session.stop()
-    gateway = SparkContext._gateway
-    gateway.shutdown()
-    gateway.proc.stdin.close()
-    gateway.proc.wait(30)
-    SparkContext._gateway = SparkContext._jvm = None
+    end(session)
 
 
 class BrokerProcess:
