@@ -28,8 +28,9 @@ __all__ = ["MAX_CLASSES", "Summary"]
 # A label column with more distinct integers than this is a regression target; MLlib's automatic class detection stops at 100.
 MAX_CLASSES = 1000
 
-# 4096 rows of 50 features in float64 are 1.6 MB: about what a core's second-level cache holds.
-_SLICE_ROWS = 4096
+# About what a core's second-level cache holds: 4096 rows of 50 features in float64.
+_SLICE_BYTES = 1600 << 10
+_FEWEST_ROWS = 64
 
 Vector = NDArray[np.float64]
 
@@ -75,9 +76,10 @@ class Summary:
         """Return the summary of one block."""
         # NaN and infinity are counted, and refused where rows are required.
         with np.errstate(invalid="ignore", over="ignore"):
-            total = cls._of_rows(block, slice(0, _SLICE_ROWS))
-            for start in range(_SLICE_ROWS, block.rows, _SLICE_ROWS):
-                total = total + cls._of_rows(block, slice(start, start + _SLICE_ROWS))
+            size = max(_SLICE_BYTES // (8 * max(block.columns, 1)), _FEWEST_ROWS)
+            total = cls._of_rows(block, slice(0, size))
+            for start in range(size, block.rows, size):
+                total = total + cls._of_rows(block, slice(start, start + size))
         return replace(total, label_weights=_class_weights(block.label, block.weight))
 
     @classmethod

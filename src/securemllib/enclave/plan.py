@@ -78,7 +78,7 @@ def _assemble(step: Assemble, rows: Rows) -> Rows:
     if step.handle_invalid is not HandleInvalid.KEEP:
         invalid = np.zeros(rows.count, dtype=bool)
         for column in columns:
-            if np.isnan(column.sum()):
+            if np.isnan(np.add.reduce(column)):
                 invalid |= np.isnan(column)
         if invalid.any():
             if step.handle_invalid is HandleInvalid.ERROR:

@@ -11,8 +11,9 @@ from securemllib.errors import DataError
 
 __all__ = ["Rows", "Vector", "numbers"]
 
-# Rows that are transposed at once: 1024 rows x 50 columns of float32 stay in a core's L2 cache.
-_TILE = 1024
+# What is transposed at once stays in a core's second-level cache.
+_TILE_BYTES = 512 << 10
+_FEWEST_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +46,18 @@ class Vector:
 
     def centred(self, dtype: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Return the ``(n, d)`` matrix of one dtype minus the columns' means, and the means."""
-        means = np.array([column.mean() if len(column) else 0.0 for column in self.columns])
+        means = np.array([np.add.reduce(column) for column in self.columns]) / max(self.rows, 1)
         # A column with an infinite value has no centre; the algorithm refuses the row or treats it as MLlib does.
         means = np.where(np.isfinite(means), means, 0.0)
         return self._assemble(means, dtype), means
 
     def _assemble(self, offsets: NDArray[np.float64], dtype: str) -> NDArray[Any]:
         out = np.empty((self.rows, len(self.columns)), dtype=dtype)
-        with np.errstate(over="ignore"):
-            for start in range(0, self.rows, _TILE):
-                tile = out[start : start + _TILE]
-                for index, column in enumerate(self.columns):
-                    np.subtract(column[start : start + _TILE], offsets[index], out=tile[:, index], casting="same_kind")
+        size = max(_TILE_BYTES // (8 * max(len(self.columns), 1)), _FEWEST_ROWS)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, self.rows, size):
+                tile = np.array([column[start : start + size] for column in self.columns])
+                np.subtract(tile.T, offsets, out=out[start : start + size], casting="same_kind")
         return out
 
 
