@@ -138,8 +138,10 @@ class _Demonstration:
     def _follow(self, driver: Started) -> dict[str, Any]:
         """Return a script's last line, and show those before it as steps."""
         watch = threading.Timer(_SCRIPT_SECONDS, driver.process.kill)
-        watch.start()
+        # A signal may come between its start and the line that stops it; it must not keep the process then.
+        watch.daemon = True
         try:
+            watch.start()
             for line in driver.process.stdout or ():
                 if not line.startswith(b'{"step"'):
                     continue
