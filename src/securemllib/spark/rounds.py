@@ -79,7 +79,7 @@ class Engine:
         return Finished.from_bytes(finished[0].payload)
 
     def _stage(self, job: RelayJob) -> list[TaskRow]:
-        """Return what the barrier stage left. Spark counts all its losses as one row, so it starts anew while the recorded head moves."""
+        """Return what the barrier stage left: it may be lost any number of times while the head moves, a few times while it stands."""
         reached: int | None = None
         while True:
             try:
