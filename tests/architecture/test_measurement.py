@@ -12,7 +12,8 @@ PACKAGE = SOURCE / ROOT_PACKAGE
 MEASURED_FILES = sorted(
     file.relative_to(PACKAGE).as_posix()
     for name in MEASURED
-    for file in ([PACKAGE / name] if (PACKAGE / name).is_file() else (PACKAGE / name).rglob("*.py"))
+    for file in ([PACKAGE / name] if (PACKAGE / name).is_file() else (PACKAGE / name).rglob("*"))
+    if file.suffix in {".py", ".c", ".h", ".so"}
 )
 
 
@@ -27,6 +28,12 @@ def test_what_is_measured_is_what_the_enclave_imports() -> None:
     paths = [path for module in closure() if (path := path_of(module)) is not None]
     assert {path.relative_to(PACKAGE).parts[0] for path in paths} == set(MEASURED)
     assert {path.relative_to(PACKAGE).as_posix() for path in paths} <= set(MEASURED_FILES)
+
+
+def test_the_compiled_library_and_its_sources_are_measured() -> None:
+    """The code that runs compiled is measured as it runs and as it is read."""
+    kernels = {Path(name).suffix for name in MEASURED_FILES if name.startswith("algorithms/kernels/")}
+    assert kernels == {".py", ".c", ".h", ".so"}
 
 
 def test_a_copy_has_the_same_measurement(copied: Path) -> None:

@@ -30,6 +30,13 @@ def test_doctor_reports_a_really_started_enclave():
     assert set(found["protections"]) | set(found["missing"]) == PROTECTIONS.keys()
 
 
+def test_doctor_says_whether_the_inner_loops_are_compiled(monkeypatch):
+    """The report says that the kernels are compiled, which set-up sees to, and without a library why numpy does their work."""
+    assert "inner loops  compiled" in CliRunner().invoke(doctor, []).output.splitlines()
+    monkeypatch.setattr("securemllib.algorithms.kernels.library._STATUS", "numpy: for a reason")
+    assert "inner loops  numpy: for a reason" in CliRunner().invoke(doctor, []).output.splitlines()
+
+
 @pytest.mark.skipif(HAS_TEE, reason="this machine has a TEE")
 def test_doctor_says_insecure_without_a_tee():
     """Without a TEE the word insecure is on a line of its own, and the operator is named as the one who can read everything."""

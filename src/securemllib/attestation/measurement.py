@@ -1,4 +1,4 @@
-"""The measurement of the enclave's code where no TEE measures it: the digest of every file in its import closure."""
+"""The measurement of the enclave's code where no TEE measures it: the digest of every file in its import closure, C included."""
 
 import platform
 from importlib.metadata import version
@@ -10,6 +10,7 @@ __all__ = ["MEASURED", "measure_package"]
 
 # The folders and files that the enclave imports; tests/architecture compares them with the computed import closure.
 MEASURED = ("__init__.py", "errors.py", "wire", "algorithms", "crypto", "attestation", "enclave")
+_SUFFIXES = frozenset({".py", ".so", ".c", ".h"})
 _DISTRIBUTIONS = ("cbor2", "cryptography", "numpy", "pyarrow", "scipy")
 
 
@@ -31,4 +32,4 @@ def measure_package(root: Path | None = None) -> bytes:
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    return [file for file in path.rglob("*") if file.suffix in {".py", ".so"}]
+    return [file for file in path.rglob("*") if file.suffix in _SUFFIXES]

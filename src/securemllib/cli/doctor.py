@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from securemllib.algorithms.kernels.library import status
 from securemllib.attestation.measurement import measure_package
 from securemllib.cli.enclave_process import ask_claims, running
 from securemllib.cli.shared import console
@@ -38,6 +39,7 @@ class Diagnosis:
         java: Java's version, None where no Java starts.
         spark: PySpark's version, None where it is not installed.
         kernel: The kernel's release.
+        kernels: ``compiled``, or ``numpy`` and why the compiled inner loops are not used.
         tee_devices: The devices of a TEE on this machine; none means insecure.
         measurement: The measurement of the installed enclave, in hexadecimal.
         attested: What the evidence of a started enclave process says of its TEE, None where it did not start.
@@ -52,6 +54,7 @@ class Diagnosis:
     java: str | None
     spark: str | None
     kernel: str
+    kernels: str
     tee_devices: tuple[str, ...]
     measurement: str
     attested: str | None
@@ -77,6 +80,7 @@ def diagnose() -> Diagnosis:
         java=_java(),
         spark=_version("pyspark"),
         kernel=platform.release(),
+        kernels=status(),
         tee_devices=tuple(device for device in _TEE_DEVICES if Path(device).exists()),
         measurement=measurement.hex(),
         attested=None if claims is None else claims.tee,
@@ -106,6 +110,7 @@ def _show(found: Diagnosis) -> None:
         ("Java", found.java or "not found: Spark needs 17 or newer"),
         ("Spark", found.spark or "not installed: `securemllib[spark]` brings it"),
         ("kernel", found.kernel),
+        ("inner loops", found.kernels),
         ("measurement", found.measurement),
     ):
         console.print(Text(f"{label:<13}{value}"))

@@ -1,0 +1,83 @@
+"""The compiled library: loaded once, its functions by name with the types of their arguments.
+
+The only module of the algorithms that calls C. Arrays are checked before their addresses are passed, so that a wrong type is an
+error here and not a stray read there. `ctypes` lets go of the interpreter's lock during a call.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+__all__ = ["INTEGER", "REAL", "array_of", "function", "sources_digest", "status"]
+
+_PATH = f"{__file__.rpartition('/')[0]}/libkernels.so"
+
+INTEGER = ctypes.c_int64
+REAL = ctypes.c_double
+
+
+class array_of:  # noqa: N801 - it reads as a type: `array_of(np.float32)`
+    """The type of an argument: the address of a C-contiguous array of one dtype.
+
+    Args:
+        dtype: Of the array.
+        optional: Whether None may be passed, which is the null pointer.
+        written: Whether the function writes to it, so that it must be writeable.
+    """
+
+    def __init__(self, dtype: DTypeLike, *, optional: bool = False, written: bool = False) -> None:
+        self._dtype, self._optional, self._written = np.dtype(dtype), optional, written
+
+    def from_param(self, value: Any) -> ctypes.c_void_p:
+        """Return the address, as ctypes asks for it; `TypeError` where the array is another."""
+        if value is None and self._optional:
+            return ctypes.c_void_p(None)
+        if not isinstance(value, np.ndarray) or value.dtype != self._dtype or not value.flags.c_contiguous:
+            raise TypeError(f"a kernel needs a C-contiguous array of {self._dtype}")
+        if self._written and not value.flags.writeable:
+            raise TypeError("a kernel cannot write to this array")
+        return ctypes.c_void_p(value.ctypes.data)
+
+
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    try:
+        library = ctypes.CDLL(_PATH)
+    except OSError:
+        return None, "numpy: no compiler built the kernels"
+    if not library.processor_suffices():
+        return None, "numpy: this processor is older than the kernels need (x86-64-v3: AVX2, FMA, BMI2)"
+    return library, "compiled"
+
+
+_LIBRARY, _STATUS = _load()
+
+
+def status() -> str:
+    """Return ``compiled``, or ``numpy:`` and why."""
+    return _STATUS
+
+
+def sources_digest() -> str | None:
+    """Return the digest of the C sources that the library was built from; None without a library."""
+    if _LIBRARY is None:
+        return None
+    _LIBRARY.sources_digest.restype = ctypes.c_char_p
+    return str(_LIBRARY.sources_digest().decode())
+
+
+def function(name: str, *arguments: Any, result: Any = None) -> Callable[..., Any] | None:
+    """Return a function of the library, or None where there is no library and its numpy twin must do.
+
+    Args:
+        name: As in the C file.
+        arguments: `array_of`, `INTEGER` or `REAL`, in the order of the C function.
+        result: `REAL`, `INTEGER` or None for nothing.
+    """
+    if _LIBRARY is None:
+        return None
+    found = getattr(_LIBRARY, name)
+    found.argtypes, found.restype = arguments, result
+    return found  # type: ignore[no-any-return]
