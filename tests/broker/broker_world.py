@@ -158,7 +158,7 @@ def release_of(model: ModelRef, analyst: PublicIdentity, broker: PublicIdentity,
 
 def apply_model(model: ModelRef, output: str = "p") -> ApplyModel:
     """Return the step that predicts."""
-    return ApplyModel(model=model, features_column="age", outputs={"prediction": output}, params={})
+    return ApplyModel(model=model, input_columns=("age",), outputs={"prediction": output}, params={})
 
 
 class Enclave:

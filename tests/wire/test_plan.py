@@ -49,7 +49,7 @@ STEPS = st.lists(
     | st.builds(
         ApplyModel,
         model=st.just(MODEL),
-        features_column=NAMES,
+        input_columns=NAMES.map(lambda name: (name,)),
         outputs=st.dictionaries(st.just("prediction"), NAMES, max_size=1),
         params=st.just({}),
     ),
@@ -86,7 +86,7 @@ def forward(step, columns, rows):
             made = of(step.input_columns)
             return {**columns, step.output_column: made}, rows | (made if step.handle_invalid is not HandleInvalid.KEEP else set())
         case ApplyModel():
-            return {**columns, **dict.fromkeys(step.outputs.values(), of([step.features_column]))}, rows
+            return {**columns, **dict.fromkeys(step.outputs.values(), of(step.input_columns))}, rows
     return columns, rows
 
 
@@ -173,7 +173,7 @@ def test_a_dropped_column_cannot_be_wanted():
 def test_each_applied_model_is_named_once():
     """A plan names each model that it needs the key of once, in order."""
     other = ModelRef(model_id="n", digest=b"n" * 32)
-    steps = [ApplyModel(model=model, features_column="a", outputs={}, params={}) for model in (MODEL, other, MODEL)]
+    steps = [ApplyModel(model=model, input_columns=("a",), outputs={}, params={}) for model in (MODEL, other, MODEL)]
     assert plan(*steps).models == (MODEL, other)
 
 

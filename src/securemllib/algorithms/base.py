@@ -11,20 +11,79 @@
 The law: statistics of a union are the sum of the statistics. The engine sums in a fixed order, so that a rerun gives the same bytes.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha256
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 if TYPE_CHECKING:
     from securemllib.algorithms.summary import Summary
 
-__all__ = ["Algorithm", "Array", "Block", "Model", "Seed", "Statistics"]
+__all__ = ["Algorithm", "Array", "Block", "Model", "Scratch", "Seed", "Statistics"]
 
 Array = NDArray[np.floating[Any]]
+
+
+def _always(change: int) -> bool:
+    del change
+    return True
+
+
+class Scratch:
+    """Arrays that one job derives from one block, such as binned features, and reads again in later rounds.
+
+    What is kept may be dropped at any time, so it is a pure function of its key and the block, for one job.
+
+    Args:
+        reserve: Asked with a change of bytes before they are kept; False when the memory bound does not allow it.
+    """
+
+    __slots__ = ("_held", "_lock", "_reserve")
+
+    def __init__(self, reserve: Callable[[int], bool] | None = None) -> None:
+        self._reserve = reserve if reserve is not None else _always
+        self._held: dict[str, tuple[object, Any, int]] = {}
+        self._lock = Lock()
+
+    def get(self, name: str, key: object, make: Callable[[], Any]) -> Any:
+        """Return what is held under a name if its key is equal; otherwise make it, and hold it in the place of the old one.
+
+        Args:
+            name: What it is.
+            key: Which position of the computation it belongs to.
+            make: Returns an array, or a tuple of arrays.
+        """
+        with self._lock:
+            held = self._held.get(name)
+        if held is not None and held[0] == key:
+            return held[1]
+        made = make()
+        size = sum(array.nbytes for array in (made if isinstance(made, tuple) else (made,)))
+        with self._lock:
+            before = self._held.pop(name, (None, None, 0))[2]
+            if self._reserve(size - before):
+                self._held[name] = (key, made, size)
+            else:
+                self._reserve(-before)
+        return made
+
+    def held(self, name: str, key: object) -> Any:
+        """Return what is held under a name and key, or None."""
+        with self._lock:
+            found = self._held.get(name)
+        return found[1] if found is not None and found[0] == key else None
+
+    def clear(self) -> None:
+        """Drop everything."""
+        with self._lock:
+            self._reserve(-sum(size for _, _, size in self._held.values()))
+            self._held.clear()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +97,12 @@ class Block:
         label: ``(n,)`` float64, or None where the algorithm reads no label.
         weight: ``(n,)`` float64, or None where every row weighs 1.
         prediction: ``(n,)`` float64, read by evaluators only.
+        sparse: ``(n, d)`` rows as they are, not centred, where the features are sparse and the algorithm is `SPARSE`; then
+            ``features`` is ``(n, 0)``.
+        arity: ``(d,)`` categories of each nominal feature, 0 for a continuous one; None where all are continuous.
+        extras: ``(n,)`` float64 columns by further roles, for example ``offset`` of a generalized linear regression.
+        raw: Arrow arrays by the roles ``input0``, ``input1``... of algorithms that read strings, or numbers with nulls.
+        scratch: What the job derived from this block before.
     """
 
     ordinal: int
@@ -46,6 +111,11 @@ class Block:
     label: NDArray[np.float64] | None = None
     weight: NDArray[np.float64] | None = None
     prediction: NDArray[np.float64] | None = None
+    sparse: csr_array | None = None
+    arity: NDArray[np.int64] | None = None
+    extras: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    raw: Mapping[str, pa.Array] = field(default_factory=dict)
+    scratch: Scratch = field(default_factory=Scratch, compare=False, repr=False)
 
     @property
     def rows(self) -> int:
@@ -55,7 +125,15 @@ class Block:
     @property
     def columns(self) -> int:
         """The number of features."""
-        return int(self.features.shape[1])
+        return int(self.features.shape[1] if self.sparse is None else self.sparse.shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all columns."""
+        arrays: list[Any] = [self.features, self.offset, self.label, self.weight, self.prediction, self.arity]
+        arrays += [*self.extras.values(), *self.raw.values()]
+        arrays += [] if self.sparse is None else [self.sparse.data, self.sparse.indices, self.sparse.indptr]
+        return sum(array.nbytes for array in arrays if array is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +187,13 @@ ModelT = TypeVar("ModelT", covariant=True)
 
 
 class Algorithm(Protocol[StateT, StatisticsT, ModelT]):
-    """One algorithm with its frozen params."""
+    """One algorithm with its frozen params.
+
+    Attributes:
+        SPARSE: Whether it reads sparse features as such; others get them with all zeros, within the enclave's memory bound.
+    """
+
+    SPARSE: ClassVar[bool] = False
 
     def initial(self, summary: "Summary", seed: Seed) -> StateT:
         """Return the first state, from the summary of all rows."""

@@ -20,7 +20,7 @@ from securemllib.algorithms.pca import PCA
 from securemllib.algorithms.standard_scaler import StandardScaler
 from securemllib.errors import UsageError
 
-__all__ = ["ALGORITHMS", "build", "param_name", "types_of"]
+__all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_name", "types_of"]
 
 ALGORITHMS: dict[str, type[Any]] = {
     "BinaryClassificationEvaluator": BinaryClassificationEvaluator,
@@ -33,6 +33,9 @@ ALGORITHMS: dict[str, type[Any]] = {
     "RegressionEvaluator": RegressionEvaluator,
     "StandardScaler": StandardScaler,
 }
+
+# Transformers that nothing is trained for: a plan names them.
+TRANSFORMERS: dict[str, type[Any]] = {}
 
 
 def param_name(field: str) -> str:
@@ -52,7 +55,17 @@ def build(name: str, params: Mapping[str, object]) -> Any:
     """
     if name not in ALGORITHMS:
         raise UsageError(f"no algorithm is called {name!r}; there are {', '.join(sorted(ALGORITHMS))}", code="usage.algorithm")
-    algorithm = ALGORITHMS[name]
+    return _built(name, ALGORITHMS[name], params)
+
+
+def build_transformer(name: str, params: Mapping[str, object]) -> Any:
+    """Return a transformer that nothing was trained for; arguments and errors as those of `build`."""
+    if name not in TRANSFORMERS:
+        raise UsageError(f"no transformer is called {name!r}; there are {', '.join(sorted(TRANSFORMERS))}", code="usage.algorithm")
+    return _built(name, TRANSFORMERS[name], params)
+
+
+def _built(name: str, algorithm: type[Any], params: Mapping[str, object]) -> Any:
     known = {param_name(field.name): field.name for field in fields(algorithm) if field.init}
     unknown = sorted(set(params) - set(known))
     if unknown:

@@ -19,6 +19,7 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Block
 from securemllib.errors import DataError
@@ -76,6 +77,8 @@ class Summary:
         """Return the summary of one block."""
         # NaN and infinity are counted, and refused where rows are required.
         with np.errstate(invalid="ignore", over="ignore"):
+            if block.sparse is not None:
+                return replace(cls._of_sparse(block, block.sparse), label_weights=_class_weights(block.label, block.weight))
             size = max(_SLICE_BYTES // (8 * max(block.columns, 1)), _FEWEST_ROWS)
             total = cls._of_rows(block, slice(0, size))
             for start in range(size, block.rows, size):
@@ -109,6 +112,43 @@ class Summary:
             invalid_features=0 if finite else int((~np.isfinite(block.features[rows]).all(axis=1)).sum()),
             invalid_labels=0 if block.label is None else int((~np.isfinite(block.label[rows])).sum()),
             invalid_weights=0 if weight is None else int((~(np.isfinite(weight) & (weight >= 0))).sum()),
+        )
+
+    @classmethod
+    def _of_sparse(cls, block: Block, rows: csr_array) -> Self:
+        """Return the same of sparse rows, whose zeros cost nothing: ``m2 = sum w (x - mean)^2 + (W - sum w) mean^2`` over the non-zeros."""
+        count, columns = rows.shape
+        weight = np.ones(count) if block.weight is None else block.weight
+        weight_sum = float(weight.sum())
+        scale = 1.0 / weight_sum if weight_sum > 0 else 0.0
+        used = weight != 0
+        of_value = np.repeat(weight, np.diff(rows.indptr))
+        index, values = rows.indices[of_value != 0], rows.data[of_value != 0].astype(np.float64)
+        of_value = of_value[of_value != 0]
+        mean: Vector = np.bincount(index, of_value * values, columns) * np.float64(scale)
+        stored_weight = np.bincount(index, of_value, columns)
+        m2 = np.bincount(index, of_value * (values - mean[index]) ** 2, columns) + np.maximum(weight_sum - stored_weight, 0.0) * mean**2
+        # A column with fewer stored values than rows holds zeros.
+        zeros = np.bincount(index, minlength=columns) < int(used.sum())
+        minimum, maximum = np.where(zeros, 0.0, np.inf), np.where(zeros, 0.0, -np.inf)
+        np.minimum.at(minimum, index, values)
+        np.maximum.at(maximum, index, values)
+        invalid = np.flatnonzero(~np.isfinite(rows.data))
+        label_mean, label_m2 = _moments(block.label, block.weight, scale)
+        return cls(
+            rows=count,
+            used_rows=int(used.sum()),
+            weight_sum=weight_sum,
+            weight_square_sum=float(weight @ weight),
+            mean=mean,
+            m2=m2,
+            minimum=minimum,
+            maximum=maximum,
+            label_mean=label_mean,
+            label_m2=label_m2,
+            invalid_features=len(np.unique(np.searchsorted(rows.indptr, invalid, side="right"))),
+            invalid_labels=0 if block.label is None else int((~np.isfinite(block.label)).sum()),
+            invalid_weights=int((~(np.isfinite(weight) & (weight >= 0))).sum()),
         )
 
     def __add__(self, other: Self) -> Self:

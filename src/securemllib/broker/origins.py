@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from securemllib.wire.plan import ApplyModel, Assemble, Call, Expression, ModelRef, Plan, Project, Reference, Step, WithColumn
+from securemllib.wire.plan import ApplyModel, Assemble, Call, Expression, ModelRef, Plan, Project, Reference, Step, Transform, WithColumn
 
 __all__ = ["Origin", "origins"]
 
@@ -40,6 +40,8 @@ def _before(step: Step, name: str) -> set[str]:
     if isinstance(step, WithColumn) and step.column.name == name:
         return _references(step.column.expression)
     if isinstance(step, Assemble) and step.output_column == name:
+        return set(step.input_columns)
+    if isinstance(step, Transform) and name in step.outputs.values():
         return set(step.input_columns)
     return {name}
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from securemllib.broker.origins import Origin
-from securemllib.wire.job import JobSpecification, Output, OutputKind, ParamValue
+from securemllib.wire.job import JobSpecification, Output, OutputKind
+from securemllib.wire.plan import ParamValue
 from securemllib.wire.policy import ANY, Bound, OperationRule, OutputRule, Rule
 
 __all__ = ["CHECKS", "Question"]

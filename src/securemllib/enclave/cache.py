@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from threading import Lock
 
-from securemllib.algorithms.base import Block
+from securemllib.algorithms.base import Block, Scratch
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import CapacityError
 
@@ -17,8 +17,7 @@ class CachedBlock:
 
     def __init__(self, block: Block) -> None:
         self.block = block
-        arrays = (block.features, block.offset, block.label, block.weight, block.prediction)
-        self.size = sum(array.nbytes for array in arrays if array is not None)
+        self.size = block.nbytes
         self._summary: Summary | None = None
         self._lock = Lock()
 
@@ -42,6 +41,7 @@ class BlockCache:
         self._limit = limit
         self._size = 0
         self._blocks: OrderedDict[tuple[bytes, int], CachedBlock] = OrderedDict()
+        self._scratches: dict[tuple[str, int], Scratch] = {}
         self._lock = Lock()
 
     def get(self, origin: bytes, ordinal: int) -> CachedBlock | None:
@@ -71,17 +71,41 @@ class BlockCache:
         with self._lock:
             if (origin, ordinal) in self._blocks:
                 return self._blocks[origin, ordinal]
-            for old in [old for old in self._blocks if old[0] != origin]:
-                if self._size + cached.size <= self._limit:
-                    break
-                self._size -= self._blocks.pop(old).size
-            if self._size + cached.size <= self._limit:
+            if self._make_room(cached.size, origin):
                 self._blocks[origin, ordinal] = cached
                 self._size += cached.size
         return cached
+
+    def _make_room(self, size: int, origin: bytes) -> bool:
+        for old in [old for old in self._blocks if old[0] != origin]:
+            if self._size + size <= self._limit:
+                break
+            self._size -= self._blocks.pop(old).size
+        return self._size + size <= self._limit
+
+    def scratch(self, job_id: str, origin: bytes, ordinal: int) -> Scratch:
+        """Return what one job derived from one block; its bytes count within the bound."""
+
+        def reserve(change: int) -> bool:
+            with self._lock:
+                if change > 0 and not self._make_room(change, origin):
+                    return False
+                self._size += change
+                return True
+
+        with self._lock:
+            return self._scratches.setdefault((job_id, ordinal), Scratch(reserve))
+
+    def forget(self, job_id: str) -> None:
+        """Drop what a job derived from its blocks."""
+        with self._lock:
+            found = [self._scratches.pop(key) for key in [key for key in self._scratches if key[0] == job_id]]
+        for scratch in found:
+            scratch.clear()
 
     def clear(self) -> None:
         """Drop everything."""
         with self._lock:
             self._blocks.clear()
+            self._scratches.clear()
             self._size = 0

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from securemllib.enclave.vectors import Rows
+from securemllib.enclave.rows import Rows
 from securemllib.errors import DataError
 from securemllib.wire.plan import Call, Expression, Literal, Operator, Reference
 

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
+from securemllib.algorithms.vectors import type_text
 from securemllib.crypto.aead import unseal
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import IntegrityError, UnsealError
@@ -40,6 +41,6 @@ def open_part(data: memoryview, *, secret: DataKey, dataset: DatasetRef, part: P
     except (OSError, pa.ArrowException):
         raise UnsealError(f"Part {part.ordinal} was changed, or is another part.", code="integrity.part") from None
     expected = {column.name: column.type for column in body.columns}
-    if table.num_rows != part.rows or any(str(field.type) != expected[field.name] for field in table.schema):
+    if table.num_rows != part.rows or any(type_text(field.type) != expected[field.name] for field in table.schema):
         raise IntegrityError(f"Part {part.ordinal} does not hold the rows that the manifest says.", code="integrity.part")
     return table

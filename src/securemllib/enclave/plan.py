@@ -9,11 +9,27 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Seed
-from securemllib.algorithms.registry import param_name
+from securemllib.algorithms.registry import build_transformer, param_name
+from securemllib.algorithms.transformer import Column, Transformed
+from securemllib.algorithms.vectors import SparseVector, Vector, beside
 from securemllib.enclave.expressions import evaluate
-from securemllib.enclave.vectors import Rows, Vector
+from securemllib.enclave.rows import Rows
 from securemllib.errors import DataError
-from securemllib.wire.plan import ApplyModel, Assemble, Filter, HandleInvalid, ModelRef, Plan, Project, RandomSplit, Step, WithColumn
+from securemllib.wire.plan import (
+    ApplyModel,
+    Assemble,
+    Filter,
+    HandleInvalid,
+    ModelRef,
+    Named,
+    Plan,
+    Project,
+    RandomSplit,
+    Reference,
+    Step,
+    Transform,
+    WithColumn,
+)
 
 __all__ = ["execute", "read_table"]
 
@@ -46,21 +62,17 @@ def execute(plan: Plan, rows: Rows, *, ordinal: int, seed: Seed, models: Mapping
 
 
 def _project(step: Project, rows: Rows) -> Rows:
-    scalars: dict[str, pa.Array] = {}
-    vectors: dict[str, Vector] = {}
-    for named in step.columns:
-        column = getattr(named.expression, "column", None)
-        if column in rows.vectors:
-            vectors[named.name] = rows.vectors[column]
-        else:
-            scalars[named.name] = evaluate(named.expression, rows)
-    return Rows(count=rows.count, scalars=scalars, vectors=vectors, positions=rows.positions)
+    return rows.renamed({}).with_columns({named.name: _named(named, rows) for named in step.columns})
 
 
 def _with_column(step: WithColumn, rows: Rows) -> Rows:
-    scalars = {**rows.scalars, step.column.name: evaluate(step.column.expression, rows)}
-    vectors = {name: vector for name, vector in rows.vectors.items() if name != step.column.name}
-    return Rows(count=rows.count, scalars=scalars, vectors=vectors, positions=rows.positions)
+    return rows.with_columns({step.column.name: _named(step.column, rows)})
+
+
+def _named(named: Named, rows: Rows) -> Column:
+    if isinstance(named.expression, Reference):
+        return rows.column(named.expression.column)
+    return Column(evaluate(named.expression, rows))
 
 
 def _filter(step: Filter, rows: Rows) -> Rows:
@@ -71,15 +83,15 @@ def _filter(step: Filter, rows: Rows) -> Rows:
 
 
 def _assemble(step: Assemble, rows: Rows) -> Rows:
-    columns: list[NDArray[np.float64]] = []
-    for name in step.input_columns:
-        columns += rows.vector(name).columns
-    vector = Vector(tuple(columns))
+    inputs = [rows.vector(name) for name in step.input_columns]
+    vector = beside(inputs)
+    arities = [rows.arity(name) for name in step.input_columns]
+    arity = None
+    if any(found is not None for found in arities):
+        none = [np.zeros(found.width, dtype=np.int64) for found in inputs]
+        arity = np.concatenate([zeros if found is None else found for found, zeros in zip(arities, none, strict=True)])
     if step.handle_invalid is not HandleInvalid.KEEP:
-        invalid = np.zeros(rows.count, dtype=bool)
-        for column in columns:
-            if np.isnan(np.add.reduce(column)):
-                invalid |= np.isnan(column)
+        invalid = vector.invalid()
         if invalid.any():
             if step.handle_invalid is HandleInvalid.ERROR:
                 raise DataError(
@@ -88,8 +100,7 @@ def _assemble(step: Assemble, rows: Rows) -> Rows:
                     next_step='Filter them, or set handleInvalid to "skip" or "keep".',
                 )
             rows, vector = rows.take(~invalid), vector.take(~invalid)
-    scalars = {name: array for name, array in rows.scalars.items() if name != step.output_column}
-    return Rows(count=rows.count, scalars=scalars, vectors={**rows.vectors, step.output_column: vector}, positions=rows.positions)
+    return rows.with_columns({step.output_column: Column(vector, arity=arity)})
 
 
 def _split(step: RandomSplit, stored: int, ordinal: int, seed: Seed) -> NDArray[np.bool_]:
@@ -101,20 +112,34 @@ def _split(step: RandomSplit, stored: int, ordinal: int, seed: Seed) -> NDArray[
 
 
 def _apply(step: ApplyModel, rows: Rows, model: Any) -> Rows:
-    features = rows.vector(step.features_column).matrix()
-    outputs = _changed(model, step.params).predict(features)
-    scalars, vectors = dict(rows.scalars), dict(rows.vectors)
-    for stem, column in step.outputs.items():
-        if stem not in outputs:
-            raise DataError(f"The model has no output {stem!r}.", code="data.output")
-        scalars.pop(column, None)
-        vectors.pop(column, None)
-        values = outputs[stem]
-        if values.ndim == 1:
-            scalars[column] = pa.array(values)
-        else:
-            vectors[column] = Vector.of(values)
-    return Rows(count=rows.count, scalars=scalars, vectors=vectors, positions=rows.positions)
+    model = _changed(model, step.params)
+    columns = tuple(rows.column(name) for name in step.input_columns)
+    if hasattr(model, "transform"):
+        return _added(rows, model.transform(columns), step.outputs)
+    if len(columns) != 1:
+        raise DataError(f"The model reads one column, not {len(columns)}.", code="data.output")
+    features = rows.vector(step.input_columns[0])
+    if isinstance(features, SparseVector) and getattr(model, "SPARSE", False):
+        outputs = model.predict(features.values)
+    else:
+        outputs = model.predict(features.matrix())
+    return _added(rows, Transformed(columns={stem: _output(values) for stem, values in outputs.items()}), step.outputs)
+
+
+def _output(values: Any) -> Column:
+    return Column(pa.array(values) if values.ndim == 1 else Vector.of(values))
+
+
+def _transform(step: Transform, rows: Rows) -> Rows:
+    transformer = build_transformer(step.operation, step.params)
+    return _added(rows, transformer.transform(tuple(rows.column(name) for name in step.input_columns)), step.outputs)
+
+
+def _added(rows: Rows, made: Transformed, outputs: Mapping[str, str]) -> Rows:
+    if unknown := outputs.keys() - made.columns.keys():
+        raise DataError(f"There is no output {min(unknown)!r}.", code="data.output")
+    added = rows.with_columns({column: made.columns[stem] for stem, column in outputs.items()})
+    return added if made.keep is None else added.take(made.keep)
 
 
 def _changed(model: Any, params: Mapping[str, Any]) -> Any:
@@ -129,4 +154,5 @@ _STEPS: dict[type[Step], Callable[[Any, Rows], Rows]] = {
     WithColumn: _with_column,
     Filter: _filter,
     Assemble: _assemble,
+    Transform: _transform,
 }

@@ -5,8 +5,8 @@ import pyarrow as pa
 from securemllib.crypto.aead import seal
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import wrap
+from securemllib.enclave.rows import Rows
 from securemllib.enclave.session import Session
-from securemllib.enclave.vectors import Rows
 from securemllib.errors import DataError
 from securemllib.wire.encoding import Value
 from securemllib.wire.job import Output, OutputKind

@@ -88,6 +88,7 @@ class Enclave:
     def _drop(self, job_id: str) -> None:
         self._sessions.pop(job_id, None)
         self._aggregators.pop(job_id, None)
+        self.cache.forget(job_id)
 
     def session(self, job_id: str) -> Session:
         """Return a job's session; `UnavailableError` where the enclave was not granted it."""

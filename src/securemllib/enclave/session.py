@@ -131,7 +131,8 @@ def install(request: Install, *, challenge: Challenge, identity: PrivateIdentity
 def _cache_key(secret: DataKey, job: JobSpecification) -> bytes:
     plan = b"" if job.plan is None else job.plan.to_bytes()
     inputs = [f"{role}={column}" for role, column in sorted(job.inputs.items())]
-    return secret.derive_bytes(32, _CACHE_PURPOSE, plan, job.dtype, *inputs)
+    sparse = "sparse" if getattr(ALGORITHMS.get(job.operation), "SPARSE", False) else "dense"
+    return secret.derive_bytes(32, _CACHE_PURPOSE, plan, job.dtype, sparse, *inputs)
 
 
 def _verified_job(grant: Grant, challenge: Challenge) -> JobSpecification:

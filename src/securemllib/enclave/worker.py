@@ -1,26 +1,35 @@
 """The worker: rows of a share to sealed statistics."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Block
 from securemllib.algorithms.codec import from_tree, to_tree
 from securemllib.algorithms.registry import types_of
+from securemllib.algorithms.vectors import SparseVector, numbers
 from securemllib.crypto.aead import seal
 from securemllib.enclave.cache import BlockCache, CachedBlock
 from securemllib.enclave.parts import open_part
 from securemllib.enclave.plan import execute, read_table
 from securemllib.enclave.rounds import SealedState, open_state, statistics_context
+from securemllib.enclave.rows import Rows
 from securemllib.enclave.session import Session
-from securemllib.enclave.vectors import Rows, numbers
 from securemllib.errors import DataError
 from securemllib.wire.dataset import Part
 from securemllib.wire.encoding import encode
 
 __all__ = ["Fetch", "compute", "part_rows"]
+
+# The roles that every algorithm knows; others go to a block's `extras`, or to its `raw` where they are numbered inputs.
+_BLOCK_ROLES = frozenset({"features", "label", "weight", "prediction"})
+_RAW_ROLE = re.compile(r"input\d+")
 
 # Returns the encrypted bytes of a part, by asking the relay.
 Fetch = Callable[[Part], memoryview]
@@ -32,7 +41,7 @@ def compute(session: Session, state: memoryview, *, round_number: int, share: in
     The blocks are added in the order of their parts, so that the same share gives the same bytes wherever and however often it runs.
     """
     opened = open_state(session, state, round_number)
-    of_block = _statistics(session, opened)
+    of_block = _statistics(session, opened, cache)
     total: Any = None
     for part in session.share(share):
         statistics = of_block(_block(session, part, cache, fetch))
@@ -41,12 +50,17 @@ def compute(session: Session, state: memoryview, *, round_number: int, share: in
     return seal(session.job_key, context, encode(None if total is None else to_tree(total)))
 
 
-def _statistics(session: Session, opened: SealedState) -> Callable[[CachedBlock], Any]:
+def _statistics(session: Session, opened: SealedState, cache: BlockCache) -> Callable[[CachedBlock], Any]:
     """Return what makes statistics of a block in this round: the first round's are the block's summary."""
     if opened.state is None:
         return lambda cached: cached.summary
     state = from_tree(types_of(type(session.algorithm))[0], opened.state)
-    return lambda cached: session.algorithm.statistics(state, cached.block)
+
+    def statistics(cached: CachedBlock) -> Any:
+        scratch = cache.scratch(session.job_id, session.cache_key, cached.block.ordinal)
+        return session.algorithm.statistics(state, replace(cached.block, scratch=scratch))
+
+    return statistics
 
 
 def _block(session: Session, part: Part, cache: BlockCache, fetch: Fetch) -> CachedBlock:
@@ -67,11 +81,15 @@ def part_rows(session: Session, part: Part, fetch: Fetch) -> Rows:
 
 
 def _make_block(session: Session, rows: Rows, ordinal: int) -> Block:
-    inputs = session.job.inputs
+    inputs, dtype = session.job.inputs, session.job.dtype
+    features, offset, sparse = np.zeros((rows.count, 0), dtype=dtype), np.zeros(0), None
     if "features" in inputs:
-        features, offset = rows.vector(inputs["features"]).centred(session.job.dtype)
-    else:
-        features, offset = np.zeros((rows.count, 0), dtype=session.job.dtype), np.zeros(0)
+        vector = rows.vector(inputs["features"])
+        if isinstance(vector, SparseVector) and getattr(session.algorithm, "SPARSE", False):
+            sparse, offset = csr_array(vector.values.astype(dtype)), np.zeros(vector.width)
+        else:
+            features, offset = vector.centred(dtype)
+    others = {role: column for role, column in inputs.items() if role not in _BLOCK_ROLES}
     return Block(
         ordinal=ordinal,
         features=features,
@@ -79,13 +97,26 @@ def _make_block(session: Session, rows: Rows, ordinal: int) -> Block:
         label=_numbers(rows, inputs.get("label")),
         weight=_numbers(rows, inputs.get("weight")),
         prediction=_numbers(rows, inputs.get("prediction")),
+        sparse=sparse,
+        arity=rows.arity(inputs["features"]) if "features" in inputs else None,
+        extras={role: _required(rows, column) for role, column in others.items() if not _RAW_ROLE.fullmatch(role)},
+        raw={role: _raw(rows, column) for role, column in others.items() if _RAW_ROLE.fullmatch(role)},
     )
 
 
-def _numbers(rows: Rows, column: str | None) -> NDArray[np.float64] | None:
-    if column is None:
-        return None
+def _raw(rows: Rows, column: str) -> pa.Array:
+    if column not in rows.vectors:
+        return rows.scalar(column)
+    matrix = rows.vectors[column].matrix()
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
+
+
+def _required(rows: Rows, column: str) -> NDArray[np.float64]:
     values = numbers(rows.scalar(column), column)
     if np.isnan(values).any():
         raise DataError(f"The column {column!r} has nulls or NaN.", code="data.null")
     return values
+
+
+def _numbers(rows: Rows, column: str | None) -> NDArray[np.float64] | None:
+    return None if column is None else _required(rows, column)

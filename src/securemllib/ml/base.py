@@ -35,12 +35,13 @@ class SecureEstimator(Estimator[Any], Persistent):
 
     ORIGINAL: ClassVar[type[Any]]
     MODEL: ClassVar[type["SecureModel"]]
+    ROLES: ClassVar[dict[str, str]] = {}  # roles that only this estimator has, by the names of column Params
 
     def _fit(self, dataset: Any) -> Any:
         frame = require_sealed(dataset, f"{type(self).__name__}.fit")
         operation = type(self).__name__
-        inputs = inputs_of(self, _ROLES)
-        if "features" not in inputs:
+        inputs = inputs_of(self, _ROLES | self.ROLES)
+        if not inputs:
             raise UsageError(f"{operation} needs an input column.", code="usage.param")
         params = job_params(operation, self)
         require_columns(frame, inputs)
@@ -88,7 +89,7 @@ class SecureModel(Model, Persistent):
         require_new(frame, *outputs.values())
         step = ApplyModel(
             model=self.sealed.reference,
-            features_column=inputs["features"],
+            input_columns=(inputs["features"],),
             outputs=outputs,
             params={name: converted(self, name) for name in self.CHANGEABLE},
         )

@@ -10,7 +10,7 @@ from securemllib.errors import UsageError
 from securemllib.ml.mirror import converted
 from securemllib.spark.column_types import is_number, is_vector
 from securemllib.spark.dataframe import SecureDataFrame
-from securemllib.wire.job import ParamValue
+from securemllib.wire.plan import ParamValue
 
 __all__ = ["inputs_of", "job_params", "require_columns", "require_new", "require_sealed"]
 

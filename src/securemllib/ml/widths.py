@@ -2,7 +2,7 @@
 
 from securemllib.spark.column_types import is_number, schema_of
 from securemllib.spark.dataframe import SecureDataFrame
-from securemllib.wire.plan import ApplyModel, Assemble, Filter, Project, RandomSplit, Reference, Step
+from securemllib.wire.plan import ApplyModel, Assemble, Filter, Project, RandomSplit, Reference, Step, Transform
 from securemllib.wire.result import SealedModel
 
 __all__ = ["width_of"]
@@ -31,10 +31,12 @@ def _after(step: Step, widths: Widths, models: tuple[SealedModel, ...]) -> Width
         return _with(widths, step.output_column, None if None in known else sum(width for width in known if width is not None))
     if isinstance(step, ApplyModel):
         keeps = any(model.reference == step.model and model.operation in _KEEPS_WIDTH for model in models)
-        kept = widths.get(step.features_column) if keeps else None
+        kept = widths.get(step.input_columns[0]) if keeps else None
         for stem, column in step.outputs.items():
             widths = _with(widths, column, 1 if stem == "prediction" else kept)
         return widths
+    if isinstance(step, Transform):
+        return {name: width for name, width in widths.items() if name not in step.outputs.values()}
     if isinstance(step, Project):
         found = {
             named.name: widths.get(named.expression.column) if isinstance(named.expression, Reference) else 1 for named in step.columns

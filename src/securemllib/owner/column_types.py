@@ -4,6 +4,7 @@ import re
 
 import pyarrow as pa
 
+from securemllib.algorithms.vectors import VECTOR, type_text
 from securemllib.errors import DataError, UsageError
 
 __all__ = ["normal_schema", "parse_types", "type_from_text", "type_text"]
@@ -23,16 +24,10 @@ _SIMPLE: dict[str, pa.DataType] = {
     "string": pa.string(),
     "list<float>": pa.list_(pa.float32()),
     "list<double>": pa.list_(pa.float64()),
+    "vector": VECTOR,
 }
 _ALIASES = {"float32": "float", "float64": "double", "boolean": "bool", "str": "string", "int": "int64"}
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:, ?tz=([A-Za-z0-9_+:/-]+))?\]")
-
-
-def type_text(kind: pa.DataType) -> str:
-    """Return the text that a manifest names a type by: ``int64``, ``double``, ``timestamp[us, tz=UTC]``, ``list<double>``..."""
-    if pa.types.is_list(kind):
-        return f"list<{kind.value_type}>"
-    return str(kind)
 
 
 def type_from_text(text: str) -> pa.DataType:
@@ -79,6 +74,8 @@ def _normal(kind: pa.DataType, name: str) -> pa.DataType:
         return _normal(kind.value_type, name)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
+    if pa.types.is_struct(kind) and [field.name for field in kind] == [field.name for field in VECTOR]:
+        return VECTOR
     if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
         kind = pa.list_(kind.value_type)
     if pa.types.is_timestamp(kind) and kind.unit == "s":

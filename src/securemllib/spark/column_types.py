@@ -33,6 +33,7 @@ _SIMPLE: dict[str, DataType] = {
     "string_view": spark_types.StringType(),
     "binary": spark_types.BinaryType(),
     "large_binary": spark_types.BinaryType(),
+    "vector": VECTOR,
     "date32[day]": spark_types.DateType(),
 }
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(, tz=.+)?\]")

@@ -22,6 +22,7 @@ from securemllib.wire.plan import (
     Project,
     RandomSplit,
     Step,
+    Transform,
     WithColumn,
 )
 from securemllib.wire.result import SealedModel
@@ -107,9 +108,7 @@ class SecureDataFrame:
     def count(self) -> int:
         """Return the number of rows, where the owner publishes it and no step of the plan drops rows."""
         drops = (Filter, RandomSplit)
-        if any(
-            isinstance(step, drops) or (isinstance(step, Assemble) and step.handle_invalid is HandleInvalid.SKIP) for step in self.steps
-        ):
+        if any(isinstance(step, drops) or _skips(step) for step in self.steps):
             raise SealedError(
                 "How many rows a filter or split keeps is sealed.", next_step="Count before the filter, or release a summary of a fit."
             )
@@ -193,7 +192,7 @@ class SecureDataFrame:
         kept = [StructField(field.name, types.get(field.name, field.dataType), field.nullable) for field in self._schema]
         return StructType(kept + [StructField(name, kind, True) for name, kind in types.items() if name not in self._schema.names])
 
-    def apply(self, step: Assemble | ApplyModel, types: dict[str, Any], model: SealedModel | None = None) -> "SecureDataFrame":
+    def apply(self, step: Assemble | ApplyModel | Transform, types: dict[str, Any], model: SealedModel | None = None) -> "SecureDataFrame":
         """Return the rows after a transformer, with the types of its output columns."""
         frame = self._with(step, self.schema_with(types))
         if model is not None and model not in frame.models:
@@ -259,6 +258,12 @@ for _name in (
     "toPandas",
 ):
     setattr(SecureDataFrame, _name, _sealed(_name))
+
+
+def _skips(step: Step) -> bool:
+    if isinstance(step, Assemble):
+        return step.handle_invalid is HandleInvalid.SKIP
+    return isinstance(step, ApplyModel | Transform) and step.params.get("handleInvalid") == "skip"
 
 
 def _flat(columns: tuple[Any, ...]) -> list[Any]:

@@ -9,8 +9,8 @@ from securemllib.spark.broker_client import BrokerClient
 from securemllib.spark.settings import Settings
 from securemllib.wire.encoding import Value
 from securemllib.wire.identity import PublicIdentity
-from securemllib.wire.job import JobSpecification, Mode, Output, OutputKind, ParamValue
-from securemllib.wire.plan import ModelRef, Plan
+from securemllib.wire.job import JobSpecification, Mode, Output, OutputKind
+from securemllib.wire.plan import ModelRef, ParamValue, Plan
 
 __all__ = ["Outcome", "Request", "specification", "submit"]
 

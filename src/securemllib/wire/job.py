@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from securemllib.errors import FormatError
 from securemllib.wire.identity import PublicIdentity
-from securemllib.wire.plan import ModelRef, Plan
+from securemllib.wire.plan import ModelRef, ParamValue, Plan
 from securemllib.wire.record import Record
 
-__all__ = ["RELEASE_OPERATION", "ROWS_OPERATION", "JobSpecification", "Mode", "Output", "OutputKind", "ParamValue"]
+__all__ = ["RELEASE_OPERATION", "ROWS_OPERATION", "JobSpecification", "Mode", "Output", "OutputKind"]
 
 # Operations that are no algorithm: rows of a plan go to a recipient; a sealed model's key goes to a recipient.
 ROWS_OPERATION = "Rows"
@@ -17,9 +17,6 @@ RELEASE_OPERATION = "ReleaseModel"
 
 _NONCE_BYTES = 16
 _SHARE_LIMIT = 100_000
-
-# Numbers, texts, vectors and matrices (a tuple of rows).
-ParamValue = bool | int | float | str | tuple[float, ...] | tuple[tuple[float, ...], ...] | None
 
 
 class Mode(StrEnum):
@@ -62,7 +59,7 @@ class JobSpecification(Record):
     Attributes:
         operation: A pyspark.ml class name (an estimator or evaluator), or one of the two operations that are no algorithm.
         params: The operation's Params by their pyspark.ml names; column Params excepted.
-        inputs: The roles of the plan's columns: ``features``, ``label``, ``weight``, ``prediction``, each at most once.
+        inputs: The plan's columns by role: ``features``, ``label``, ``weight``, ``prediction``, and what else the operation reads.
         plan: The rows; None when only a model's key is asked for.
         model: The model to release, for that operation only.
         mode: Where statistics are added.

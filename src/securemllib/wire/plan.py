@@ -20,13 +20,30 @@ __all__ = [
     "ModelRef",
     "Named",
     "Operator",
+    "ParamValue",
     "Plan",
     "Project",
     "RandomSplit",
     "Reference",
     "Step",
+    "Transform",
     "WithColumn",
 ]
+
+
+# Numbers, texts, vectors and matrices (a tuple of rows).
+ParamValue = (
+    bool
+    | int
+    | float
+    | str
+    | tuple[float, ...]
+    | tuple[int, ...]
+    | tuple[str, ...]
+    | tuple[tuple[float, ...], ...]
+    | tuple[tuple[str, ...], ...]
+    | None
+)
 
 
 class Operator(StrEnum):
@@ -186,20 +203,49 @@ class ApplyModel(Record):
 
     Attributes:
         model: Which model.
-        features_column: The vector column that it reads.
+        input_columns: The columns that it reads, in its order; for most models one vector column.
         outputs: The stem of each output Param (``prediction``, ``probability``, ``output``...) and the column it goes to.
-        params: Model Params that may change after training (``threshold``, ``thresholds``), by their pyspark.ml names.
+        params: Model Params that may change after training (``threshold``, ``handleInvalid``), by their pyspark.ml names.
     """
 
     TYPE: ClassVar[str] = "apply-model"
 
     model: ModelRef
-    features_column: str
+    input_columns: tuple[str, ...]
     outputs: dict[str, str]
-    params: dict[str, bool | int | float | str | tuple[float, ...] | None]
+    params: dict[str, ParamValue]
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether no row is dropped or refused for its values."""
+        return self.params.get("handleInvalid") in {None, "keep"}
 
 
-Step = Project | WithColumn | Filter | RandomSplit | Assemble | ApplyModel
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transform(Record):
+    """Adds the output columns of a transformer that nothing was trained for (pyspark.ml's Bucketizer, Tokenizer, HashingTF...).
+
+    Attributes:
+        operation: A pyspark.ml class name.
+        params: Its Params by their pyspark.ml names; column Params excepted.
+        input_columns: The columns that it reads, in its order.
+        outputs: The stem of each output (``output``, or ``output0``, ``output1``...) and the column it goes to.
+    """
+
+    TYPE: ClassVar[str] = "transform"
+
+    operation: str
+    params: dict[str, ParamValue]
+    input_columns: tuple[str, ...]
+    outputs: dict[str, str]
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether no row is dropped or refused for its values."""
+        return self.params.get("handleInvalid") in {None, "keep"}
+
+
+Step = Project | WithColumn | Filter | RandomSplit | Assemble | ApplyModel | Transform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +255,7 @@ class Plan(Record):
     TYPE: ClassVar[str] = "securemllib/plan/v1"
 
     source: DatasetRef
-    steps: tuple[Project | WithColumn | Filter | RandomSplit | Assemble | ApplyModel, ...]
+    steps: tuple[Project | WithColumn | Filter | RandomSplit | Assemble | ApplyModel | Transform, ...]
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
@@ -249,7 +295,7 @@ def _used(step: Step, needed: set[str]) -> Step | None:
         return replace(step, columns=tuple(named for named in step.columns if named.name in needed))
     if isinstance(step, WithColumn):
         return step if step.column.name in needed else None
-    if isinstance(step, ApplyModel):
+    if isinstance(step, ApplyModel | Transform) and step.keeps_rows:
         return step if needed & set(step.outputs.values()) else None
     if isinstance(step, Assemble) and step.handle_invalid is HandleInvalid.KEEP:
         return step if step.output_column in needed else None
@@ -270,9 +316,9 @@ def _needed_before(step: Step, needed: set[str]) -> set[str]:
         # With handle_invalid="skip" the step drops rows, so it reads its inputs even where nobody reads its output.
         used = step.output_column in needed or step.handle_invalid is not HandleInvalid.KEEP
         return needed - {step.output_column} | (set(step.input_columns) if used else set())
-    if isinstance(step, ApplyModel):
+    if isinstance(step, ApplyModel | Transform):
         outputs = set(step.outputs.values())
-        return needed - outputs | ({step.features_column} if needed & outputs else set())
+        return needed - outputs | (set(step.input_columns) if needed & outputs or not step.keeps_rows else set())
     return needed
 
 

@@ -1,0 +1,215 @@
+"""Vector columns, dense and sparse, and how stored Arrow columns become them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy import sparse
+
+from securemllib.errors import DataError
+
+__all__ = ["VECTOR", "AnyVector", "SparseVector", "Vector", "beside", "is_stored_vector", "numbers", "stored_vector", "type_text"]
+
+# How Spark stores a vector: sparse rows (type 0: size, indices, values) and dense ones (type 1: values) in one column.
+VECTOR = pa.struct({"type": pa.int8(), "size": pa.int32(), "indices": pa.list_(pa.int32()), "values": pa.list_(pa.float64())})
+
+# What is transposed at once stays in a core's second-level cache.
+_TILE_BYTES = 512 << 10
+_FEWEST_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """A vector column, kept as its columns until an algorithm asks for the matrix.
+
+    Attributes:
+        columns: ``d`` arrays of shape ``(n,)`` float64.
+    """
+
+    columns: tuple[NDArray[np.float64], ...]
+
+    @classmethod
+    def of(cls, matrix: NDArray[np.float64]) -> "Vector":
+        """Return the vector column of an ``(n, d)`` matrix."""
+        return cls(tuple(np.ascontiguousarray(column) for column in matrix.T))
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self.columns[0]) if self.columns else 0
+
+    @property
+    def width(self) -> int:
+        """The number of columns."""
+        return len(self.columns)
+
+    def invalid(self) -> NDArray[np.bool_]:
+        """Return which rows hold a NaN: ``(n,)``."""
+        found = np.zeros(self.rows, dtype=bool)
+        for column in self.columns:
+            if np.isnan(np.add.reduce(column)):
+                found |= np.isnan(column)
+        return found
+
+    def take(self, mask: NDArray[np.bool_]) -> "Vector":
+        """Return the rows where the mask is true."""
+        return Vector(tuple(column[mask] for column in self.columns))
+
+    def matrix(self) -> NDArray[np.float64]:
+        """Return the ``(n, d)`` float64 matrix."""
+        return self._assemble(np.zeros(len(self.columns)), "float64")
+
+    def centred(self, dtype: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Return the ``(n, d)`` matrix of one dtype minus the columns' means, and the means."""
+        means = np.array([np.add.reduce(column) for column in self.columns]) / max(self.rows, 1)
+        # A column with an infinite value has no centre; the algorithm refuses the row or treats it as MLlib does.
+        means = np.where(np.isfinite(means), means, 0.0)
+        return self._assemble(means, dtype), means
+
+    def _assemble(self, offsets: NDArray[np.float64], dtype: str) -> NDArray[Any]:
+        out = np.empty((self.rows, len(self.columns)), dtype=dtype)
+        size = max(_TILE_BYTES // (8 * max(len(self.columns), 1)), _FEWEST_ROWS)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, self.rows, size):
+                tile = np.array([column[start : start + size] for column in self.columns])
+                np.subtract(tile.T, offsets, out=out[start : start + size], casting="same_kind")
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class SparseVector:
+    """A vector column of which most values are 0.
+
+    Attributes:
+        values: ``(n, d)`` float64, in compressed rows, with sorted indices.
+    """
+
+    values: sparse.csr_array
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return int(self.values.shape[0])
+
+    @property
+    def width(self) -> int:
+        """The number of columns."""
+        return int(self.values.shape[1])
+
+    def invalid(self) -> NDArray[np.bool_]:
+        """Return which rows hold a NaN: ``(n,)``."""
+        found = np.zeros(self.rows, dtype=bool)
+        holds = np.flatnonzero(np.isnan(self.values.data))
+        found[np.searchsorted(self.values.indptr, holds, side="right") - 1] = True
+        return found
+
+    def take(self, mask: NDArray[np.bool_]) -> "SparseVector":
+        """Return the rows where the mask is true."""
+        return SparseVector(self.values[np.flatnonzero(mask)])
+
+    def matrix(self) -> NDArray[np.float64]:
+        """Return the ``(n, d)`` float64 matrix, zeros included."""
+        return self.values.toarray()
+
+    def centred(self, dtype: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Return the ``(n, d)`` matrix of one dtype, zeros included, minus the columns' means, and the means."""
+        means = np.asarray(self.values.sum(axis=0), dtype=np.float64) / max(self.rows, 1)
+        means = np.where(np.isfinite(means), means, 0.0)
+        out = np.empty((self.rows, self.width), dtype=dtype)
+        size = max(_TILE_BYTES // (8 * max(self.width, 1)), _FEWEST_ROWS)
+        for start in range(0, self.rows, size):
+            np.subtract(self.values[start : start + size].toarray(), means, out=out[start : start + size], casting="same_kind")
+        return out, means
+
+
+AnyVector = Vector | SparseVector
+
+
+def beside(vectors: list[AnyVector]) -> AnyVector:
+    """Return the vector column of all columns side by side: sparse as soon as one of them is."""
+    dense = [vector for vector in vectors if isinstance(vector, Vector)]
+    if len(dense) == len(vectors):
+        return Vector(tuple(column for vector in dense for column in vector.columns))
+    parts = [vector.values if isinstance(vector, SparseVector) else sparse.csr_array(vector.matrix()) for vector in vectors]
+    return SparseVector(sparse.csr_array(sparse.hstack(parts, format="csr")))
+
+
+def type_text(kind: pa.DataType) -> str:
+    """Return the text that a manifest names a type by: ``int64``, ``double``, ``timestamp[us, tz=UTC]``, ``list<double>``, ``vector``..."""
+    if kind == VECTOR:
+        return "vector"
+    if pa.types.is_list(kind):
+        return f"list<{kind.value_type}>"
+    return str(kind)
+
+
+def is_stored_vector(kind: pa.DataType) -> bool:
+    """Return whether a stored column of this type is a vector column: a list of numbers, or Spark's vector."""
+    return any(of(kind) for of in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_struct))
+
+
+def stored_vector(array: pa.Array, name: str) -> AnyVector:
+    """Return a stored column of lists, of Spark's vectors or of numbers as a vector column.
+
+    Raises:
+        DataError: A vector is null, the vectors differ in length, or their values are no numbers.
+    """
+    if pa.types.is_struct(array.type):
+        return _from_spark(array, name)
+    return _from_lists(array, name) if is_stored_vector(array.type) else Vector((numbers(array, name),))
+
+
+def numbers(array: pa.Array, name: str) -> NDArray[np.float64]:
+    """Return a column as float64, NaN for null.
+
+    Raises:
+        DataError: The column holds neither numbers nor booleans.
+    """
+    kind = array.type
+    if pa.types.is_boolean(kind):
+        array = array.cast(pa.int8())
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        raise DataError(f"The column {name!r} is of type {kind}, not a number.", code="data.not_numeric")
+    if array.type != pa.float64():
+        array = array.cast(pa.float64(), safe=False)
+    return np.asarray(array.to_numpy(zero_copy_only=array.null_count == 0), dtype=np.float64)
+
+
+def _from_lists(array: pa.Array, name: str) -> Vector:
+    if array.null_count:
+        raise DataError(f"{array.null_count} rows of the vector column {name!r} are null.", code="data.null")
+    flat = numbers(array.flatten(), name)
+    width = len(flat) // len(array) if len(array) else 0
+    lengths = np.asarray(array.value_lengths()) if not pa.types.is_fixed_size_list(array.type) else np.full(len(array), width)
+    if len(array) and (lengths != width).any():
+        raise DataError(f"The vectors of column {name!r} differ in length.", code="data.length")
+    return Vector.of(flat.reshape(len(array), width))
+
+
+def _from_spark(array: pa.StructArray, name: str) -> AnyVector:
+    """Return a column of Spark's VectorUDT: rows of type 0 are sparse (size, indices, values), rows of type 1 dense (values)."""
+    if {field.name for field in array.type} != {"type", "size", "indices", "values"}:
+        raise DataError(f"The column {name!r} is of type {array.type}, not a vector.", code="data.not_numeric")
+    if array.null_count:
+        raise DataError(f"{array.null_count} rows of the vector column {name!r} are null.", code="data.null")
+    kinds, sizes, indices, values = (array.field(field) for field in ("type", "size", "indices", "values"))
+    dense = np.asarray(kinds.to_numpy(zero_copy_only=False)) == 1
+    if dense.all():
+        return _from_lists(values, name)
+    counts = np.asarray(values.value_lengths().fill_null(0))
+    flat, stored = numbers(values.flatten(), name), np.asarray(indices.flatten())
+    widths = np.where(dense, counts, np.asarray(sizes.fill_null(0)))
+    if (widths != widths[0]).any():
+        raise DataError(f"The vectors of column {name!r} differ in length.", code="data.length")
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    columns = np.empty(len(flat), dtype=np.int64)
+    of_dense = np.repeat(dense, counts)
+    if int((~of_dense).sum()) != len(stored) or (len(stored) and not 0 <= stored.min() <= stored.max() < widths[0]):
+        raise DataError(f"The vectors of column {name!r} have indices that do not fit their values.", code="data.length")
+    columns[~of_dense] = stored
+    columns[of_dense] = (np.arange(len(flat)) - np.repeat(starts[:-1], counts))[of_dense]
+    matrix = sparse.csr_array((flat, columns, starts), shape=(len(array), int(widths[0])))
+    matrix.sum_duplicates()
+    return SparseVector(matrix)

@@ -1,0 +1,113 @@
+"""Rows inside the enclave: Arrow scalars beside vector columns, which Arrow would store badly."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from securemllib.algorithms.transformer import Column
+from securemllib.algorithms.vectors import AnyVector, SparseVector, Vector, stored_vector
+from securemllib.errors import DataError
+
+__all__ = ["Rows"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """The rows of one part between two steps of a plan.
+
+    Attributes:
+        count: Their number.
+        scalars: Arrow arrays by column name.
+        vectors: Vector columns by name.
+        positions: ``(n,)`` positions of the rows in the part as it was stored, which draw random splits.
+        arities: Categories of a nominal column, one number a slot (0: continuous), by column; a column without nominal slots has none.
+        labels: What the categories of a nominal scalar column were called, by column.
+    """
+
+    count: int
+    scalars: dict[str, pa.Array]
+    vectors: dict[str, AnyVector]
+    positions: NDArray[np.int64]
+    arities: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lengths = {len(array) for array in self.scalars.values()} | {vector.rows for vector in self.vectors.values() if vector.width}
+        if lengths - {self.count}:
+            raise DataError("The columns of a part have different lengths.", code="data.length")
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All columns."""
+        return frozenset(self.scalars) | frozenset(self.vectors)
+
+    def take(self, mask: NDArray[np.bool_]) -> "Rows":
+        """Return the rows where the mask is true."""
+        if mask.all():
+            return self
+        selection = pa.array(mask)
+        return replace(
+            self,
+            count=int(mask.sum()),
+            scalars={name: array.filter(selection) for name, array in self.scalars.items()},
+            vectors={name: vector.take(mask) for name, vector in self.vectors.items()},
+            positions=self.positions[mask],
+        )
+
+    def scalar(self, name: str) -> pa.Array:
+        """Return one scalar column; `DataError` when there is none."""
+        if name not in self.scalars:
+            raise DataError(f"The rows have no scalar column {name!r}.", code="data.column")
+        return self.scalars[name]
+
+    def vector(self, name: str) -> AnyVector:
+        """Return one vector column; a scalar column is a vector of one."""
+        if name in self.vectors:
+            return self.vectors[name]
+        if name not in self.scalars:
+            raise DataError(f"The rows have no column {name!r}.", code="data.column")
+        return stored_vector(self.scalars[name], name)
+
+    def column(self, name: str) -> Column:
+        """Return one column with what is known of its categories."""
+        if name not in self.names:
+            raise DataError(f"The rows have no column {name!r}.", code="data.column")
+        values = self.vectors[name] if name in self.vectors else self.scalars[name]
+        return Column(values, arity=self.arities.get(name), labels=self.labels.get(name))
+
+    def arity(self, name: str) -> NDArray[np.int64] | None:
+        """Return the categories of each slot of a column, or None where none is nominal."""
+        return self.arities.get(name)
+
+    def renamed(self, names: Mapping[str, str]) -> "Rows":
+        """Return only the given columns, each under its new name.
+
+        Args:
+            names: Present names by the new ones.
+        """
+        return Rows(
+            count=self.count,
+            scalars={new: self.scalars[old] for new, old in names.items() if old in self.scalars},
+            vectors={new: self.vectors[old] for new, old in names.items() if old in self.vectors},
+            positions=self.positions,
+            arities={new: self.arities[old] for new, old in names.items() if old in self.arities},
+            labels={new: self.labels[old] for new, old in names.items() if old in self.labels},
+        )
+
+    def with_columns(self, columns: Mapping[str, Column]) -> "Rows":
+        """Return the rows with columns added or replaced."""
+        kept = self.renamed({name: name for name in self.names if name not in columns})
+        scalars, vectors, arities, labels = dict(kept.scalars), dict(kept.vectors), dict(kept.arities), dict(kept.labels)
+        for name, column in columns.items():
+            if isinstance(column.values, Vector | SparseVector):
+                vectors[name] = column.values
+            else:
+                scalars[name] = column.values
+            if column.arity is not None and column.arity.any():
+                arities[name] = column.arity
+            if column.labels is not None:
+                labels[name] = column.labels
+        return replace(kept, scalars=scalars, vectors=vectors, arities=arities, labels=labels)
