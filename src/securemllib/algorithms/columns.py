@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from securemllib.algorithms.base import Block
 from securemllib.errors import DataError
 
-__all__ = ["labels_of", "predictions_of", "true_rows_of", "weights_of"]
+__all__ = ["labels_of", "offsets_of", "predictions_of", "true_rows_of", "weights_of"]
 
 Column = NDArray[np.float64]
 
@@ -28,6 +28,12 @@ def labels_of(block: Block) -> Column:
 def predictions_of(block: Block) -> Column:
     """Return the predictions; a part without them, or one that is no finite number, raises DataError."""
     return _finite(block.prediction, "prediction", block.ordinal)
+
+
+def offsets_of(block: Block) -> Column:
+    """Return the offsets of the linear predictors, 0 for every row where the block has none; one that is no finite number raises DataError."""
+    offset = block.extras.get("offset")
+    return np.zeros(block.rows) if offset is None else _finite(offset, "offset", block.ordinal)
 
 
 def weights_of(block: Block) -> Column:

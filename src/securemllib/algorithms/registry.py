@@ -11,8 +11,10 @@ from typing import Any, get_type_hints
 
 from securemllib.algorithms.evaluation.binary import BinaryClassificationEvaluator
 from securemllib.algorithms.evaluation.clustering import ClusteringEvaluator
+from securemllib.algorithms.evaluation.generalized_linear import GeneralizedLinearEvaluator
 from securemllib.algorithms.evaluation.multiclass import MulticlassClassificationEvaluator
 from securemllib.algorithms.evaluation.regression import RegressionEvaluator
+from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression
 from securemllib.algorithms.kmeans import KMeans
 from securemllib.algorithms.linear_regression import LinearRegression
 from securemllib.algorithms.logistic_regression import LogisticRegression
@@ -25,6 +27,8 @@ __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_na
 ALGORITHMS: dict[str, type[Any]] = {
     "BinaryClassificationEvaluator": BinaryClassificationEvaluator,
     "ClusteringEvaluator": ClusteringEvaluator,
+    "GeneralizedLinearEvaluator": GeneralizedLinearEvaluator,
+    "GeneralizedLinearRegression": GeneralizedLinearRegression,
     "KMeans": KMeans,
     "LinearRegression": LinearRegression,
     "LogisticRegression": LogisticRegression,
