@@ -1,12 +1,17 @@
 """Does generalized linear regression give MLlib's answer, and R's?"""
 
 from dataclasses import replace
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
 import pytest
 
+from securemllib.algorithms.base import Seed
 from securemllib.algorithms.registry import build
+from securemllib.algorithms.summary import Summary
+from securemllib.errors import DataError, UsageError
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     "gaussian": ("identity", "log", "inverse"),
@@ -99,15 +104,13 @@ def test_a_fit_and_its_summary_are_mllibs(case: Any, option: str, fit: Any, cut:
         assert ours.num_iterations == theirs.summary.numIterations
     errors = np.array(theirs.summary.coefficientStandardErrors)
     np.testing.assert_allclose(ours.coefficient_variances, errors**2 / theirs.summary.dispersion, rtol=1e-7)
+    np.testing.assert_allclose(ours.unit_t_values, np.array(theirs.summary.tValues) * theirs.summary.dispersion**0.5, rtol=1e-6, atol=1e-6)
     _compare(evaluated(ours, params, data, used, fit, cut), theirs.summary, case)
 
 
 def evaluated(model: Any, params: dict[str, Any], data: dict[str, Any], used: tuple[str, ...], fit: Any, cut: Any) -> Any:
     """Return the evaluation of a model on the rows, from blocks that hold its predictions and no features."""
-    features, offset = data["features"], data["offset"]
-    if "offset" in used:
-        model, features = replace(model, has_offset=True), np.column_stack([features, offset])
-    prediction = model.predict(features)["prediction"]
+    prediction = model.predict(data["features"], data["offset"] if "offset" in used else None)["prediction"]
     known = {name: value for name, value in params.items() if name != "regParam"}
     evaluator = build("GeneralizedLinearEvaluator", {**known, "hasOffset": "offset" in used})
     made = blocks(cut, {**data, "features": np.zeros((len(prediction), 0))}, used=used)
@@ -126,3 +129,111 @@ def _compare(ours: Any, theirs: Any, case: dict[str, Any]) -> None:
         assert ours.aic is None
     else:
         assert ours.aic + 2 * theirs.rank == pytest.approx(theirs.aic, rel=1e-8)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cut_order_and_weight_do_not_matter(family: str, cut: Any) -> None:
+    """Sums of either round are the same for any cut, any order, and for weights or copies of rows."""
+    data = rows(family)
+    algorithm, seed, times = build("GeneralizedLinearRegression", {"family": family}), Seed(bytes(32)), data["weight"].astype(int)
+    order = np.random.default_rng(1).permutation(200)
+    mixed = {name: values[order] for name, values in data.items()}
+    # The binomial family starts from means that a weight of trials moves, so copies are compared from the second round on.
+    copied = {name: np.repeat(values, times, axis=0) for name, values in data.items()}
+    whole = blocks(cut, data, used=("weight", "offset"), parts=1)
+    state = algorithm.initial(reduce(add, map(Summary.of, whole)), seed)
+    for step in range(2):
+        total = algorithm.statistics(state, whole[0])
+        others = [blocks(cut, mixed, used=("weight", "offset"), parts=4)]
+        others += [blocks(cut, copied, used=("offset",))] if step or family != "binomial" else []
+        for other in others:
+            sums = reduce(add, (algorithm.statistics(state, block) for block in other))
+            for name in total.__slots__:
+                np.testing.assert_allclose(getattr(sums, name), getattr(total, name), rtol=1e-9, atol=1e-9, err_msg=name)
+        state = algorithm.update(state, total)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_constant_columns_and_copies_do_not_stop_it(intercept: bool, fit: Any, cut: Any) -> None:
+    """A constant column gets 0, two equal columns share the coefficient of one, and a singular matrix gives no errors."""
+    data = rows("poisson")
+    algorithm = build("GeneralizedLinearRegression", {"family": "poisson", "tol": 1e-10, "fitIntercept": intercept})
+    single = fit(algorithm, blocks(cut, data))
+    features = np.column_stack([data["features"], data["features"][:, 1], np.full(200, 7.3)])
+    double = fit(algorithm, blocks(cut, {**data, "features": features}))
+    assert double.coefficients[4] == 0.0
+    assert double.coefficients[1] == pytest.approx(double.coefficients[3], abs=1e-9)
+    np.testing.assert_allclose(double.coefficients[[0, 2]], single.coefficients[[0, 2]], atol=1e-8)
+    assert 2 * double.coefficients[1] == pytest.approx(single.coefficients[1], abs=1e-8)
+    assert double.coefficient_variances is None
+    assert single.coefficient_variances is not None
+
+
+def test_a_constant_label_is_the_intercept(fit: Any, cut: Any) -> None:
+    """A constant label gives coefficients of zero and its link; without an intercept it cannot be regularised, as in MLlib."""
+    data = {**rows("gamma"), "label": np.full(200, 2.5)}
+    for params, intercept in (({}, 2.5), ({"family": "gamma", "link": "log"}, np.log(2.5))):
+        model = fit(build("GeneralizedLinearRegression", {"regParam": 0.1, **params}), blocks(cut, data))
+        np.testing.assert_allclose(model.coefficients, 0.0, atol=1e-12)
+        assert model.intercept == pytest.approx(intercept, rel=1e-12)
+    without = {"family": "gamma", "link": "log", "fitIntercept": False}
+    fit(build("GeneralizedLinearRegression", without), blocks(cut, data))
+    with pytest.raises(DataError, match="constant"):
+        fit(build("GeneralizedLinearRegression", {**without, "regParam": 0.1}), blocks(cut, data))
+
+
+@pytest.mark.parametrize(
+    ("params", "wrong", "right"),
+    [
+        ({"family": "binomial"}, 1.6, 1.0),
+        ({"family": "poisson"}, -1.0, 0.0),
+        ({"family": "gamma"}, 0.0, 0.1),
+        ({"family": "tweedie", "variancePower": 1.5}, -0.1, 0.0),
+        ({"family": "tweedie", "variancePower": 2.5}, 0.0, 0.1),
+    ],
+)
+def test_labels_that_the_family_does_not_have_are_refused(params: Any, wrong: float, right: float, cut: Any) -> None:
+    """A label outside the family's domain is refused by a code, the last one inside is accepted, and no value is told."""
+    data = rows("binomial" if params["family"] == "binomial" else "gamma")
+    algorithm = build("GeneralizedLinearRegression", params)
+    for value in (right, wrong):
+        data["label"][3] = value
+        (block,) = blocks(cut, data, parts=1)
+        state = algorithm.initial(Summary.of(block), Seed(bytes(32)))
+        if value == right:
+            algorithm.statistics(state, block)
+    with pytest.raises(DataError, match="1 rows") as caught:
+        algorithm.statistics(state, block)
+    assert caught.value.error_code == "data.label"
+
+
+def test_labels_that_the_link_does_not_have_are_refused(fit: Any, cut: Any) -> None:
+    """A Gaussian label without a logarithm ends a fit with the log link by an error and not with a model of NaN."""
+    data = rows("gaussian")
+    fit(build("GeneralizedLinearRegression", {"link": "log"}), blocks(cut, data))
+    data["label"][3] = -1.0
+    with pytest.raises(DataError, match="finite"):
+        fit(build("GeneralizedLinearRegression", {"link": "log"}), blocks(cut, data))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"family": "binomial", "link": "log"},
+        {"family": "cauchy"},
+        {"link": "power"},
+        {"solver": "normal"},
+        {"variancePower": 0.5},
+        {"variancePower": float("nan")},
+        {"linkPower": "1"},
+        {"regParam": -1.0},
+        {"maxIter": -1},
+        {"tol": -1.0},
+    ],
+)
+def test_params_out_of_their_domain_are_refused(params: dict[str, Any]) -> None:
+    """Values that MLlib refuses are refused; names in any case, and a link beside the Tweedie family, are accepted."""
+    build("GeneralizedLinearRegression", {"family": "Binomial", "link": "CLogLog", "solver": "IRLS"})
+    build("GeneralizedLinearRegression", {"family": "tweedie", "link": "logit", "variancePower": 1, "linkPower": 0})
+    with pytest.raises(UsageError):
+        build("GeneralizedLinearRegression", params)

@@ -15,6 +15,7 @@ from securemllib.ml import regression as our_regression
 PAIRS = {
     "LogisticRegression": (our_classification.LogisticRegression, classification.LogisticRegression),
     "LinearRegression": (our_regression.LinearRegression, regression.LinearRegression),
+    "GeneralizedLinearRegression": (our_regression.GeneralizedLinearRegression, regression.GeneralizedLinearRegression),
     "KMeans": (our_clustering.KMeans, clustering.KMeans),
     "VectorAssembler": (our_feature.VectorAssembler, feature.VectorAssembler),
     "StandardScaler": (our_feature.StandardScaler, feature.StandardScaler),
@@ -28,6 +29,7 @@ PAIRS = {
 MODELS = {
     "LogisticRegressionModel": (our_classification.LogisticRegressionModel, classification.LogisticRegressionModel),
     "LinearRegressionModel": (our_regression.LinearRegressionModel, regression.LinearRegressionModel),
+    "GeneralizedLinearRegressionModel": (our_regression.GeneralizedLinearRegressionModel, regression.GeneralizedLinearRegressionModel),
     "KMeansModel": (our_clustering.KMeansModel, clustering.KMeansModel),
     "StandardScalerModel": (our_feature.StandardScalerModel, feature.StandardScalerModel),
     "PCAModel": (our_feature.PCAModel, feature.PCAModel),

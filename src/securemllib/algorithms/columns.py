@@ -31,7 +31,7 @@ def predictions_of(block: Block) -> Column:
 
 
 def offsets_of(block: Block) -> Column:
-    """Return the offsets of the linear predictors, 0 for every row where the block has none; one that is no finite number raises DataError."""
+    """Return the offsets of the linear predictors, 0 where the block has none; one that is no finite number raises DataError."""
     offset = block.extras.get("offset")
     return np.zeros(block.rows) if offset is None else _finite(offset, "offset", block.ordinal)
 

@@ -16,24 +16,26 @@ Reveals: enclave mode, the number of rounds, which is the number of steps. Parti
 a Gram matrix, because the one of two rows gives both rows.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.linalg import lstsq
 
 from securemllib.algorithms.base import Array, Block, Seed
 from securemllib.algorithms.columns import labels_of, offsets_of, weights_of
 from securemllib.algorithms.glm_families import FAMILY_NAMES, LINK_NAMES, Distribution, family_of, link_of, supports
+from securemllib.algorithms.glm_sums import GeneralizedLinearStatistics, reweighted_sums
 from securemllib.algorithms.normal_equations import NormalEquations
 from securemllib.algorithms.params import require_bool, require_choice, require_integer, require_number
-from securemllib.algorithms.slices import row_slices
 from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.transformer import Column, Transformed
+from securemllib.algorithms.vectors import SparseVector, Vector, numbers
 from securemllib.errors import DataError, UsageError
 
-__all__ = ["GeneralizedLinearRegression", "GeneralizedLinearRegressionModel", "GeneralizedLinearState", "GeneralizedLinearStatistics"]
+__all__ = ["GeneralizedLinearRegression", "GeneralizedLinearRegressionModel", "GeneralizedLinearState"]
 
 # MLlib's WeightedLeastSquares.MAX_NUM_FEATURES.
 _MOST_FEATURES = 4096
@@ -41,10 +43,7 @@ _MOST_FEATURES = 4096
 # A deviation below this part of the size of the numbers is rounding.
 _ROUNDING = 1e-7
 
-Vector = NDArray[np.float64]
-
-# From a slice and its features to the working weights and residuals of its rows.
-Working = Callable[[slice, Array], tuple[Vector, Vector]]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,44 +60,13 @@ class GeneralizedLinearState:
         converged: Whether the last step moved nothing by ``tol``.
     """
 
-    mean: Vector
+    mean: Floats
     used: NDArray[np.bool_]
-    coefficients: Vector
+    coefficients: Floats
     constant: float
-    variances: Vector | None = None
+    variances: Floats | None = None
     iterations: int | None = None
     converged: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GeneralizedLinearStatistics:
-    """Sums over rows with their working weights, of rows less the mean and of working residuals.
-
-    Attributes:
-        weight: Of the weights.
-        slope: Of the residuals.
-        square: Of the squared residuals.
-        sums: ``(d,)`` of the rows.
-        gradient: ``(d,)`` of residual times row.
-        gram: ``(d, d)`` of the products of the rows' features.
-    """
-
-    weight: float
-    slope: float
-    square: float
-    sums: Vector
-    gradient: Vector
-    gram: Vector
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(
-            weight=self.weight + other.weight,
-            slope=self.slope + other.slope,
-            square=self.square + other.square,
-            sums=self.sums + other.sums,
-            gradient=self.gradient + other.gradient,
-            gram=self.gram + other.gram,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,34 +80,37 @@ class GeneralizedLinearRegressionModel:
         link: In lower case; None is the family's own.
         variance_power: Of the Tweedie family.
         link_power: Of the Tweedie family's link; None is its own.
-        has_offset: Whether the rows to predict have one more feature, an offset of the linear predictor.
         num_iterations: Reweighted steps made; 1 where one problem was the whole of it.
         coefficient_variances: Of the coefficients and, last, the intercept, for a dispersion of 1; None where they do not exist.
+        unit_t_values: Estimates over the roots of those; 0 of an estimate 0.
     """
 
-    SUMMARY: ClassVar[tuple[str, ...]] = ("num_iterations", "coefficient_variances")
-    CHANGEABLE: ClassVar[tuple[str, ...]] = ("has_offset",)
+    SUMMARY: ClassVar[tuple[str, ...]] = ("num_iterations", "coefficient_variances", "unit_t_values")
 
-    coefficients: Vector
+    coefficients: Floats
     intercept: float
     family: str
     link: str | None
     variance_power: float
     link_power: float | None
-    has_offset: bool = False
     num_iterations: int = 0
     coefficient_variances: tuple[float, ...] | None = None
+    unit_t_values: tuple[float, ...] | None = None
 
-    def predict(self, features: Vector) -> dict[str, Vector]:
+    def predict(self, features: Floats, offset: Floats | None = None) -> dict[str, Floats]:
         """Return ``linkPrediction``, the linear predictors, and ``prediction``, the means, of shape ``(n,)``."""
-        width = len(self.coefficients)
-        if features.shape[1] != width + self.has_offset:
-            raise DataError(f"The model has {width} columns, the rows have {features.shape[1] - self.has_offset}.")
-        predictor = features[:, :width] @ self.coefficients + self.intercept
-        if self.has_offset:
-            predictor = predictor + features[:, width]
+        if features.shape[1] != len(self.coefficients):
+            raise DataError(f"The model has {len(self.coefficients)} columns, the rows have {features.shape[1]}.")
+        predictor = features @ self.coefficients + self.intercept
+        predictor = predictor if offset is None else predictor + offset
         power, link = self.variance_power, link_of(self.family, self.link, self.link_power, self.variance_power)
         return {"linkPrediction": predictor, "prediction": Distribution(family_of(self.family, power), link).fitted(predictor)}
+
+    def transform(self, columns: tuple[Column, ...]) -> Transformed:
+        """Return the predictions for the features and, where there is a second column, their offsets."""
+        features, *offsets = [_matrix(column) for column in columns]
+        outputs = self.predict(features, offsets[0][:, 0] if offsets else None)
+        return Transformed(columns={stem: Column(pa.array(values)) for stem, values in outputs.items()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,15 +186,15 @@ class GeneralizedLinearRegression:
         distribution, shift = self.distribution, block.offset - state.mean
         if state.iterations is None:
             start = label if distribution.is_least_squares else distribution.start(label, weight)
-            return _sums(block, shift, lambda rows, _: (weight[rows], start[rows] - offset[rows] - state.constant))
+            return reweighted_sums(block, shift, lambda rows, _: (weight[rows], start[rows] - offset[rows] - state.constant))
         moved = self._constant(state) + float(state.coefficients @ shift)
         small = state.coefficients.astype(block.features.dtype)
 
-        def working(rows: slice, features: Array) -> tuple[Vector, Vector]:
+        def working(rows: slice, features: Array) -> tuple[Floats, Floats]:
             predictor = (features @ small).astype(np.float64) + moved + offset[rows]
             return distribution.working(label[rows], weight[rows], predictor)
 
-        return _sums(block, shift, working)
+        return reweighted_sums(block, shift, working)
 
     def update(self, state: GeneralizedLinearState, total: GeneralizedLinearStatistics) -> GeneralizedLinearState:
         """Return the state after one step.
@@ -251,17 +222,20 @@ class GeneralizedLinearRegression:
 
     def to_model(self, state: GeneralizedLinearState) -> GeneralizedLinearRegressionModel:
         """Return the model in the space of the true features."""
-        one_step = self.distribution.is_least_squares
-        return GeneralizedLinearRegressionModel(
+        model = GeneralizedLinearRegressionModel(
             coefficients=state.coefficients,
             intercept=state.constant - float(state.coefficients @ state.mean) if self.fit_intercept else 0.0,
             family=self.family,
             link=self.link,
             variance_power=self.variance_power,
             link_power=self.link_power,
-            num_iterations=1 if one_step else state.iterations or 0,
-            coefficient_variances=None if state.variances is None else tuple(state.variances.tolist()),
+            num_iterations=1 if self.distribution.is_least_squares else state.iterations or 0,
         )
+        if state.variances is None:
+            return model
+        estimates = np.append(state.coefficients, [model.intercept] * self.fit_intercept)
+        ratios = np.divide(estimates, np.sqrt(state.variances), out=np.zeros_like(estimates), where=estimates != 0)
+        return replace(model, coefficient_variances=tuple(state.variances.tolist()), unit_t_values=tuple(ratios.tolist()))
 
     def _constant(self, state: GeneralizedLinearState) -> float:
         """Return the linear predictor of a row that is the mean."""
@@ -274,7 +248,7 @@ class GeneralizedLinearRegression:
 
     def _solved(
         self, state: GeneralizedLinearState, total: GeneralizedLinearStatistics, *, penalty: float | None
-    ) -> tuple[Vector, float, Vector | None]:
+    ) -> tuple[Floats, float, Floats | None]:
         """Return the changes of the coefficients and of the constant, and the variances.
 
         Args:
@@ -314,30 +288,6 @@ class GeneralizedLinearRegression:
         return change, residual - float(mean @ change) if self.fit_intercept else 0.0, variances
 
 
-def _sums(block: Block, shift: Vector, working: Working) -> GeneralizedLinearStatistics:
-    """Return the sums of one block.
-
-    Args:
-        block: Rows; a row less the mean is ``features[i] + shift``.
-        shift: ``(d,)``.
-        working: From a slice and its features to working weights and residuals.
-    """
-    columns, dtype = block.columns, block.features.dtype
-    total, slope, square = 0.0, 0.0, 0.0
-    gradient, sums, gram = np.zeros(columns), np.zeros(columns), np.zeros((columns, columns))
-    for rows in row_slices(block):
-        features = block.features[rows]
-        weight, residual = working(rows, features)
-        with np.errstate(over="ignore", invalid="ignore"):
-            weighted = weight * residual
-            total, slope, square = total + float(weight.sum()), slope + float(weighted.sum()), square + float(weighted @ residual)
-            gradient += weighted.astype(dtype) @ features
-            sums += weight.astype(dtype) @ features
-            # numpy computes A.T @ A by the symmetric product of BLAS, at half the cost.
-            rooted = features * np.sqrt(weight).astype(dtype)[:, np.newaxis]
-            gram += rooted.T @ rooted
-    lean = np.outer(sums, shift)
-    gram += lean + lean.T + np.outer(shift, shift) * total
-    return GeneralizedLinearStatistics(
-        weight=total, slope=slope, square=square, sums=sums + total * shift, gradient=gradient + slope * shift, gram=gram
-    )
+def _matrix(column: Column) -> Floats:
+    values = column.values
+    return values.matrix() if isinstance(values, Vector | SparseVector) else numbers(values, "an input")[:, np.newaxis]

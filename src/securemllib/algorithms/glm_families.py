@@ -142,13 +142,13 @@ class Tweedie:
         """Return the criterion of the three families with a closed form."""
         if self.power == 0.0:
             scatter = deviance / rows * 2.0 * math.pi
-            return rows * ((math.log(scatter) if scatter > 0.0 else -math.inf) + 1.0) + 2.0 - float(likelihood[0])
+            return float(rows) * ((math.log(scatter) if scatter > 0.0 else -math.inf) + 1.0) + 2.0 - float(likelihood[0])
         if self.power == 1.0:
             return -2.0 * float(likelihood[0])
         if self.power == 2.0:
             # The densities are of the shape 1 / dispersion and the scale mean * dispersion.
             shape = weight / deviance if deviance > 0.0 else math.inf
-            log_mean, log_label, ratio = likelihood.tolist()
+            log_mean, log_label, ratio = (float(value) for value in likelihood)
             constant = shape * math.log(shape) - math.lgamma(shape) if math.isfinite(shape) else math.inf
             return 2.0 - 2.0 * (weight * constant - shape * (log_mean + ratio) + (shape - 1.0) * log_label)
         return None
@@ -288,7 +288,8 @@ class Distribution:
 
     def start(self, label: Vector, weight: Vector) -> Vector:
         """Return the linear predictors to start from."""
-        return self.link.link(self.family.project(self.family.start(label, weight)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return self.link.link(self.family.project(self.family.start(label, weight)))
 
     def working(self, label: Vector, weight: Vector, predictor: Vector) -> tuple[Vector, Vector]:
         """Return the working weights, and the working residuals: the errors in units of the linear predictor."""

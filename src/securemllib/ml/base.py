@@ -62,6 +62,7 @@ class SecureModel(Model, Persistent):
 
     ORIGINAL: ClassVar[type[Any]]
     OUTPUTS: ClassVar[dict[str, str]] = {"prediction": "predictionCol"}
+    ROLES: ClassVar[dict[str, str]] = {}  # roles of columns that this model reads beside the features, by the names of column Params
     SUMMARY: ClassVar[type[Summary] | None] = None
     CHANGEABLE: ClassVar[tuple[str, ...]] = ()
 
@@ -83,13 +84,13 @@ class SecureModel(Model, Persistent):
 
     def _transform(self, dataset: Any) -> Any:
         frame = require_sealed(dataset, f"{type(self).__name__}.transform")
-        inputs = inputs_of(self, {name: role for name, role in _ROLES.items() if role == "features"})
+        inputs = inputs_of(self, {name: role for name, role in _ROLES.items() if role == "features"} | self.ROLES)
         outputs = self.outputs_of(self)
         require_columns(frame, inputs)
         require_new(frame, *outputs.values())
         step = ApplyModel(
             model=self.sealed.reference,
-            input_columns=(inputs["features"],),
+            input_columns=tuple(inputs.values()),
             outputs=outputs,
             params={name: converted(self, name) for name in self.CHANGEABLE},
         )

@@ -8,7 +8,14 @@ from pyspark.ml.linalg import DenseMatrix, DenseVector, Vector, Vectors
 
 from securemllib.errors import UsageError
 
-__all__ = ["PlainKMeansModel", "PlainLinearRegressionModel", "PlainLogisticRegressionModel", "PlainPCAModel", "PlainStandardScalerModel"]
+__all__ = [
+    "PlainGeneralizedLinearRegressionModel",
+    "PlainKMeansModel",
+    "PlainLinearRegressionModel",
+    "PlainLogisticRegressionModel",
+    "PlainPCAModel",
+    "PlainStandardScalerModel",
+]
 
 
 def _row(value: Vector) -> NDArray[np.float64]:
@@ -111,6 +118,29 @@ class PlainLinearRegressionModel(_Plain):
 
     def predict(self, value: Vector) -> float:
         """Return the prediction for one row."""
+        return float(self._output(value, "prediction"))
+
+
+class PlainGeneralizedLinearRegressionModel(_Plain):
+    """Coefficients, intercept and predictions of a generalized linear regression; predictions are for rows without offset."""
+
+    @property
+    def numFeatures(self) -> int:
+        """Features."""
+        return len(self.model.coefficients)
+
+    @property
+    def coefficients(self) -> DenseVector:
+        """``(d,)``."""
+        return Vectors.dense(self.model.coefficients)
+
+    @property
+    def intercept(self) -> float:
+        """The constant of the linear predictor."""
+        return float(self.model.intercept)
+
+    def predict(self, value: Vector) -> float:
+        """Return the predicted mean of one row."""
         return float(self._output(value, "prediction"))
 
 

@@ -1,17 +1,28 @@
 """Regressions, named as in ``pyspark.ml.regression``."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pyspark.ml import regression as original
-from pyspark.ml.regression import _LinearRegressionParams
+from pyspark.ml.regression import _GeneralizedLinearRegressionParams, _LinearRegressionParams
+from pyspark.sql.types import DoubleType
 
 from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import require_sealed
+from securemllib.ml.generalized_linear_summaries import GeneralizedLinearRegressionSummary, GeneralizedLinearRegressionTrainingSummary
 from securemllib.ml.mirror import mirrors
-from securemllib.ml.plain import PlainLinearRegressionModel
+from securemllib.ml.plain import PlainGeneralizedLinearRegressionModel, PlainLinearRegressionModel
 from securemllib.ml.regression_summaries import LinearRegressionSummary, LinearRegressionTrainingSummary
 
-__all__ = ["LinearRegression", "LinearRegressionModel", "LinearRegressionSummary", "LinearRegressionTrainingSummary"]
+__all__ = [
+    "GeneralizedLinearRegression",
+    "GeneralizedLinearRegressionModel",
+    "GeneralizedLinearRegressionSummary",
+    "GeneralizedLinearRegressionTrainingSummary",
+    "LinearRegression",
+    "LinearRegressionModel",
+    "LinearRegressionSummary",
+    "LinearRegressionTrainingSummary",
+]
 
 
 @mirrors(original.LinearRegressionModel)
@@ -33,3 +44,31 @@ class LinearRegression(SecureEstimator, _LinearRegressionParams):
     """Least squares with elastic net, or the Huber loss with L2, as ``pyspark.ml.regression.LinearRegression``."""
 
     MODEL = LinearRegressionModel
+
+
+@mirrors(original.GeneralizedLinearRegressionModel)
+class GeneralizedLinearRegressionModel(SecureModel, _GeneralizedLinearRegressionParams):
+    """A sealed model of `GeneralizedLinearRegression`."""
+
+    OUTPUTS: ClassVar[dict[str, str]] = {"linkPrediction": "linkPredictionCol", "prediction": "predictionCol"}
+    ROLES: ClassVar[dict[str, str]] = {"offsetCol": "offset"}
+    SUMMARY = GeneralizedLinearRegressionTrainingSummary
+
+    def evaluate(self, dataset: Any) -> GeneralizedLinearRegressionSummary:
+        """Return the summary of this model on a dataset; its statistics are computed when they are asked for."""
+        return GeneralizedLinearRegressionSummary(self.copy(), require_sealed(dataset, "GeneralizedLinearRegressionModel.evaluate"))
+
+    def _type_of(self, stem: str) -> Any:
+        del stem
+        return DoubleType()
+
+    def _plain(self, model: Any) -> PlainGeneralizedLinearRegressionModel:
+        return PlainGeneralizedLinearRegressionModel(model)
+
+
+@mirrors(original.GeneralizedLinearRegression)
+class GeneralizedLinearRegression(SecureEstimator, _GeneralizedLinearRegressionParams):
+    """Families and links by reweighted least squares, as ``pyspark.ml.regression.GeneralizedLinearRegression``."""
+
+    MODEL = GeneralizedLinearRegressionModel
+    ROLES: ClassVar[dict[str, str]] = {"offsetCol": "offset"}

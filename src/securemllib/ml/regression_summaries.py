@@ -10,7 +10,7 @@ from securemllib.errors import SealedError, UsageError
 from securemllib.ml.evaluation import RegressionEvaluator
 from securemllib.ml.mirror import converted
 from securemllib.ml.summaries import Summary, TrainingSummary
-from securemllib.ml.widths import width_of
+from securemllib.ml.widths import require_width
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.functions import col
 
@@ -114,13 +114,7 @@ class LinearRegressionSummary(Summary):
 
     @property
     def _features(self) -> int:
-        width = width_of(self._dataset, self.featuresCol)
-        if width is None:
-            raise SealedError(
-                f"The plan does not tell how many features the column {self.featuresCol} has.",
-                next_step="Assemble it from columns whose types the owner publishes, or release the model and count its coefficients.",
-            )
-        return width
+        return require_width(self._dataset, self.featuresCol)
 
     def _truth(self) -> dict[str, str]:
         return {name.removesuffix("Col"): column for name, column in self._columns().items()}

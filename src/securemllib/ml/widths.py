@@ -1,11 +1,12 @@
 """How many numbers a vector column holds, as far as a frame's plan tells: nobody asks an enclave for it."""
 
+from securemllib.errors import SealedError
 from securemllib.spark.column_types import is_number, schema_of
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.wire.plan import ApplyModel, Assemble, Filter, Project, RandomSplit, Reference, Step, Transform
 from securemllib.wire.result import SealedModel
 
-__all__ = ["width_of"]
+__all__ = ["require_width", "width_of"]
 
 # Known widths by column; a column that is not here has one that the plan does not tell.
 Widths = dict[str, int]
@@ -21,6 +22,17 @@ def width_of(frame: SecureDataFrame, column: str) -> int | None:
     for step in frame.steps:
         widths = _after(step, widths, frame.models)
     return widths.get(column)
+
+
+def require_width(frame: SecureDataFrame, column: str) -> int:
+    """Return how many numbers a column holds; `SealedError` where the plan does not tell."""
+    width = width_of(frame, column)
+    if width is None:
+        raise SealedError(
+            f"The plan does not tell how many features the column {column} has.",
+            next_step="Assemble it from columns whose types the owner publishes, or release the model and count its coefficients.",
+        )
+    return width
 
 
 def _after(step: Step, widths: Widths, models: tuple[SealedModel, ...]) -> Widths:

@@ -20,11 +20,8 @@ from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.columns import labels_of, offsets_of, predictions_of, weights_of
-from securemllib.algorithms.generalized_linear_regression import (
-    GeneralizedLinearRegression,
-    GeneralizedLinearState,
-    GeneralizedLinearStatistics,
-)
+from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression, GeneralizedLinearState
+from securemllib.algorithms.glm_sums import GeneralizedLinearStatistics
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import UsageError
 
