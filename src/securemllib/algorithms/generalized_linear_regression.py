@@ -22,51 +22,20 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.linalg import lstsq
 
-from securemllib.algorithms.base import Array, Block, Seed
-from securemllib.algorithms.columns import labels_of, offsets_of, weights_of
-from securemllib.algorithms.glm_families import FAMILY_NAMES, LINK_NAMES, Distribution, family_of, link_of, supports
-from securemllib.algorithms.glm_sums import GeneralizedLinearStatistics, reweighted_sums
-from securemllib.algorithms.normal_equations import NormalEquations
+from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.glm_families import FAMILY_NAMES, LINK_NAMES, distribution_of, supports
+from securemllib.algorithms.glm_steps import GeneralizedLinearState, ReweightedSteps
+from securemllib.algorithms.glm_sums import GeneralizedLinearStatistics
 from securemllib.algorithms.params import require_bool, require_choice, require_integer, require_number
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.transformer import Column, Transformed
 from securemllib.algorithms.vectors import SparseVector, Vector, numbers
 from securemllib.errors import DataError, UsageError
 
-__all__ = ["GeneralizedLinearRegression", "GeneralizedLinearRegressionModel", "GeneralizedLinearState"]
-
-# MLlib's WeightedLeastSquares.MAX_NUM_FEATURES.
-_MOST_FEATURES = 4096
-
-# A deviation below this part of the size of the numbers is rounding.
-_ROUNDING = 1e-7
+__all__ = ["GeneralizedLinearRegression", "GeneralizedLinearRegressionModel"]
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GeneralizedLinearState:
-    """Where a training stands.
-
-    Attributes:
-        mean: ``(d,)`` means of the features, which are taken from the rows.
-        used: ``(d,)`` features that are not constant.
-        coefficients: ``(d,)``.
-        constant: The intercept of rows less the mean; 0 without intercept.
-        variances: ``(d,)`` or ``(d + 1,)`` with the intercept last, for a dispersion of 1; None where the last matrix was singular.
-        iterations: Reweighted steps made; None before the first step, which is not one of them.
-        converged: Whether the last step moved nothing by ``tol``.
-    """
-
-    mean: Floats
-    used: NDArray[np.bool_]
-    coefficients: Floats
-    constant: float
-    variances: Floats | None = None
-    iterations: int | None = None
-    converged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +72,8 @@ class GeneralizedLinearRegressionModel:
             raise DataError(f"The model has {len(self.coefficients)} columns, the rows have {features.shape[1]}.")
         predictor = features @ self.coefficients + self.intercept
         predictor = predictor if offset is None else predictor + offset
-        power, link = self.variance_power, link_of(self.family, self.link, self.link_power, self.variance_power)
-        return {"linkPrediction": predictor, "prediction": Distribution(family_of(self.family, power), link).fitted(predictor)}
+        distribution = distribution_of(self.family, self.link, self.variance_power, self.link_power)
+        return {"linkPrediction": predictor, "prediction": distribution.fitted(predictor)}
 
     def transform(self, columns: tuple[Column, ...]) -> Transformed:
         """Return the predictions for the features and, where there is a second column, their offsets."""
@@ -149,52 +118,23 @@ class GeneralizedLinearRegression:
         if self.link is not None and self.family != "tweedie" and not supports(self.family, self.link):
             raise UsageError(f"the {self.family} family does not go with the {self.link} link", code="usage.param")
 
-    @property
-    def distribution(self) -> Distribution:
-        """The family with its link."""
-        link = link_of(self.family, self.link, self.link_power, self.variance_power)
-        return Distribution(family_of(self.family, self.variance_power), link)
-
-    def initial(self, summary: Summary, seed: Seed) -> GeneralizedLinearState:  # noqa: ARG002 - the start is not random
+    def initial(self, summary: Summary, seed: Seed) -> GeneralizedLinearState:
         """Return the state before the first round.
 
         Raises:
             DataError: There are no rows, or a label is NaN or infinite.
             UsageError: There are more features than the normal equations take, or none and no intercept.
         """
-        summary.require_rows()
-        if summary.invalid_labels:
-            raise DataError(f"{summary.invalid_labels} rows have a NaN or infinite label", code="data.label")
-        if summary.columns > _MOST_FEATURES:
-            raise UsageError(f"the normal equations take {_MOST_FEATURES} features, not {summary.columns}", code="usage.param")
-        if not summary.columns and not self.fit_intercept:
-            raise UsageError("without features there must be an intercept: fit_intercept must be True", code="usage.param")
-        return GeneralizedLinearState(
-            mean=summary.mean,
-            used=summary.deviation > 0.0,
-            coefficients=np.zeros(summary.columns),
-            constant=summary.label_mean if self.fit_intercept and self.distribution.is_least_squares else 0.0,
-        )
+        del seed
+        return self._steps.initial(summary)
 
     def is_done(self, state: GeneralizedLinearState) -> bool:
         """Return whether `to_model` may be called."""
-        return state.iterations is not None and (state.converged or state.iterations >= self.max_iter)
+        return self._steps.is_done(state)
 
     def statistics(self, state: GeneralizedLinearState, block: Block) -> GeneralizedLinearStatistics:
         """Return the sums of one block at the state's coefficients."""
-        label, weight, offset = labels_of(block), weights_of(block), offsets_of(block)
-        distribution, shift = self.distribution, block.offset - state.mean
-        if state.iterations is None:
-            start = label if distribution.is_least_squares else distribution.start(label, weight)
-            return reweighted_sums(block, shift, lambda rows, _: (weight[rows], start[rows] - offset[rows] - state.constant))
-        moved = self._constant(state) + float(state.coefficients @ shift)
-        small = state.coefficients.astype(block.features.dtype)
-
-        def working(rows: slice, features: Array) -> tuple[Floats, Floats]:
-            predictor = (features @ small).astype(np.float64) + moved + offset[rows]
-            return distribution.working(label[rows], weight[rows], predictor)
-
-        return reweighted_sums(block, shift, working)
+        return self._steps.statistics(state, block)
 
     def update(self, state: GeneralizedLinearState, total: GeneralizedLinearStatistics) -> GeneralizedLinearState:
         """Return the state after one step.
@@ -202,23 +142,7 @@ class GeneralizedLinearRegression:
         Raises:
             DataError: The steps left the numbers that have a mean, or a constant label cannot be regularised.
         """
-        if not (total.weight > 0.0 and np.isfinite(total.gram).all() and np.isfinite([total.weight, total.square]).all()):
-            raise DataError("the rows have no finite working weights: the model does not fit them", code="data.diverged")
-        first = state.iterations is None
-        mean_residual = total.slope / total.weight
-        scatter = max(total.square / total.weight - mean_residual**2, 0.0)
-        if first and scatter <= _ROUNDING**2 * (total.square / total.weight + state.constant**2):
-            if self.fit_intercept or total.square == 0.0:
-                return self._counted(replace(state, constant=state.constant + mean_residual * self.fit_intercept), moved=np.inf)
-            if self.reg_param > 0:
-                raise DataError("the label is constant: a model without intercept cannot be regularised", code="data.constant_label")
-            scatter = mean_residual**2
-        change, constant, variances = self._solved(state, total, penalty=self.reg_param / np.sqrt(scatter) if first else None)
-        moved = max(float(np.abs(change).max(initial=0.0)), abs(constant - float(change @ state.mean)) if self.fit_intercept else 0.0)
-        coefficients = state.coefficients + change
-        return self._counted(
-            replace(state, coefficients=coefficients, constant=state.constant + constant, variances=variances), moved=moved
-        )
+        return self._steps.update(state, total)
 
     def to_model(self, state: GeneralizedLinearState) -> GeneralizedLinearRegressionModel:
         """Return the model in the space of the true features."""
@@ -229,7 +153,7 @@ class GeneralizedLinearRegression:
             link=self.link,
             variance_power=self.variance_power,
             link_power=self.link_power,
-            num_iterations=1 if self.distribution.is_least_squares else state.iterations or 0,
+            num_iterations=1 if self._steps.distribution.is_least_squares else state.iterations or 0,
         )
         if state.variances is None:
             return model
@@ -237,55 +161,15 @@ class GeneralizedLinearRegression:
         ratios = np.divide(estimates, np.sqrt(state.variances), out=np.zeros_like(estimates), where=estimates != 0)
         return replace(model, coefficient_variances=tuple(state.variances.tolist()), unit_t_values=tuple(ratios.tolist()))
 
-    def _constant(self, state: GeneralizedLinearState) -> float:
-        """Return the linear predictor of a row that is the mean."""
-        return state.constant if self.fit_intercept else float(state.coefficients @ state.mean)
-
-    def _counted(self, state: GeneralizedLinearState, *, moved: float) -> GeneralizedLinearState:
-        if state.iterations is None:
-            return replace(state, iterations=0, converged=self.distribution.is_least_squares)
-        return replace(state, iterations=state.iterations + 1, converged=moved < self.tol)
-
-    def _solved(
-        self, state: GeneralizedLinearState, total: GeneralizedLinearStatistics, *, penalty: float | None
-    ) -> tuple[Floats, float, Floats | None]:
-        """Return the changes of the coefficients and of the constant, and the variances.
-
-        Args:
-            state: The coefficients.
-            total: The sums.
-            penalty: On scaled coefficients; None for ``reg_param`` on the coefficients themselves.
-        """
-        mean, residual = total.sums / total.weight, total.slope / total.weight
-        moments = total.gram / total.weight - np.outer(mean, mean)
-        variance = np.maximum(np.diag(moments), 0.0)
-        used = state.used & (variance > 0.0)
-        scale = np.divide(1.0, np.sqrt(variance), out=np.zeros_like(variance), where=used)
-        middle, target = state.mean + mean, total.gradient / total.weight - mean * residual
-        if not self.fit_intercept:
-            moments, target = moments + np.outer(middle, middle), target + middle * residual
-        weights = np.full_like(scale, penalty) if penalty is not None else self.reg_param * scale**2
-        equations = NormalEquations(
-            moments=moments * np.outer(scale, scale),
-            target=target * scale - weights * np.divide(state.coefficients, scale, out=np.zeros_like(scale), where=used),
-            square=total.square / total.weight,
+    @property
+    def _steps(self) -> ReweightedSteps:
+        return ReweightedSteps(
+            distribution=distribution_of(self.family, self.link, self.variance_power, self.link_power),
+            reg_param=self.reg_param,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            fit_intercept=self.fit_intercept,
         )
-        solved = equations.solved(weights, used)
-        if solved is None:
-            change = lstsq(equations.moments + np.diag(weights * used), equations.target, cond=_ROUNDING**2 * len(scale))[0]
-            variances = None
-        else:
-            change, root = solved
-            variances = None
-            if (used | (weights > 0.0)).all():
-                variances = np.full(len(used), np.inf)
-                variances[used] = np.einsum("ij,ij->j", root, root) * scale[used] ** 2
-                if self.fit_intercept:
-                    lean = root @ (middle * scale)[used]
-                    variances = np.append(variances, 1.0 + float(lean @ lean))
-                variances = variances / total.weight
-        change = change * scale
-        return change, residual - float(mean @ change) if self.fit_intercept else 0.0, variances
 
 
 def _matrix(column: Column) -> Floats:

@@ -18,7 +18,7 @@ from scipy.special import gammaln, ndtr, ndtri, xlog1py, xlogy
 
 from securemllib.errors import DataError
 
-__all__ = ["FAMILY_NAMES", "LINK_NAMES", "Binomial", "Distribution", "Family", "Link", "Tweedie", "family_of", "link_of", "supports"]
+__all__ = ["FAMILY_NAMES", "LINK_NAMES", "Binomial", "Distribution", "Family", "Link", "Tweedie", "distribution_of", "supports"]
 
 Vector = NDArray[np.float64]
 
@@ -299,19 +299,23 @@ class Distribution:
             return weight / (slope * slope * self.family.variance(mean)), (label - mean) * slope
 
 
-def family_of(name: str, variance_power: float) -> Family:
-    """Return the family of a name in lower case; the power counts for ``tweedie`` only."""
-    return Binomial() if name == "binomial" else Tweedie(_POWERS.get(name, variance_power))
+def distribution_of(family: str, link: str | None, variance_power: float, link_power: float | None) -> Distribution:
+    """Return the family and link of names in lower case.
 
-
-def link_of(family: str, name: str | None, link_power: float | None, variance_power: float) -> Link:
-    """Return the link of names in lower case, or the family's own where none is named; the powers count for ``tweedie`` only."""
+    Args:
+        family: One of `FAMILY_NAMES`.
+        link: One of `LINK_NAMES`, or None for the family's own; it does not count for ``tweedie``.
+        variance_power: Of ``tweedie``.
+        link_power: Of the link of ``tweedie``; None for its own, which is one less the power of the variance.
+    """
     if family == "tweedie":
-        own = 1.0 - variance_power
-        return PowerLink(own if link_power is None else link_power)
-    name = _SUPPORTED[family][0] if name is None else name
+        return Distribution(Tweedie(variance_power), PowerLink(1.0 - variance_power if link_power is None else link_power))
+    name = _SUPPORTED[family][0] if link is None else link
     others: dict[str, Link] = {"logit": LogitLink(), "probit": ProbitLink(), "cloglog": ComplementaryLogLogLink()}
-    return others[name] if name in others else PowerLink(_LINK_POWERS[name])
+    return Distribution(
+        Binomial() if family == "binomial" else Tweedie(_POWERS[family]),
+        others[name] if name in others else PowerLink(_LINK_POWERS[name]),
+    )
 
 
 def supports(family: str, link: str) -> bool:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.columns import labels_of, offsets_of, predictions_of, weights_of
-from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression, GeneralizedLinearState
+from securemllib.algorithms.glm_families import FAMILY_NAMES, LINK_NAMES, distribution_of
+from securemllib.algorithms.glm_steps import GeneralizedLinearState, ReweightedSteps
 from securemllib.algorithms.glm_sums import GeneralizedLinearStatistics
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import UsageError
@@ -115,22 +116,26 @@ class GeneralizedLinearEvaluator:
     has_offset: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "family", self._null.family)
+        for name, choices in (("family", FAMILY_NAMES), ("link", (*LINK_NAMES, None))):
+            value = getattr(self, name)
+            object.__setattr__(self, name, value.lower() if isinstance(value, str) else value)
+            if getattr(self, name) not in choices:
+                raise UsageError(f"{name} must be one of {', '.join(filter(None, choices))}, not {value!r}", code="usage.param")
 
     @property
-    def _null(self) -> GeneralizedLinearRegression:
-        return GeneralizedLinearRegression(
-            family=self.family,
-            link=self.link,
-            variance_power=self.variance_power,
-            link_power=self.link_power,
+    def _null(self) -> ReweightedSteps:
+        return ReweightedSteps(
+            distribution=distribution_of(self.family, self.link, self.variance_power, self.link_power),
+            reg_param=0.0,
             max_iter=self.max_iter,
             tol=self.tol,
+            fit_intercept=True,
         )
 
     def initial(self, summary: Summary, seed: Seed) -> GeneralizedLinearEvaluationState:
         """Return the state before the first round, where the mean of the labels is the model without features and offsets."""
-        null = self._null.initial(summary, seed)
+        del seed
+        null = self._null.initial(summary)
         fitted = not (self.fit_intercept and self.has_offset)
         if fitted:
             with np.errstate(all="ignore"):
