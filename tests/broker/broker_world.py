@@ -232,11 +232,13 @@ class World:
         return enclave
 
     def trained(self, *steps: Any, **changes: Any) -> ModelRef:
-        job_id = self.submit(*steps, **changes)
-        enclave = self.granted(job_id)
-        model = ModelRef(model_id=job_id, digest=b"m" * 32)
+        return self.finish(self.granted(self.submit(*steps, **changes)))
+
+    def finish(self, enclave: Enclave) -> ModelRef:
+        """Record a model of the enclave's job."""
+        model = ModelRef(model_id=enclave.job_id, digest=b"m" * 32)
         update = enclave.update(None, enclave.head(1), model)
-        enclave.check(update, self.broker.move_head(job_id, update))
+        enclave.check(update, self.broker.move_head(enclave.job_id, update))
         return model
 
     def events(self) -> list[dict[str, Any]]:

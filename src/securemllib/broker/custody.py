@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from securemllib.broker.audit_log import append
+from securemllib.broker.authorise import DatasetFacts
 from securemllib.broker.rollback import RollbackGuard
 from securemllib.broker.store import Store
 from securemllib.crypto.identity import PrivateIdentity
@@ -33,6 +34,7 @@ class Transaction:
         now: Seconds since 1970.
         datasets: Ids of the datasets that the decision is about.
         detail: Further fields of the entry: ids, numbers and names, never keys.
+        known: What was read of datasets so far, by id: nobody else changes it before the decision is made.
     """
 
     session: Session
@@ -41,6 +43,7 @@ class Transaction:
     now: int
     datasets: set[str] = field(default_factory=set)
     detail: dict[str, object] = field(default_factory=dict)
+    known: dict[str, DatasetFacts | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +63,20 @@ class Custody:
     clock: Callable[[], float]
 
     @contextmanager
-    def decide(self, event: str) -> Iterator[Transaction]:
+    def decide(self, event: str, *, first: Callable[[Transaction], None] | None = None) -> Iterator[Transaction]:
         """Yield the transaction of one decision. It is recorded before this returns, so before anybody is answered.
 
         An accepted decision and its entry commit together. A refused one changes nothing but the audit log.
+
+        Args:
+            event: What the audit log calls it.
+            first: What is done even where the decision is a refusal. Where it raises, nothing is done and nothing was decided.
         """
         with self.store.transaction() as session:
             transaction = self._transaction(session)
+            if first is not None:
+                first(transaction)
+                session.flush()
             try:
                 with session.begin_nested():
                     yield transaction

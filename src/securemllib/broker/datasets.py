@@ -130,6 +130,12 @@ def set_policy(transaction: Transaction, dataset_id: str, signed: Signed) -> Pol
 
 def dataset_facts(transaction: Transaction, dataset_id: str) -> DatasetFacts | None:
     """Return what the release decision needs of a dataset, None for one that is not enrolled."""
+    if dataset_id not in transaction.known:
+        transaction.known[dataset_id] = _read_facts(transaction, dataset_id)
+    return transaction.known[dataset_id]
+
+
+def _read_facts(transaction: Transaction, dataset_id: str) -> DatasetFacts | None:
     row = transaction.session.get(DatasetRow, dataset_id)
     if row is None:
         return None

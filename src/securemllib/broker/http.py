@@ -99,10 +99,21 @@ def _add_datasets(app: FastAPI, broker: Broker) -> None:
 
 
 def _add_jobs(app: FastAPI, broker: Broker) -> None:
-    @app.post("/v1/jobs", status_code=HTTPStatus.CREATED)
-    def submit(request: body.JobBody) -> body.JobResult:
+    @app.post("/v1/jobs", status_code=HTTPStatus.CREATED, response_model_exclude_none=True)
+    def submit(request: body.SubmissionBody) -> body.JobResult:
         """Submit a job."""
-        return body.JobResult(job_id=broker.submit(_signed(request.job)))
+        if request.tee is None:
+            return body.JobResult(job_id=broker.submit(_signed(request.job)))
+        job_id, asked = broker.submit_and_challenge(_signed(request.job), request.tee)
+        if asked is None:
+            return body.JobResult(job_id=job_id)
+        return body.JobResult(job_id=job_id, session=asked[0], challenge=to_base64(asked[1].to_bytes()))
+
+    @app.post("/v1/jobs/{job_id}/grant")
+    def admit(job_id: str, request: body.AdmissionBody) -> body.AdmissionResult:
+        """Answer the challenge with evidence and get the job's keys, wrapped for the attested enclave, in one step."""
+        granted, head = broker.admit(request.session, Evidence.from_bytes(from_base64(request.evidence)), job_id)
+        return body.AdmissionResult(grant=to_base64(granted.to_bytes()), round=None if head is None else head.round)
 
     @app.get("/v1/jobs/{job_id}/head")
     def head(job_id: str) -> body.HeadBody:

@@ -1,5 +1,7 @@
 """Accepting jobs, and releasing the keys of models to the recipients that the owners' policies name."""
 
+from functools import lru_cache
+
 from securemllib.broker.authorise import Decision, Facts, ModelFacts, authorise, involved
 from securemllib.broker.custody import Transaction
 from securemllib.broker.datasets import dataset_facts
@@ -19,6 +21,8 @@ __all__ = ["authorised", "job_key", "job_row", "lineage_of", "model_key", "relea
 
 _JOB_KEY = "securemllib/broker/job-key/v1"
 _MODEL_KEY = "securemllib/broker/model-key/v1"
+# Each step of a job reads its specification; a plan is small, and decoding one takes longer than all else of a step's arithmetic.
+_KEPT_JOBS = 256
 
 
 def submit(transaction: Transaction, signed: Signed) -> str:
@@ -102,7 +106,7 @@ def job_row(transaction: Transaction, job_id: str) -> JobRow:
 
 def specification(row: JobRow) -> JobSpecification:
     """Return the specification of an accepted job, whose signature was verified when it was accepted."""
-    return JobSpecification.from_bytes(Signed.from_bytes(row.signed).payload)
+    return _specification(row.signed)
 
 
 def lineage_of(row: JobRow) -> tuple[DatasetRef, ...]:
@@ -124,6 +128,11 @@ def model_key(transaction: Transaction, job_id: str) -> bytes:
     return transaction.store.unseal(row.sealed_model_key, _MODEL_KEY, job_id)
 
 
+@lru_cache(maxsize=_KEPT_JOBS)
+def _specification(signed: bytes) -> JobSpecification:
+    return JobSpecification.from_bytes(Signed.from_bytes(signed).payload)
+
+
 def _verified(transaction: Transaction, signed: Signed) -> JobSpecification:
     claimed = JobSpecification.from_bytes(signed.payload)
     job = verify(signed, JobSpecification, claimed.analyst)
@@ -137,8 +146,10 @@ def _accept(transaction: Transaction, job: JobSpecification, signed: Signed, sta
     for permission in decision.permissions:
         key = (permission.dataset_id, permission.rule)
         row = transaction.session.get(RuleRunsRow, key)
-        runs = 1 if row is None else row.runs + 1
-        transaction.session.merge(RuleRunsRow(dataset_id=permission.dataset_id, rule=permission.rule, runs=runs))
+        if row is None:
+            transaction.session.add(RuleRunsRow(dataset_id=permission.dataset_id, rule=permission.rule, runs=1))
+        else:
+            row.runs += 1
     store = transaction.store
     transaction.session.add(
         JobRow(

@@ -92,10 +92,32 @@ class JobBody(_Body):
     job: Base64
 
 
+class SubmissionBody(JobBody):
+    """A job, and the TEE of its first enclave where its challenge is to come with the answer."""
+
+    tee: str | None = Field(default=None, max_length=32)
+
+
 class JobResult(_Body):
-    """The accepted job."""
+    """The accepted job, and the session and `Challenge` of its first enclave where they were asked for and the job takes enclaves."""
 
     job_id: str
+    session: str | None = None
+    challenge: Base64 | None = None
+
+
+class AdmissionBody(_Body):
+    """An `Evidence` that answers a session's challenge."""
+
+    session: str = Field(max_length=64)
+    evidence: Base64
+
+
+class AdmissionResult(_Body):
+    """A signed `WrappedGrant`, and the round of the head in it, null where none is recorded."""
+
+    grant: Base64
+    round: int | None
 
 
 class AuthenticationParameters(_Body):

@@ -22,13 +22,14 @@ from securemllib.wire.attestation import (
     DatasetGrant,
     Evidence,
     Grant,
+    Head,
     ModelGrant,
     WrappedGrant,
     grant_context,
 )
 from securemllib.wire.signed import Signed
 
-__all__ = ["CHALLENGE_SECONDS", "TOKEN_SECONDS", "attest", "challenge", "consume", "grant"]
+__all__ = ["CHALLENGE_SECONDS", "TOKEN_SECONDS", "admit", "attest", "challenge", "consume", "grant"]
 
 CHALLENGE_SECONDS = 60
 # An enclave fetches its grant at once; minutes cover a slow relay.
@@ -83,16 +84,29 @@ def attest(transaction: Transaction, session: str, evidence: Evidence) -> str:
         AttestationError: One of them does not hold.
         FreshnessError: The session's challenge is not the one that `consume` has just used up.
     """
-    row = transaction.session.get(SessionRow, _name(session))
-    if row is None or row.state != _ANSWERED or row.evidence is not None:
-        raise FreshnessError("The session has no challenge to answer.", next_step="Ask for a new challenge.")
-    if evidence.tee != row.tee:
-        raise AttestationError(f"Evidence of {row.tee} was announced.", code="refused.attestation.tee")
-    job = job_row(transaction, row.job_id)
-    claims = _appraised(transaction, job, evidence, Challenge.from_bytes(row.challenge))
+    row = _answered(transaction, session, evidence)
+    claims = _appraised(transaction, job_row(transaction, row.job_id), evidence, Challenge.from_bytes(row.challenge))
     row.state, row.evidence, row.expires = _ATTESTED, evidence.to_bytes(), transaction.now + TOKEN_SECONDS
     subject = TokenSubject(job_id=row.job_id, session=row.session, expires=row.expires)
     return issue_token(transaction.identity, subject, evidence.identity, claims, now=transaction.now)
+
+
+def admit(transaction: Transaction, session: str, evidence: Evidence, job_id: str) -> tuple[Signed, Head | None]:
+    """Return the job's keys, wrapped for an enclave whose evidence is accepted now, and the head that is among them.
+
+    1. The evidence is of the announced TEE, and answers this job's challenge, which `consume` has just used up.
+    2. The job is neither finished nor released.
+    3. Every owner's policy, as it is now, allows the job and accepts the enclave; so does the analyst.
+
+    Raises:
+        AttestationError: The enclave is not accepted.
+        FreshnessError: The challenge is not this job's, 2 does not hold, or the dataset has a newer version.
+        PolicyError: An owner's policy does not allow the job.
+    """
+    row = _answered(transaction, session, evidence)
+    if row.job_id != job_id:
+        raise FreshnessError("The session has no challenge of this job.", next_step="Ask for a new challenge.")
+    return _granted(transaction, row, evidence)
 
 
 def grant(transaction: Transaction, session: str, token: str, job_id: str) -> Signed:
@@ -116,19 +130,32 @@ def grant(transaction: Transaction, session: str, token: str, job_id: str) -> Si
     check_token(transaction.identity, token, subject=subject, now=transaction.now)
     if row.state != _ATTESTED or row.evidence is None or row.job_id != job_id:
         raise FreshnessError("The session has no grant to fetch.", next_step="Attest again.")
-    job = job_row(transaction, job_id)
+    granted, _ = _granted(transaction, row, Evidence.from_bytes(row.evidence))
+    return granted
+
+
+def _answered(transaction: Transaction, session: str, evidence: Evidence) -> SessionRow:
+    row = transaction.session.get(SessionRow, _name(session))
+    if row is None or row.state != _ANSWERED or row.evidence is not None:
+        raise FreshnessError("The session has no challenge to answer.", next_step="Ask for a new challenge.")
+    if evidence.tee != row.tee:
+        raise AttestationError(f"Evidence of {row.tee} was announced.", code="refused.attestation.tee")
+    return row
+
+
+def _granted(transaction: Transaction, row: SessionRow, evidence: Evidence) -> tuple[Signed, Head | None]:
+    job = job_row(transaction, row.job_id)
     _check_open(job)
-    evidence = Evidence.from_bytes(row.evidence)
     authorised(transaction, specification(job), counted=True)
     claims = _appraised(transaction, job, evidence, Challenge.from_bytes(row.challenge))
     row.state = _GRANTED
     job.epoch += 1
     transaction.detail |= {"epoch": job.epoch, "enclave": evidence.identity.fingerprint, "tee": claims.tee}
-    result = _result(transaction, job_id, evidence, claims)
-    transaction.session.add(GrantRow(job_id=job_id, epoch=job.epoch, result=result.to_bytes()))
-    context = grant_context(job_id, evidence.identity.fingerprint)
-    wrapped = wrap(evidence.identity.recipient_key, context, _grant(transaction, job, result).to_bytes())
-    return transaction.identity.sign(WrappedGrant(job_id=job_id, wrapped=wrapped))
+    result = _result(transaction, job.job_id, evidence, claims)
+    transaction.session.add(GrantRow(job_id=job.job_id, epoch=job.epoch, result=result.to_bytes()))
+    given = _grant(transaction, job, result)
+    wrapped = wrap(evidence.identity.recipient_key, grant_context(job.job_id, evidence.identity.fingerprint), given.to_bytes())
+    return transaction.identity.sign(WrappedGrant(job_id=job.job_id, wrapped=wrapped)), given.head
 
 
 def _name(session: str) -> str:

@@ -70,6 +70,13 @@ class Broker:
         with self._custody.decide("job") as transaction:
             return jobs.submit(transaction, signed)
 
+    def submit_and_challenge(self, signed: Signed, tee: str) -> tuple[str, tuple[str, Challenge] | None]:
+        """Accept a job and return its id, and the session and challenge for its first enclave; None where it takes no more enclaves."""
+        with self._custody.decide("job") as transaction:
+            job_id = jobs.submit(transaction, signed)
+            is_open = jobs.job_row(transaction, job_id).status == "accepted"
+            return job_id, release.challenge(transaction, job_id, tee) if is_open else None
+
     def challenge(self, job_id: str, tee: str) -> tuple[str, Challenge]:
         """Return a session and its challenge; see `release.challenge`."""
         with self._custody.look() as transaction:
@@ -77,10 +84,13 @@ class Broker:
 
     def attest(self, session: str, evidence: Evidence) -> str:
         """Return the token of accepted evidence; the challenge is used up even where the evidence is refused."""
-        with self._custody.look() as transaction:
-            release.consume(transaction, session)
-        with self._custody.decide("attest") as transaction:
+        with self._custody.decide("attest", first=lambda transaction: release.consume(transaction, session)) as transaction:
             return release.attest(transaction, session, evidence)
+
+    def admit(self, session: str, evidence: Evidence, job_id: str) -> tuple[Signed, Head | None]:
+        """Return the signed `WrappedGrant` and the head in it, as `attest` and `grant` do, in one decision."""
+        with self._custody.decide("grant", first=lambda transaction: release.consume(transaction, session)) as transaction:
+            return release.admit(transaction, session, evidence, job_id)
 
     def grant(self, session: str, token: str, job_id: str) -> Signed:
         """Return the signed `WrappedGrant`; see `release.grant`."""

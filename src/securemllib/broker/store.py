@@ -26,6 +26,17 @@ _ADVISORY_LOCK = 0x534D4C42
 _BUSY_MILLISECONDS = 30_000
 
 
+class _Session(Session):
+    """A session that holds every row that it has met until it ends: SQLAlchemy's own forgets them, and asks the database again."""
+
+    def hold(self, row: object) -> None:
+        self.info.setdefault("held", []).append(row)
+
+
+event.listen(_Session, "loaded_as_persistent", _Session.hold)
+event.listen(_Session, "pending_to_persistent", _Session.hold)
+
+
 class Database:
     """The database without the key to its secrets, as an auditor opens it.
 
@@ -45,7 +56,7 @@ class Database:
 
         Transactions that write run one after the other: what a block has read is still true when it commits.
         """
-        with self._connected() as connection, Session(bind=connection, expire_on_commit=False) as session:
+        with self._connected() as connection, _Session(bind=connection, expire_on_commit=False) as session:
             yield session
             session.flush()
 

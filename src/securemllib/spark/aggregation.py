@@ -22,16 +22,17 @@ class Aggregation:
     Args:
         job: The job.
         enclave: A connection to an enclave that was granted it.
+        head: The round of the head that the grant holds, None where it holds none.
     """
 
-    def __init__(self, job: RelayJob, enclave: EnclaveClient) -> None:
+    def __init__(self, job: RelayJob, enclave: EnclaveClient, head: int | None) -> None:
         self._job = job
         self._enclave = enclave
+        self._head = head
 
     def begin(self) -> tuple[Record, memoryview]:
         """Return `Advanced` with the state to go on from, or `Finished` where the job was done and only its result was lost."""
-        head = broker_client(self._job.broker).head(self._job.job_id)
-        checkpoint = b"" if head is None else _checkpoint(self._job, head)
+        checkpoint = b"" if self._head is None else _checkpoint(self._job, self._head)
         if (done := _finished(checkpoint)) is not None:
             return done, memoryview(b"")
         return self._follow(Begin(job_id=self._job.job_id), checkpoint)

@@ -14,7 +14,7 @@ from securemllib.wire.attestation import Challenge
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.signed import Signed
 
-__all__ = ["BrokerAddress", "BrokerClient", "broker_client"]
+__all__ = ["Asked", "BrokerAddress", "BrokerClient", "Submitted", "broker_client"]
 
 # The version of the Key Broker Service protocol that the requests follow.
 _KBS_VERSION = "0.4.0"
@@ -41,6 +41,22 @@ class BrokerAddress:
     wait: float = 30.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A challenge and the session that takes its answer: for one enclave, once."""
+
+    session: str
+    challenge: Challenge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """An accepted job, and the challenge for its first enclave where it takes one."""
+
+    job_id: str
+    asked: Asked | None
+
+
 class BrokerClient:
     """Requests to one broker over one connection that is kept open.
 
@@ -56,12 +72,16 @@ class BrokerClient:
         """Return the broker's identity, as it says itself."""
         return PublicIdentity.from_bytes(_binary(self._call("GET", "/v1/identity"), "identity"))
 
-    def submit(self, job: Signed) -> str:
-        """Hand in a signed job and return its id; the broker's refusal is raised."""
-        return _text(self._call("POST", "/v1/jobs", {"job": _base64(job.to_bytes())}), "job_id")
+    def submit(self, job: Signed, tee: str = "insecure") -> Submitted:
+        """Hand in a signed job and return its id, with a challenge for its first enclave; the broker's refusal is raised."""
+        answer = self._call("POST", "/v1/jobs", {"job": _base64(job.to_bytes()), "tee": tee})
+        asked = None
+        if answer.get("session") is not None:
+            asked = Asked(session=_text(answer, "session"), challenge=Challenge.from_bytes(_binary(answer, "challenge")))
+        return Submitted(job_id=_text(answer, "job_id"), asked=asked)
 
-    def challenge(self, job_id: str, tee: str = "insecure") -> tuple[Challenge, str]:
-        """Return a fresh challenge for an enclave that is to work on the job, and the id of the exchange."""
+    def challenge(self, job_id: str, tee: str = "insecure") -> Asked:
+        """Return a fresh challenge for an enclave that is to work on the job."""
         body = {"version": _KBS_VERSION, "tee": tee, "extra-params": {"job_id": job_id}}
         response = self._request("POST", "/kbs/v0/auth", body)
         session = response.cookies.get("kbs-session-id")
@@ -70,24 +90,16 @@ class BrokerClient:
             raise FormatError("The broker's answer holds no challenge.")
         # One connection serves many exchanges, so the cookie goes with each request and is not kept.
         self._http.cookies.clear()
-        return Challenge.from_bytes(_binary(extra, "challenge")), session
+        return Asked(session=session, challenge=Challenge.from_bytes(_binary(extra, "challenge")))
 
-    def attest(self, session: str, evidence: bytes) -> str:
-        """Return the attestation result token for the evidence."""
-        answer = self._call("POST", "/kbs/v0/attest", {"tee-evidence": _base64(evidence)}, session=session)
-        return _text(answer, "token")
-
-    def grant(self, session: str, token: str, job_id: str) -> Signed:
-        """Return the broker's signed and wrapped grant of a job's keys."""
-        answer = self._call("GET", f"/kbs/v0/resource/default/job/{job_id}", session=session, token=token)
-        return Signed.from_bytes(_binary(answer, "grant"))
+    def admit(self, session: str, evidence: bytes, job_id: str) -> tuple[Signed, int | None]:
+        """Return the broker's signed and wrapped grant of a job's keys for the evidence, and the round of the head in it."""
+        answer = self._call("POST", f"/v1/jobs/{job_id}/grant", {"session": session, "evidence": _base64(evidence)})
+        return Signed.from_bytes(_binary(answer, "grant")), _round(answer)
 
     def head(self, job_id: str) -> int | None:
         """Return the round that the broker recorded last for a job, None where it recorded none."""
-        answer = self._call("GET", f"/v1/jobs/{job_id}/head").get("round")
-        if answer is not None and type(answer) is not int:
-            raise FormatError("The broker's answer holds no round.")
-        return answer
+        return _round(self._call("GET", f"/v1/jobs/{job_id}/head"))
 
     def record(self, job_id: str, update: bytes) -> bytes:
         """Hand in an aggregator's sealed update of the job's head and return the sealed acknowledgement."""
@@ -176,6 +188,13 @@ def _text(document: dict[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise FormatError(f"The broker's answer holds no {name}.")
     return value
+
+
+def _round(document: dict[str, Any]) -> int | None:
+    found = document.get("round")
+    if found is not None and type(found) is not int:
+        raise FormatError("The broker's answer holds no round.")
+    return found
 
 
 def _binary(document: dict[str, Any], name: str) -> bytes:

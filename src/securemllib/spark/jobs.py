@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 
 from securemllib.spark.agent_client import AgentClient
-from securemllib.spark.broker_client import BrokerClient
+from securemllib.spark.broker_client import BrokerClient, Submitted
 from securemllib.spark.settings import Settings
 from securemllib.wire.encoding import Value
 from securemllib.wire.identity import PublicIdentity
@@ -91,6 +91,6 @@ def specification(request: Request, settings: Settings, agent: AgentClient, brok
     )
 
 
-def submit(job: JobSpecification, agent: AgentClient, broker: BrokerClient) -> str:
-    """Return the id of the job once its analyst signed it and the broker accepted it."""
+def submit(job: JobSpecification, agent: AgentClient, broker: BrokerClient) -> Submitted:
+    """Return the job once its analyst signed it and the broker accepted it."""
     return broker.submit(agent.sign(job))

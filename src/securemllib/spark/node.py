@@ -14,11 +14,12 @@ from typing import Any
 
 from pyspark.core.files import SparkFiles
 
-from securemllib.errors import ConnectionLostError, UnavailableError
-from securemllib.spark.broker_client import broker_client
+from securemllib.errors import ConnectionLostError, FreshnessError, UnavailableError
+from securemllib.spark.broker_client import Asked, broker_client
 from securemllib.spark.enclave_client import EnclaveClient
 from securemllib.spark.relay_job import RelayJob
 from securemllib.spark.settings import EnclaveSettings
+from securemllib.wire.signed import Signed
 from securemllib.wire.task import Attest, Attested, End, Ended, Install, Installed
 
 __all__ = ["ANY_GENERATION", "granted", "node_folder"]
@@ -38,13 +39,18 @@ def node_folder() -> Path:
 
 
 @contextmanager
-def granted(job: RelayJob, generation: str, *, keep: bool = False) -> Iterator[EnclaveClient]:
-    """Give a connection to this executor's enclave, which holds the job's keys; the last task that leaves drops them.
+def granted(
+    job: RelayJob, generation: str, *, keep: bool = False, asked: Asked | None = None
+) -> Iterator[tuple[EnclaveClient, int | None]]:
+    """Give a connection to this executor's enclave, which holds the job's keys, and the round of the head that came with them.
+
+    The last task that leaves drops the keys.
 
     Args:
         job: The job.
         generation: Names the attempt: another one gets keys, and the head of the job's states, anew.
         keep: Leave the keys for a later Spark job of the same generation.
+        asked: A challenge that this task alone answers, if it is the one that gets the keys; a fresh one is asked for where it is none.
     """
     folder = node_folder()
     users = folder / f"securemllib-{job.job_id[:32]}.json"
@@ -52,11 +58,10 @@ def granted(job: RelayJob, generation: str, *, keep: bool = False) -> Iterator[E
         client, address = _reach(folder, job.enclave)
         found = _read(users)
         if found.get("address") != address or generation not in {found.get("generation"), ANY_GENERATION}:
-            _attest(client, job)
-            found = {"generation": generation, "address": address}
+            found = {"generation": generation, "address": address, "head": _attest(client, job, asked)}
         _write(users, {**found, "users": int(found.get("users", 0)) + 1})
     try:
-        yield client
+        yield client, found["head"]
     finally:
         with client, _locked(folder):
             _leave(users, job.job_id, generation, keep)
@@ -76,13 +81,22 @@ def _leave(users: Path, job_id: str, generation: str, keep: bool) -> None:
         client.ask(End(job_id=job_id), types=(Ended,))
 
 
-def _attest(client: EnclaveClient, job: RelayJob) -> None:
-    broker = broker_client(job.broker)
-    challenge, session = broker.challenge(job.job_id)
-    attested, _ = client.ask(Attest(challenge=challenge), types=(Attested,))
-    token = broker.attest(session, attested.evidence)
-    grant = broker.grant(session, token, job.job_id)
+def _attest(client: EnclaveClient, job: RelayJob, asked: Asked | None) -> int | None:
+    """Get the keys into the enclave and return the round of the head among them."""
+    try:
+        grant, head = _admitted(client, job, asked or broker_client(job.broker).challenge(job.job_id))
+    except FreshnessError:
+        # An attempt before this one has answered the job's first challenge, or it expired while the tasks waited for slots.
+        if asked is None:
+            raise
+        grant, head = _admitted(client, job, broker_client(job.broker).challenge(job.job_id))
     client.ask(Install(grant=grant, manifest=job.manifest, models=job.models), types=(Installed,))
+    return head
+
+
+def _admitted(client: EnclaveClient, job: RelayJob, asked: Asked) -> tuple[Signed, int | None]:
+    attested, _ = client.ask(Attest(challenge=asked.challenge), types=(Attested,))
+    return broker_client(job.broker).admit(asked.session, attested.evidence, job.job_id)
 
 
 def _reach(folder: Path, settings: EnclaveSettings) -> tuple[EnclaveClient, str]:

@@ -88,8 +88,9 @@ class _Task:
 
     def _finish(self, generation: str, others: dict[int, socket.socket], driver: socket.socket | None) -> Finished:
         try:
-            with granted(self._job, generation) as enclave:
-                return self._rounds(Aggregation(self._job, enclave), enclave, others, driver)
+            # The tasks that follow ask for keys once a round begins, so nobody else answers the job's first challenge.
+            with granted(self._job, generation, asked=self._job.asked) as (enclave, head):
+                return self._rounds(Aggregation(self._job, enclave, head), enclave, others, driver)
         except FreshnessError as refusal:
             return stored_result(self._job, refusal)
 
@@ -145,7 +146,7 @@ class _Task:
         message, state = receive(first, (Round, Stop))
         try:
             if isinstance(message, Round):
-                with granted(self._job, peers.generation) as enclave:
+                with granted(self._job, peers.generation) as (enclave, _):
                     while isinstance(message, Round):
                         found = compute_shares(self._job, enclave, message.round, state, self._index)
                         reply = Statistics(lengths=tuple(len(envelope) for envelope in found.values()), code="", reason="", next_step="")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from securemllib.spark.broker_client import BrokerAddress
+from securemllib.spark.broker_client import Asked, BrokerAddress
 from securemllib.spark.settings import EnclaveSettings
 from securemllib.spark.storage import Folder
 from securemllib.wire.record import Record
@@ -47,6 +47,7 @@ class RelayJob:
         enclave: How an executor finds its enclave.
         ports: First and last port to listen on.
         rendezvous: Host and port of the driver's rendezvous; None where tasks cannot reach the driver.
+        asked: A challenge for the job's first enclave; None where it was not given.
     """
 
     job_id: str
@@ -61,6 +62,7 @@ class RelayJob:
     enclave: EnclaveSettings
     ports: tuple[int, int]
     rendezvous: tuple[str, int] | None
+    asked: Asked | None = None
 
     def shares_of(self, task: int) -> tuple[int, ...]:
         """Return the shares that one task computes."""

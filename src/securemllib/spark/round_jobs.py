@@ -53,7 +53,7 @@ class _Compute(_Relay):
         self._round, self._state = round_number, state
 
     def _work(self, task: int) -> Iterator[TaskRow]:
-        with granted(self._job, ANY_GENERATION, keep=True) as enclave:
+        with granted(self._job, ANY_GENERATION, keep=True) as (enclave, _):
             for share, envelope in compute_shares(self._job, enclave, self._round, self._state, task).items():
                 yield TaskRow(kind=STATISTICS, number=share, payload=bytes(envelope))
 
@@ -76,8 +76,9 @@ class _Update(_Relay):
         # Each attempt is granted anew: a grant holds the head that the broker recorded last, and Begin compares the checkpoint with it.
         context = TaskContext.get()
         again = 0 if context is None else context.attemptNumber()
-        with granted(self._job, f"{self._round}.{self._attempt}.{again}", keep=True) as enclave:
-            aggregation = Aggregation(self._job, enclave)
+        asked = self._job.asked if (self._round, self._attempt, again) == (-1, 0, 0) else None
+        with granted(self._job, f"{self._round}.{self._attempt}.{again}", keep=True, asked=asked) as (enclave, head):
+            aggregation = Aggregation(self._job, enclave, head)
             reply, state = aggregation.begin()
             # An attempt before this one may have moved the head: then these statistics are used already.
             if isinstance(reply, Advanced) and reply.round == self._round and self._statistics:
@@ -99,7 +100,7 @@ class RowsRelay(_Relay):
 
     def _work(self, task: int) -> Iterator[TaskRow]:
         job = self._job
-        with granted(job, "rows") as enclave:
+        with granted(job, "rows", asked=job.asked if task == 0 else None) as (enclave, _):
             for ordinal in range(task, len(job.parts), job.tasks):
                 for index in range(self._outputs):
                     request = Materialise(job_id=job.job_id, ordinal=ordinal, output=index)

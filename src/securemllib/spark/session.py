@@ -178,8 +178,8 @@ class SecureSession:
             # A job whose aggregator may move between executors resumes from the head each round.
             settings = self.settings if barrier else self.settings.every_round()
             job = specification(request, settings, self.agent, self._broker_fingerprint, shares)
-            job_id = submit(job, self.agent, self.broker)
-        if job_id != job.job_id:
+            submitted = submit(job, self.agent, self.broker)
+        if (job_id := submitted.job_id) != job.job_id:
             raise FormatError(f"The broker calls job {job.job_id} {job_id}.")
         relay = RelayJob(
             job_id=job_id,
@@ -194,6 +194,7 @@ class SecureSession:
             enclave=self.settings.enclave,
             ports=self.settings.ports,
             rendezvous=self._engine.rendezvous() if barrier else None,
+            asked=submitted.asked,
         )
         return job, relay
 
