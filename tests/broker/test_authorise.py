@@ -183,7 +183,7 @@ def test_a_column_is_found_behind_its_new_name(steps: tuple[Any, ...]) -> None:
 def test_a_split_and_an_unused_column_cost_no_permission() -> None:
     """Splitting rows reads no column, and a column that nobody reads needs no permission."""
     unused = WithColumn(column=Named(name="unused", expression=SSN))
-    authorise(job(RandomSplit(weights=(0.8, 0.2), index=0, seed=1), unused), facts(RULE), now=NOW)
+    authorise(job(RandomSplit(weights=(0.8, 0.2), kept=(0,), seed=1), unused), facts(RULE), now=NOW)
 
 
 def test_a_plan_that_cannot_be_followed_is_refused() -> None:

@@ -29,7 +29,7 @@ def test_every_other_method_of_a_data_frame_is_refused(name, frame):
 
 def test_nothing_else_is_public(frame):
     """The public names of a sealed data frame are the planned ones, those that refuse, and its own few."""
-    own = {"apply", "has_schema", "models", "plan", "release", "schema_with", "session", "source", "steps"}
+    own = {"apply", "folds", "has_schema", "models", "plan", "release", "schema_with", "session", "source", "steps"}
     refused = {name for name, value in inspect.getmembers(SecureDataFrame, inspect.isfunction) if "Refuse" in (value.__doc__ or "")}
     assert {name for name in dir(frame) if not name.startswith("_")} == PLANNED | own | refused
 
@@ -75,7 +75,7 @@ def test_steps_become_a_plan(frame):
 def test_splits_are_disjoint_by_construction(frame):
     """Splits of one call differ in their index only, so that enclaves keep each row in exactly one."""
     splits = [split.steps[0] for split in frame.randomSplit([3.0, 1.0], seed=9)]
-    assert splits == [RandomSplit(weights=(3.0, 1.0), index=index, seed=9) for index in (0, 1)]
+    assert splits == [RandomSplit(weights=(3.0, 1.0), kept=(index,), seed=9) for index in (0, 1)]
 
 
 @pytest.mark.parametrize(

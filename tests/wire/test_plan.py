@@ -26,7 +26,7 @@ from securemllib.wire.plan import (
 SOURCE = DatasetRef(dataset_id="d", version=1, digest=b"d" * 32)
 AVAILABLE = ("a", "b", "c", "d")
 NAMES = st.sampled_from([*AVAILABLE, "e", "f"])
-SPLIT = RandomSplit(weights=(0.5, 0.5), index=0, seed=1)
+SPLIT = RandomSplit(weights=(0.5, 0.5), kept=(0,), seed=1)
 MODEL = ModelRef(model_id="m", digest=b"m" * 32)
 
 EXPRESSIONS = st.recursive(
@@ -178,11 +178,22 @@ def test_each_applied_model_is_named_once():
 
 
 @pytest.mark.parametrize(
-    ("weights", "index"),
-    [((), 0), ((1.0,), 1), ((1.0,), -1), ((1.0, 0.0), 0), ((1.0, -1.0), 0), ((float("nan"),), 0), ((float("inf"),), 0)],
+    ("weights", "kept"),
+    [
+        ((), (0,)),
+        ((1.0,), (1,)),
+        ((1.0,), (-1,)),
+        ((1.0,), ()),
+        ((1.0, 1.0), (1, 0)),
+        ((1.0, 1.0), (0, 0)),
+        ((1.0, 0.0), (0,)),
+        ((1.0, -1.0), (0,)),
+        ((float("nan"),), (0,)),
+        ((float("inf"),), (0,)),
+    ],
 )
-def test_a_split_that_is_none_is_refused(weights, index):
-    """A split has positive finite weights and keeps one of them."""
-    assert RandomSplit(weights=(1.0, 2.0), index=1, seed=0).index == 1
+def test_a_split_that_is_none_is_refused(weights, kept):
+    """A split has positive finite weights and keeps some of them, each once and in order."""
+    assert RandomSplit(weights=(1.0, 2.0, 1.0), kept=(0, 2), seed=0).kept == (0, 2)
     with pytest.raises(FormatError):
-        RandomSplit(weights=weights, index=index, seed=0)
+        RandomSplit(weights=weights, kept=kept, seed=0)

@@ -87,7 +87,10 @@ def _splits():
     weights = st.lists(st.floats(min_value=0, exclude_min=True, allow_infinity=False), min_size=1, max_size=4)
     return weights.flatmap(
         lambda given: st.builds(
-            RandomSplit, weights=st.just(tuple(given)), index=st.integers(0, len(given) - 1), seed=st.integers(-(2**63), 2**63)
+            RandomSplit,
+            weights=st.just(tuple(given)),
+            kept=st.sets(st.integers(0, len(given) - 1), min_size=1).map(sorted).map(tuple),
+            seed=st.integers(-(2**63), 2**63),
         )
     )
 

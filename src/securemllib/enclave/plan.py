@@ -107,8 +107,7 @@ def _split(step: RandomSplit, stored: int, ordinal: int, seed: Seed) -> NDArray[
     drawn = seed.generator("random-split", step.seed, ordinal).random(stored)
     edges = np.concatenate([[0.0], np.cumsum(step.weights)]) / sum(step.weights)
     edges[-1] = 1.0
-    kept: NDArray[np.bool_] = (drawn >= edges[step.index]) & (drawn < edges[step.index + 1])
-    return kept
+    return np.isin(np.searchsorted(edges, drawn, side="right") - 1, step.kept)
 
 
 def _apply(step: ApplyModel, rows: Rows, model: Any) -> Rows:

@@ -15,7 +15,10 @@ __all__ = ["KINDS", "Persistent", "Reader", "Writer", "load_any", "write_to"]
 _FORMAT = "securemllib/ml/v1"
 _METADATA = "metadata.json"
 _MODEL = "model.sml"
-_FIELDS = frozenset({"format", "kind", "uid", "params", "stages"})
+_FIELDS = frozenset({"format", "kind", "uid", "params", "stages", "extra"})
+
+# Params that hold stages, which are saved as such.
+_STAGE_PARAMS = frozenset({"stages", "estimator", "evaluator", "estimatorParamMaps"})
 
 # What can be loaded, by its saved name; classes enter themselves when they are defined.
 KINDS: dict[str, type["Persistent"]] = {}
@@ -108,6 +111,7 @@ def write_to(folder: Folder, instance: Any) -> None:
         "uid": instance.uid,
         "params": {param.name: _plain(instance.getOrDefault(param)) for param in instance.params if _is_saved(instance, param)},
         "stages": names,
+        "extra": getattr(instance, "saved_extra", None) if _holds(type(instance)) else None,
     }
     folder.write(_METADATA, json.dumps(metadata, sort_keys=True).encode())
 
@@ -123,7 +127,7 @@ def load_any(folder: Folder, expected: type[Any]) -> Any:
     if cls is None or not issubclass(cls, expected):
         raise FormatError(f"{folder.root} holds a {metadata['kind']!r}, not a {expected.__name__}.")
     stages = [load_any(folder.child("stages").child(_plain_name(name)), Persistent) for name in metadata["stages"]]
-    instance = _instance(cls, folder, stages)
+    instance = _instance(cls, folder, stages, metadata["extra"])
     try:
         for name, value in metadata["params"].items():
             instance._set(**{name: _rich(value)})
@@ -132,8 +136,14 @@ def load_any(folder: Folder, expected: type[Any]) -> Any:
     return instance._resetUid(metadata["uid"])
 
 
-def _instance(cls: Any, folder: Folder, stages: list[Any]) -> Any:
-    if "stages" in cls.__dict__.get("HOLDS", ()):
+def _instance(cls: Any, folder: Folder, stages: list[Any], extra: Any) -> Any:
+    if hasattr(cls, "restored"):
+        return cls.restored(stages, extra)
+    if hasattr(cls, "restore"):
+        instance = cls()
+        instance.restore(stages, extra)
+        return instance
+    if _holds(cls):
         return cls(stages=stages)
     if stages:
         raise FormatError(f"A {cls.KIND} has no stages.")
@@ -165,11 +175,16 @@ def _plain_name(name: str) -> str:
 
 
 def _stages_of(instance: Any) -> list[Any]:
-    return list(instance.saved_stages) if "HOLDS" in type(instance).__dict__ else []
+    return list(instance.saved_stages) if _holds(type(instance)) else []
+
+
+def _holds(cls: type[Any]) -> bool:
+    # Asked of the class: a sealed model refuses names that it does not have.
+    return hasattr(cls, "saved_stages")
 
 
 def _is_saved(instance: Params, param: Any) -> bool:
-    return instance.isSet(param) and param.name != "stages"
+    return instance.isSet(param) and param.name not in _STAGE_PARAMS
 
 
 def _plain(value: Any) -> Any:

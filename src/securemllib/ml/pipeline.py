@@ -1,6 +1,6 @@
 """Pipelines of stages over sealed rows."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from pyspark.ml import pipeline as original
 from pyspark.ml.base import Transformer
@@ -14,8 +14,6 @@ __all__ = ["Pipeline", "PipelineModel"]
 
 class Pipeline(Persistent, original.Pipeline):  # type: ignore[misc]
     """Stages of this package, fitted one after the other, as ``pyspark.ml.Pipeline``."""
-
-    HOLDS: ClassVar[tuple[str, ...]] = ("stages",)
 
     def _fit(self, dataset: Any) -> "PipelineModel":
         frame = require_sealed(dataset, "Pipeline.fit")
@@ -33,8 +31,6 @@ class Pipeline(Persistent, original.Pipeline):  # type: ignore[misc]
 
 class PipelineModel(Persistent, original.PipelineModel):  # type: ignore[misc]
     """Fitted stages; those that were trained are sealed."""
-
-    HOLDS: ClassVar[tuple[str, ...]] = ("stages",)
 
     def __init__(self, stages: list[Transformer]) -> None:
         super().__init__(stages)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -46,6 +47,8 @@ class AgentClient:
 
     def __init__(self, path: Path) -> None:
         self._connection = _connect(path) or _started(path)
+        # Fits of one session may run in several threads; a request and its reply belong together.
+        self._lock = Lock()
         self._identified: Identified | None = None
 
     def __enter__(self) -> Self:
@@ -87,8 +90,9 @@ class AgentClient:
         return decode(payload, limit=_TREE_LIMIT)
 
     def _ask(self, request: Record, payload: bytes, kind: type[R]) -> tuple[R, memoryview]:
-        send(self._connection, request, payload)
-        reply, body = receive(self._connection, REPLIES)
+        with self._lock:
+            send(self._connection, request, payload)
+            reply, body = receive(self._connection, REPLIES)
         if isinstance(reply, Declined):
             raise error_from_code(reply.code, reply.reason, reply.next_step)
         if not isinstance(reply, kind):

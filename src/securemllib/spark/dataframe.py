@@ -163,8 +163,19 @@ class SecureDataFrame:
         if not weights or not all(weight > 0.0 for weight in weights):
             raise UsageError("Weights are positive numbers.")
         chosen = 0 if seed is None else seed
-        splits = (RandomSplit(weights=tuple(map(float, weights)), index=index, seed=chosen) for index in range(len(weights)))
+        splits = (RandomSplit(weights=tuple(map(float, weights)), kept=(index,), seed=chosen) for index in range(len(weights)))
         return [self._with(split, self._schema) for split in splits]
+
+    def folds(self, number: int, seed: int | None = None) -> "list[tuple[SecureDataFrame, SecureDataFrame]]":
+        """Return the pairs of training and validation rows of a cross-validation: each row validates in one fold, trains in all others."""
+        if number < 2:
+            raise UsageError(f"A cross-validation has at least 2 folds, not {number}.")
+        weights, chosen = (1.0,) * number, 0 if seed is None else seed
+
+        def of(kept: tuple[int, ...]) -> SecureDataFrame:
+            return self._with(RandomSplit(weights=weights, kept=kept, seed=chosen), self._schema)
+
+        return [(of(tuple(other for other in range(number) if other != fold)), of((fold,))) for fold in range(number)]
 
     def release(self, *, to: PublicIdentity | None = None, columns: list[str]) -> "SealedRows":
         """Return sealed rows that one recipient can open, if the owner's policy allows it.

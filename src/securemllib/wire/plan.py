@@ -152,23 +152,25 @@ class Filter(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomSplit(Record):
-    """Keeps one of the splits of the source rows, drawn by a keyed hash of the row's position.
+    """Keeps one or some of the splits of the source rows, drawn by a keyed hash of the row's position.
 
     Attributes:
         weights: Of all splits; they are normalised.
-        index: The split to keep.
+        kept: The splits to keep: one, or all but one fold of a cross-validation.
         seed: The analyst's seed; the same seed and weights give disjoint splits.
     """
 
     TYPE: ClassVar[str] = "random-split"
 
     weights: tuple[float, ...]
-    index: int
+    kept: tuple[int, ...]
     seed: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.index < len(self.weights) or not all(0.0 < weight < math.inf for weight in self.weights):
-            raise FormatError("A split has positive finite weights and an index among them.")
+        if not all(0.0 < weight < math.inf for weight in self.weights):
+            raise FormatError("The weights of a split are positive and finite.")
+        if not self.kept or tuple(sorted(set(self.kept))) != self.kept or not 0 <= self.kept[0] <= self.kept[-1] < len(self.weights):
+            raise FormatError("A split keeps some of its weights' indices, in order.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

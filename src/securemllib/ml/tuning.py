@@ -1,0 +1,187 @@
+"""Model selection, named as in ``pyspark.ml.tuning``: folds are drawn by a keyed hash inside enclaves, and every model stays sealed.
+
+Only the metric of each fold and each entry of the grid leaves, where the policy has the output ``metric``.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from pyspark.ml import tuning as original
+from pyspark.ml.tuning import ParamGridBuilder
+
+from securemllib.errors import FormatError, UsageError
+from securemllib.ml.checks import require_sealed
+from securemllib.ml.persistence import Persistent
+from securemllib.spark.dataframe import SecureDataFrame
+from securemllib.spark.functions import col
+
+__all__ = ["CrossValidator", "CrossValidatorModel", "ParamGridBuilder", "TrainValidationSplit", "TrainValidationSplitModel"]
+
+# Fitted models and their metrics, by the entry of the grid.
+Scores = tuple[list[float], list[Any]]
+
+
+class SecureValidator(Persistent):
+    """What both ways of validating share: every entry of the grid is trained on some rows and evaluated on others."""
+
+    @property
+    def saved_stages(self) -> list[Any]:
+        """The estimator and the evaluator, for persistence."""
+        return [self.getEstimator(), self.getEvaluator()]  # type: ignore[attr-defined]
+
+    @property
+    def saved_extra(self) -> Any:
+        """The grid, for persistence: each entry as ``[uid, Param, value]``."""
+        return [[[param.parent, param.name, value] for param, value in entry.items()] for entry in self._grid()]
+
+    def restore(self, stages: list[Any], extra: Any) -> None:
+        """Take over saved stages and grid."""
+        if len(stages) != 2:
+            raise FormatError("A saved validator has an estimator and an evaluator.")
+        self._set(estimator=stages[0], evaluator=stages[1])  # type: ignore[attr-defined]
+        self._set(estimatorParamMaps=_grid_of(stages[0], extra))  # type: ignore[attr-defined]
+
+    def _grid(self) -> list[Any]:
+        this: Any = self
+        for name in ("estimator", "estimatorParamMaps", "evaluator"):
+            if not this.isDefined(name):
+                raise UsageError(f"A {type(this).__name__} needs {name}.", code="usage.param")
+        grid: list[Any] = this.getEstimatorParamMaps()
+        return grid
+
+    def _score(self, train: SecureDataFrame, validation: SecureDataFrame) -> Scores:
+        this: Any = self
+        grid = self._grid()
+        estimator, evaluator = this.getEstimator(), this.getEvaluator()
+
+        def fit(entry: Any) -> tuple[float, Any]:
+            model = estimator.fit(train, entry)
+            return evaluator.evaluate(model.transform(validation, entry)), model
+
+        with ThreadPoolExecutor(max(1, min(this.getParallelism(), len(grid)))) as pool:
+            found = list(pool.map(fit, grid))
+        return [metric for metric, _ in found], [model for _, model in found]
+
+    def _best(self, dataset: SecureDataFrame, metrics: Any) -> Any:
+        this: Any = self
+        choose: Callable[[Any], Any] = np.argmax if this.getEvaluator().isLargerBetter() else np.argmin
+        return this.getEstimator().fit(dataset, self._grid()[int(choose(metrics))])
+
+
+class CrossValidator(SecureValidator, original.CrossValidator):  # type: ignore[misc]
+    """K-fold cross-validation, as ``pyspark.ml.tuning.CrossValidator``; a row's fold follows from the seed and a key of the dataset."""
+
+    def _fit(self, dataset: Any) -> "CrossValidatorModel":
+        frame = require_sealed(dataset, "CrossValidator.fit")
+        metrics, models = [], []
+        for train, validation in self._folds(frame):
+            scores, fitted = self._score(train, validation)
+            metrics.append(scores)
+            models.append(fitted)
+        averages, deviations = self._gen_avg_and_std_metrics(metrics)
+        kept = models if self.getCollectSubModels() else None
+        model = CrossValidatorModel(self._best(frame, averages), [float(x) for x in averages], kept, [float(x) for x in deviations])
+        return self._copyValues(model)
+
+    def _folds(self, frame: SecureDataFrame) -> list[tuple[SecureDataFrame, SecureDataFrame]]:
+        number, column = self.getNumFolds(), self.getFoldCol()
+        if not column:
+            return frame.folds(number, self.getSeed())
+        if frame.has_schema and column not in frame.columns:
+            raise UsageError(f"{column} does not exist. Available: {', '.join(frame.columns)}", code="usage.column")
+        return [(frame.filter(col(column) != fold), frame.filter(col(column) == fold)) for fold in range(number)]
+
+
+class CrossValidatorModel(SecureValidator, original.CrossValidatorModel):  # type: ignore[misc]
+    """The best model of a cross-validation, sealed, and the metrics of all."""
+
+    @property
+    def saved_stages(self) -> list[Any]:
+        """The estimator, the evaluator, the best model and the models of all folds, for persistence."""
+        return [*super().saved_stages, self.bestModel, *(model for fold in self.subModels or () for model in fold)]
+
+    @property
+    def saved_extra(self) -> Any:
+        """The grid and the metrics, for persistence."""
+        return {"grid": super().saved_extra, "average": list(self.avgMetrics), "deviation": list(self.stdMetrics)}
+
+    @classmethod
+    def restored(cls, stages: list[Any], extra: Any) -> "CrossValidatorModel":
+        """Return the model that was saved."""
+        extra = _fields(extra, {"grid", "average", "deviation"})
+        entries = max(len(extra["grid"]), 1)
+        folds = [stages[start : start + entries] for start in range(3, len(stages), entries)]
+        model = cls(stages[2], _floats(extra["average"]), folds or None, _floats(extra["deviation"]))
+        model.restore(stages[:2], extra["grid"])
+        return model
+
+    def _transform(self, dataset: Any) -> Any:
+        frame: Any = require_sealed(dataset, "CrossValidatorModel.transform")
+        return self.bestModel.transform(frame)
+
+
+class TrainValidationSplit(SecureValidator, original.TrainValidationSplit):  # type: ignore[misc]
+    """One split into training and validation rows, as ``pyspark.ml.tuning.TrainValidationSplit``."""
+
+    def _fit(self, dataset: Any) -> "TrainValidationSplitModel":
+        frame = require_sealed(dataset, "TrainValidationSplit.fit")
+        ratio = self.getTrainRatio()
+        if not 0.0 < ratio < 1.0:
+            raise UsageError(f"trainRatio must be between 0 and 1, not {ratio}.", code="usage.param")
+        train, validation = frame.randomSplit([ratio, 1.0 - ratio], self.getSeed())
+        metrics, models = self._score(train, validation)
+        model = TrainValidationSplitModel(self._best(frame, metrics), metrics, models if self.getCollectSubModels() else None)
+        return self._copyValues(model)
+
+
+class TrainValidationSplitModel(SecureValidator, original.TrainValidationSplitModel):  # type: ignore[misc]
+    """The best model of a split, sealed, and the metrics of all."""
+
+    @property
+    def saved_stages(self) -> list[Any]:
+        """The estimator, the evaluator, the best model and all models, for persistence."""
+        return [*super().saved_stages, self.bestModel, *(self.subModels or ())]
+
+    @property
+    def saved_extra(self) -> Any:
+        """The grid and the metrics, for persistence."""
+        return {"grid": super().saved_extra, "metrics": list(self.validationMetrics)}
+
+    @classmethod
+    def restored(cls, stages: list[Any], extra: Any) -> "TrainValidationSplitModel":
+        """Return the model that was saved."""
+        extra = _fields(extra, {"grid", "metrics"})
+        model = cls(stages[2], _floats(extra["metrics"]), stages[3:] or None)
+        model.restore(stages[:2], extra["grid"])
+        return model
+
+    def _transform(self, dataset: Any) -> Any:
+        frame: Any = require_sealed(dataset, "TrainValidationSplitModel.transform")
+        return self.bestModel.transform(frame)
+
+
+def _fields(extra: Any, names: set[str]) -> dict[str, Any]:
+    if not isinstance(extra, dict) or extra.keys() != names or not all(isinstance(value, list) for value in extra.values()):
+        raise FormatError(f"A saved validation has the fields {sorted(names)}.")
+    return extra
+
+
+def _floats(values: list[Any]) -> list[float]:
+    if not all(isinstance(value, float) for value in values):
+        raise FormatError("A saved metric is no number.")
+    return values
+
+
+def _grid_of(estimator: Any, saved: Any) -> list[dict[Any, Any]]:
+    """Return the grid of saved ``[uid, Param, value]`` entries, with the Params of the estimator and its stages."""
+    waiting, params = [estimator], {}
+    while waiting:
+        stage = waiting.pop()
+        params.update({(param.parent, param.name): param for param in stage.params})
+        waiting.extend(stage.getStages() if hasattr(stage, "getStages") else [])
+    try:
+        return [{params[uid, name]: value for uid, name, value in entry} for entry in saved]
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError("A saved grid names a Param that its estimator does not have.") from error

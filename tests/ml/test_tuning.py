@@ -1,0 +1,122 @@
+"""Model selection over sealed rows: folds, metrics, the best model and what is saved of it."""
+
+import numpy as np
+import pytest
+
+from securemllib.algorithms.base import Seed
+from securemllib.enclave.plan import execute
+from securemllib.enclave.rows import Rows
+from securemllib.errors import FormatError, UsageError
+from securemllib.ml.classification import LogisticRegression
+from securemllib.ml.evaluation import RegressionEvaluator
+from securemllib.ml.feature import VectorAssembler
+from securemllib.ml.pipeline import Pipeline
+from securemllib.ml.regression import LinearRegression
+from securemllib.ml.tuning import CrossValidator, CrossValidatorModel, ParamGridBuilder, TrainValidationSplit, TrainValidationSplitModel
+from securemllib.spark.functions import col
+
+
+@pytest.fixture
+def targeted(frame):
+    """Return the patients with a regression target that follows from two columns."""
+    return frame.withColumn("target", col("age") * 2.0 + col("pressure"))
+
+
+@pytest.fixture
+def evaluator():
+    """Return an evaluator of the frames' regression target."""
+    return RegressionEvaluator(labelCol="target", metricName="rmse")
+
+
+@pytest.fixture
+def pipeline():
+    """Return a pipeline, its regression and a grid in which the second entry is far better."""
+    regression = LinearRegression(featuresCol="x", labelCol="target", solver="normal")
+    stages = [VectorAssembler(inputCols=["age", "pressure"], outputCol="x"), regression]
+    return Pipeline(stages=stages), ParamGridBuilder().addGrid(regression.regParam, [1e6, 0.0]).build()
+
+
+def positions(frame, rows=5000):
+    """Return the positions that a frame's splits keep of one part."""
+    whole = Rows(count=rows, scalars={}, vectors={}, positions=np.arange(rows))
+    return set(execute(frame.plan, whole, ordinal=0, seed=Seed(b"s" * 32), models={}).positions.tolist())
+
+
+def test_each_row_validates_in_one_fold_and_trains_in_all_others(frame):
+    """The folds of a cross-validation are disjoint, of about one size, and each trains on all rows of the others."""
+    pairs = [(positions(train), positions(validation)) for train, validation in frame.folds(4, seed=5)]
+    everything = set(range(5000))
+    assert set.union(*(validation for _, validation in pairs)) == everything
+    assert sum(len(validation) for _, validation in pairs) == 5000
+    assert all(train == everything - validation for train, validation in pairs)
+    assert all(1100 < len(validation) < 1400 for _, validation in pairs)
+
+
+def test_folds_follow_from_the_seed(frame):
+    """The same seed gives the same folds, another seed others."""
+    first, same, other = (positions(frame.folds(3, seed=seed)[0][1]) for seed in (1, 1, 2))
+    assert first == same != other
+
+
+def test_cross_validation_finds_the_better_entry(targeted, pipeline, evaluator, tmp_path):
+    """The best entry of a grid over a pipeline is trained on all rows, stays sealed, and is saved with its metrics and grid."""
+    estimator, grid = pipeline
+    validator = CrossValidator(
+        estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, numFolds=2, seed=3, parallelism=2, collectSubModels=True
+    )
+    model = validator.fit(targeted)
+    assert len(model.avgMetrics) == len(model.stdMetrics) == 2
+    assert model.avgMetrics[1] < model.avgMetrics[0]
+    again = estimator.fit(targeted, grid[1]).stages[1].release().coefficients.toArray()
+    assert np.array_equal(model.bestModel.stages[1].release().coefficients.toArray(), again)
+    assert [len(fold) for fold in model.subModels] == [2, 2]
+    model.save(str(tmp_path / "model"))
+    loaded = CrossValidatorModel.load(str(tmp_path / "model"))
+    assert loaded.avgMetrics == model.avgMetrics
+    assert [len(fold) for fold in loaded.subModels] == [2, 2]
+    assert loaded.uid == model.uid
+    assert loaded.getNumFolds() == 2
+    assert evaluator.evaluate(loaded.transform(targeted)) == evaluator.evaluate(model.transform(targeted))
+
+
+def test_a_validator_is_saved_with_its_grid(pipeline, evaluator, tmp_path):
+    """A loaded validator has the estimator, the evaluator and a grid over the loaded estimator's own Params."""
+    estimator, grid = pipeline
+    validator = CrossValidator(estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, numFolds=5)
+    validator.save(str(tmp_path / "validator"))
+    loaded = CrossValidator.load(str(tmp_path / "validator"))
+    assert loaded.getNumFolds() == 5
+    assert [list(entry.values()) for entry in loaded.getEstimatorParamMaps()] == [[1e6], [0.0]]
+    assert all(loaded.getEstimator().getStages()[1].hasParam(param.name) for entry in loaded.getEstimatorParamMaps() for param in entry)
+    with pytest.raises(FormatError):
+        TrainValidationSplit.load(str(tmp_path / "validator"))
+
+
+def test_a_train_validation_split_finds_the_better_entry(targeted, pipeline, evaluator, tmp_path):
+    """One split ranks the grid as cross-validation does, and its model is saved and loaded."""
+    estimator, grid = pipeline
+    model = TrainValidationSplit(estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, trainRatio=0.7, seed=3).fit(targeted)
+    assert model.validationMetrics[1] < model.validationMetrics[0]
+    model.save(str(tmp_path / "model"))
+    assert TrainValidationSplitModel.load(str(tmp_path / "model")).validationMetrics == model.validationMetrics
+
+
+def test_folds_of_the_analysts_own(targeted, evaluator):
+    """With foldCol the rows of each fold are those that the column names; a column that is not there is refused."""
+    regression = LinearRegression(featuresCol="age", labelCol="target", solver="normal")
+    half = targeted.withColumn("half", col("age") > 50.0)
+    grid = ParamGridBuilder().build()
+    validator = CrossValidator(estimator=regression, estimatorParamMaps=grid, evaluator=evaluator, numFolds=2, foldCol="half")
+    missing = validator.copy({validator.foldCol: "nowhere"})
+    with pytest.raises(UsageError, match="nowhere"):
+        missing.fit(half)
+
+
+def test_plain_rows_and_a_missing_evaluator_are_refused(targeted, spark, evaluator):
+    """A validator without an evaluator says so, and rows in the clear are refused."""
+    regression = LogisticRegression()
+    grid = ParamGridBuilder().build()
+    with pytest.raises(UsageError, match="evaluator"):
+        CrossValidator(estimator=regression, estimatorParamMaps=grid).fit(targeted)
+    with pytest.raises(UsageError, match="SecureDataFrame"):
+        CrossValidator(estimator=regression, estimatorParamMaps=grid, evaluator=evaluator).fit(spark.range(3))
