@@ -20,6 +20,9 @@ ALGORITHMS = {
     "softmax": ("LogisticRegression", {"family": "multinomial"}),
     "normal": ("LinearRegression", {}),
     "huber": ("LinearRegression", {"loss": "huber"}),
+    "hinge": ("LinearSVC", {}),
+    "multinomial": ("NaiveBayes", {}),
+    "gaussian": ("NaiveBayes", {"modelType": "gaussian"}),
 }
 
 
@@ -71,7 +74,7 @@ def test_summary_is_numpys(cut: Any) -> None:
     np.testing.assert_allclose(narrow.variance, summary.variance, rtol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["LogisticRegression", "LinearRegression"])
+@pytest.mark.parametrize("name", ["LogisticRegression", "LinearRegression", "LinearSVC", "NaiveBayes"])
 @pytest.mark.parametrize("broken", ["features", "label", "weight", "empty"])
 def test_unusable_rows_are_refused(name: str, broken: str, cut: Any) -> None:
     """NaN features, labels and weights and an empty dataset are refused by a code, beside the rows that are accepted."""

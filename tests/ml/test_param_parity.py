@@ -13,6 +13,8 @@ from securemllib.ml import feature as our_feature
 from securemllib.ml import regression as our_regression
 
 PAIRS = {
+    "LinearSVC": (our_classification.LinearSVC, classification.LinearSVC),
+    "NaiveBayes": (our_classification.NaiveBayes, classification.NaiveBayes),
     "LogisticRegression": (our_classification.LogisticRegression, classification.LogisticRegression),
     "LinearRegression": (our_regression.LinearRegression, regression.LinearRegression),
     "GeneralizedLinearRegression": (our_regression.GeneralizedLinearRegression, regression.GeneralizedLinearRegression),
@@ -27,6 +29,8 @@ PAIRS = {
     "Pipeline": (ml.Pipeline, pipeline.Pipeline),
 }
 MODELS = {
+    "LinearSVCModel": (our_classification.LinearSVCModel, classification.LinearSVCModel),
+    "NaiveBayesModel": (our_classification.NaiveBayesModel, classification.NaiveBayesModel),
     "LogisticRegressionModel": (our_classification.LogisticRegressionModel, classification.LogisticRegressionModel),
     "LinearRegressionModel": (our_regression.LinearRegressionModel, regression.LinearRegressionModel),
     "GeneralizedLinearRegressionModel": (our_regression.GeneralizedLinearRegressionModel, regression.GeneralizedLinearRegressionModel),

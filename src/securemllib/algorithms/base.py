@@ -164,10 +164,12 @@ class Model(Protocol):
     Attributes:
         SUMMARY: The fields that a training summary holds where the policy releases it; they are no part of what predicts.
         CHANGEABLE: The fields that whoever applies the model may set anew, as MLlib's models have Params of their own.
+        SPARSE: Whether `predict` takes compressed sparse rows too.
     """
 
     SUMMARY: ClassVar[tuple[str, ...]]
     CHANGEABLE: ClassVar[tuple[str, ...]] = ()
+    SPARSE: ClassVar[bool] = False
 
     def predict(self, features: NDArray[np.float64]) -> Mapping[str, NDArray[np.float64]]:
         """Return the output columns by the stem of their Param (``prediction``, ``probability``, ``output``...).

@@ -6,18 +6,19 @@ scale :math:`\sigma` that is fitted too (Owen 2007, "A robust hybrid of lasso an
 .. math:: \frac{1}{2} \left( \sigma + H_\epsilon(r / \sigma) \sigma \right), \quad
           H_\epsilon(u) = u^2 \text{ where } |u| \le \epsilon, \text{ else } 2 \epsilon |u| - \epsilon^2.
 
-Predictions keep the block's dtype; every sum over slices is float64.
+Predictions keep the block's dtype, those of sparse rows are float64; every sum over slices is float64.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array, diags_array
 
 from securemllib.algorithms.base import Block
-from securemllib.algorithms.slices import row_slices
+from securemllib.algorithms.slices import product_type, row_pieces
 
 __all__ = ["LinearStatistics", "huber_loss", "normal_equations", "squared_loss"]
 
@@ -64,12 +65,11 @@ def normal_equations(block: Block, label: Vector, shift: Vector) -> LinearStatis
         label: ``(n,)`` labels of the block.
         shift: ``(d,)``.
     """
-    columns, dtype = block.columns, block.features.dtype
+    columns, dtype = block.columns, product_type(block)
     weights, square, slope = 0.0, 0.0, 0.0
     gradient, sums, gram = np.zeros(columns), np.zeros(columns), np.zeros((columns, columns))
-    for rows in row_slices(block):
-        features = block.features[rows]
-        weight = np.ones(len(features)) if block.weight is None else block.weight[rows]
+    for rows, features in row_pieces(block):
+        weight = np.ones(features.shape[0]) if block.weight is None else block.weight[rows]
         residual = -label[rows]
         weighted = weight * residual
         weights += float(weight.sum())
@@ -77,9 +77,7 @@ def normal_equations(block: Block, label: Vector, shift: Vector) -> LinearStatis
         slope += float(weighted.sum())
         gradient += weighted.astype(dtype) @ features
         sums += weight.astype(dtype) @ features
-        # numpy computes A.T @ A by the symmetric product of BLAS, at half the cost.
-        rooted = features if block.weight is None else features * np.sqrt(weight).astype(dtype)[:, np.newaxis]
-        gram += rooted.T @ rooted
+        gram += _gram(features, None if block.weight is None else weight)
     lean = np.outer(sums, shift)
     gram += lean + lean.T + np.outer(shift, shift) * weights
     return LinearStatistics(loss=0.5 * square, slope=slope, gradient=gradient + slope * shift, scale_slope=0.0, gram=gram)
@@ -117,16 +115,25 @@ def huber_loss(
 
 
 def _sums(block: Block, label: Vector, vector: Vector, constant: float, shift: Vector, loss: _Loss) -> LinearStatistics:
-    dtype = block.features.dtype
+    dtype = product_type(block)
     small, moved = vector.astype(dtype), constant + float(vector @ shift)
     total, slope, scale_slope, gradient = 0.0, 0.0, 0.0, np.zeros(block.columns)
-    for rows in row_slices(block):
-        features = block.features[rows]
+    for rows, features in row_pieces(block):
         losses, slopes, scale_slopes = loss((features @ small).astype(np.float64) + moved - label[rows])
-        weight = np.ones(len(features)) if block.weight is None else block.weight[rows]
+        weight = np.ones(features.shape[0]) if block.weight is None else block.weight[rows]
         weighted = weight * slopes
         total += float(weight @ losses)
         slope += float(weighted.sum())
         gradient += weighted.astype(dtype) @ features
         scale_slope += 0.0 if scale_slopes is None else float(weight @ scale_slopes)
     return LinearStatistics(loss=total, slope=slope, gradient=gradient + slope * shift, scale_slope=scale_slope, gram=np.zeros((0, 0)))
+
+
+def _gram(features: Any, weight: Vector | None) -> Vector:
+    """Return the ``(d, d)`` sum of weighted products of rows."""
+    if isinstance(features, csr_array):
+        rows = features.astype(np.float64)
+        return np.asarray((rows.T @ (rows if weight is None else diags_array(weight) @ rows)).toarray())
+    # numpy computes A.T @ A by the symmetric product of BLAS, at half the cost.
+    rooted = features if weight is None else features * np.sqrt(weight).astype(features.dtype)[:, np.newaxis]
+    return np.asarray(rooted.T @ rooted)

@@ -99,6 +99,7 @@ class LinearRegressionModel:
         p_values: Two-sided, by Student's t distribution, or None.
     """
 
+    SPARSE: ClassVar[bool] = True
     SUMMARY: ClassVar[tuple[str, ...]] = ("objective_history", "coefficient_standard_errors", "t_values", "p_values")
 
     coefficients: Vector
@@ -122,6 +123,8 @@ class LinearRegressionModel:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearRegression:
     """The params of ``pyspark.ml.regression.LinearRegression`` that matter to the arithmetic, with its defaults."""
+
+    SPARSE: ClassVar[bool] = True
 
     solver: str = "auto"
     loss: str = "squaredError"

@@ -1,14 +1,14 @@
 """Logistic loss and softmax cross-entropy of a block of rows, in slices that stay in a core's second-level cache.
 
-Rows and margins keep the block's dtype; every sum over slices is float64. Exponentials never overflow: their arguments
-are at most 0.
+Rows and margins keep the block's dtype, those of sparse rows are float64; every sum over slices is float64. Exponentials
+never overflow: their arguments are at most 0.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Array, Block
-from securemllib.algorithms.slices import row_slices
+from securemllib.algorithms.slices import product_type, row_pieces
 from securemllib.errors import DataError
 
 __all__ = ["binomial_loss", "multinomial_loss", "sigmoid", "softmax"]
@@ -42,11 +42,11 @@ def binomial_loss(block: Block, vectors: Vector, biases: Vector) -> tuple[float,
         vectors: ``(1, d)`` coefficients on the centred rows.
         biases: ``(1,)`` constant of the margin.
     """
-    dtype = block.features.dtype.type
+    dtype = product_type(block)
     vector, bias = vectors[0].astype(dtype), dtype(biases[0])
     loss, residuals, gradient = 0.0, 0.0, np.zeros(block.columns)
-    for rows in row_slices(block):
-        features, label = block.features[rows], _label(block)[rows].astype(dtype)
+    for rows, features in row_pieces(block):
+        label = _label(block)[rows].astype(dtype)
         margin = features @ vector
         margin += bias
         decay = np.abs(margin)
@@ -74,11 +74,11 @@ def multinomial_loss(block: Block, vectors: Vector, biases: Vector) -> tuple[flo
         vectors: ``(k, d)`` coefficients on the centred rows.
         biases: ``(k,)`` constants of the margins.
     """
-    dtype = block.features.dtype.type
+    dtype = product_type(block)
     matrix, bias = np.ascontiguousarray(vectors.T.astype(dtype)), biases.astype(dtype)
     loss, residuals, gradient = 0.0, np.zeros(len(vectors)), np.zeros(vectors.shape)
-    for rows in row_slices(block):
-        features, index = block.features[rows], _label(block)[rows].astype(np.intp)
+    for rows, features in row_pieces(block):
+        index = _label(block)[rows].astype(np.intp)
         margins = features @ matrix
         margins += bias
         margins -= margins.max(axis=1, keepdims=True)

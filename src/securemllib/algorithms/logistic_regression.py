@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.choice import chosen_class, require_thresholds
 from securemllib.algorithms.logistic_loss import binomial_loss, multinomial_loss, sigmoid, softmax
 from securemllib.algorithms.optimizers import QuasiNewton
 from securemllib.algorithms.params import require_bool, require_choice, require_integer, require_number
@@ -98,6 +99,7 @@ class LogisticRegressionModel:
         objective_history: The objective at the start and after each iteration.
     """
 
+    SPARSE: ClassVar[bool] = True
     SUMMARY: ClassVar[tuple[str, ...]] = ("objective_history",)
     CHANGEABLE: ClassVar[tuple[str, ...]] = ("threshold", "thresholds")
 
@@ -124,21 +126,13 @@ class LogisticRegressionModel:
             probability = np.stack([1.0 - chance, chance], axis=1)
             return {"rawPrediction": raw, "probability": probability, "prediction": (margin > self._raw_threshold).astype(np.float64)}
         probability = softmax(margins)
-        return {"rawPrediction": margins, "probability": probability, "prediction": self._chosen(margins, probability)}
+        return {"rawPrediction": margins, "probability": probability, "prediction": chosen_class(margins, probability, self.thresholds)}
 
     @property
     def _raw_threshold(self) -> float:
         threshold = self.threshold if self.thresholds is None else _binary_threshold(self.thresholds)
         with np.errstate(divide="ignore"):
             return float(np.log(threshold) - np.log1p(-threshold))
-
-    def _chosen(self, margins: Vector, probability: Vector) -> Vector:
-        if self.thresholds is None:
-            return np.asarray(margins.argmax(axis=1), dtype=np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scaled = probability / np.asarray(self.thresholds)
-        # A class of probability 0 and threshold 0 is not chosen.
-        return np.asarray(np.where(np.isnan(scaled), -np.inf, scaled).argmax(axis=1), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +141,8 @@ class LogisticRegression:
 
     Bounds on coefficients are matrices of shape ``(1, d)`` or ``(num_classes, d)``, as tuples of rows; bounds on intercepts are tuples.
     """
+
+    SPARSE: ClassVar[bool] = True
 
     family: str = "auto"
     reg_param: float = 0.0
@@ -170,8 +166,7 @@ class LogisticRegression:
         require_number(self, "tol", 0.0)
         require_bool(self, "fit_intercept", "standardization")
         require_number(self, "threshold", 0.0, 1.0)
-        if self.thresholds is not None:
-            _require_thresholds(self.thresholds)
+        require_thresholds(self.thresholds)
         if self._is_bounded and self.reg_param > 0 and self.elastic_net_param > 0:
             raise UsageError("bounds go with L2 regularisation only: elastic_net_param must be 0", code="usage.param")
         if not self.fit_intercept and (self.lower_bounds_on_intercepts, self.upper_bounds_on_intercepts) != (None, None):
@@ -328,11 +323,6 @@ class LogisticRegression:
                 raise UsageError(f"bounds on intercepts must have length {sets}", code="usage.param")
             bound[:, -1] = intercepts
         return bound.ravel()
-
-
-def _require_thresholds(thresholds: tuple[float, ...]) -> None:
-    if not all(0.0 <= threshold < np.inf for threshold in thresholds) or sum(threshold == 0 for threshold in thresholds) > 1:
-        raise UsageError("thresholds must be at least 0, and at most one of them 0", code="usage.param")
 
 
 def _binary_threshold(thresholds: tuple[float, ...]) -> float:

@@ -17,7 +17,9 @@ from securemllib.algorithms.evaluation.regression import RegressionEvaluator
 from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression
 from securemllib.algorithms.kmeans import KMeans
 from securemllib.algorithms.linear_regression import LinearRegression
+from securemllib.algorithms.linear_svc import LinearSVC
 from securemllib.algorithms.logistic_regression import LogisticRegression
+from securemllib.algorithms.naive_bayes import NaiveBayes
 from securemllib.algorithms.pca import PCA
 from securemllib.algorithms.standard_scaler import StandardScaler
 from securemllib.errors import UsageError
@@ -31,8 +33,10 @@ ALGORITHMS: dict[str, type[Any]] = {
     "GeneralizedLinearRegression": GeneralizedLinearRegression,
     "KMeans": KMeans,
     "LinearRegression": LinearRegression,
+    "LinearSVC": LinearSVC,
     "LogisticRegression": LogisticRegression,
     "MulticlassClassificationEvaluator": MulticlassClassificationEvaluator,
+    "NaiveBayes": NaiveBayes,
     "PCA": PCA,
     "RegressionEvaluator": RegressionEvaluator,
     "StandardScaler": StandardScaler,

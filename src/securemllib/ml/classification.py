@@ -3,27 +3,40 @@
 from typing import Any, ClassVar
 
 from pyspark.ml import classification as original
-from pyspark.ml.classification import _LogisticRegressionParams
+from pyspark.ml.classification import (
+    _LinearSVCParams,
+    _LogisticRegressionParams,
+    _NaiveBayesParams,
+    _ProbabilisticClassifierParams,
+)
 
 from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import require_sealed
 from securemllib.ml.classification_summaries import (
     BinaryLogisticRegressionSummary,
     BinaryLogisticRegressionTrainingSummary,
+    LinearSVCSummary,
+    LinearSVCTrainingSummary,
     LogisticRegressionSummary,
     LogisticRegressionTrainingSummary,
 )
 from securemllib.ml.mirror import converted, mirrors
-from securemllib.ml.plain import PlainLogisticRegressionModel
+from securemllib.ml.plain import PlainLinearSVCModel, PlainLogisticRegressionModel, PlainNaiveBayesModel
 from securemllib.ml.summaries import Summary
 
 __all__ = [
     "BinaryLogisticRegressionSummary",
     "BinaryLogisticRegressionTrainingSummary",
+    "LinearSVC",
+    "LinearSVCModel",
+    "LinearSVCSummary",
+    "LinearSVCTrainingSummary",
     "LogisticRegression",
     "LogisticRegressionModel",
     "LogisticRegressionSummary",
     "LogisticRegressionTrainingSummary",
+    "NaiveBayes",
+    "NaiveBayesModel",
 ]
 
 
@@ -61,3 +74,53 @@ class LogisticRegression(SecureEstimator, _LogisticRegressionParams):
     """Logistic regression, binomial and multinomial, as ``pyspark.ml.classification.LogisticRegression``."""
 
     MODEL = LogisticRegressionModel
+
+
+@mirrors(original.LinearSVCModel)
+class LinearSVCModel(SecureModel, _LinearSVCParams):
+    """A sealed model of `LinearSVC`."""
+
+    OUTPUTS: ClassVar[dict[str, str]] = {"rawPrediction": "rawPredictionCol", "prediction": "predictionCol"}
+    SUMMARY = LinearSVCTrainingSummary
+    CHANGEABLE = ("threshold",)
+
+    def evaluate(self, dataset: Any) -> LinearSVCSummary:
+        """Return the summary of this model on a dataset; its metrics are computed when they are asked for."""
+        return LinearSVCSummary(self.copy(), require_sealed(dataset, "LinearSVCModel.evaluate"))
+
+    def summary(self) -> LinearSVCTrainingSummary:
+        """Return the summary of the training, by a call as in pyspark.ml; `UsageError` where there is none."""
+        found: LinearSVCTrainingSummary = super().summary
+        return found
+
+    def _plain(self, model: Any) -> PlainLinearSVCModel:
+        return PlainLinearSVCModel(model)
+
+
+@mirrors(original.LinearSVC)
+class LinearSVC(SecureEstimator, _LinearSVCParams):
+    """A linear support vector classifier, as ``pyspark.ml.classification.LinearSVC``."""
+
+    MODEL = LinearSVCModel
+
+
+@mirrors(original.NaiveBayesModel)
+class NaiveBayesModel(SecureModel, _NaiveBayesParams, _ProbabilisticClassifierParams):
+    """A sealed model of `NaiveBayes`."""
+
+    OUTPUTS: ClassVar[dict[str, str]] = {
+        "rawPrediction": "rawPredictionCol",
+        "probability": "probabilityCol",
+        "prediction": "predictionCol",
+    }
+    CHANGEABLE = ("thresholds",)
+
+    def _plain(self, model: Any) -> PlainNaiveBayesModel:
+        return PlainNaiveBayesModel(model)
+
+
+@mirrors(original.NaiveBayes)
+class NaiveBayes(SecureEstimator, _NaiveBayesParams, _ProbabilisticClassifierParams):
+    """Naive Bayes of all four types, as ``pyspark.ml.classification.NaiveBayes``."""
+
+    MODEL = NaiveBayesModel

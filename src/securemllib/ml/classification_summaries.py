@@ -14,8 +14,12 @@ from securemllib.ml.mirror import converted
 from securemllib.ml.summaries import Summary, TrainingSummary
 
 __all__ = [
+    "BinaryClassificationSummary",
     "BinaryLogisticRegressionSummary",
     "BinaryLogisticRegressionTrainingSummary",
+    "ClassificationSummary",
+    "LinearSVCSummary",
+    "LinearSVCTrainingSummary",
     "LogisticRegressionSummary",
     "LogisticRegressionTrainingSummary",
 ]
@@ -23,20 +27,12 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 
-class LogisticRegressionSummary(Summary):
-    """A logistic regression on a dataset, as ``pyspark.ml.classification.LogisticRegressionSummary``.
+class ClassificationSummary(Summary):
+    """A classifier on a dataset: metrics by label.
 
     The first metric runs one `MulticlassClassificationEvaluator` job, whose summary holds them all. A policy that does not release it
     makes the attribute raise `PolicyError`, whose reason names each rule and what it lacks.
     """
-
-    ORIGINAL = classification.LogisticRegressionSummary
-    NEEDS = ("probabilityCol", "predictionCol")
-
-    @property
-    def probabilityCol(self) -> str:
-        """The probability column."""
-        return str(converted(self._model, "probabilityCol"))
 
     @property
     def labelCol(self) -> str:
@@ -122,20 +118,17 @@ class LogisticRegressionSummary(Summary):
         return {"labelCol": self.labelCol} if absent else {"labelCol": self.labelCol, "weightCol": weight}
 
 
-class BinaryLogisticRegressionSummary(LogisticRegressionSummary):
-    """A logistic regression of two classes, as ``pyspark.ml.classification.BinaryLogisticRegressionSummary``.
+class BinaryClassificationSummary(ClassificationSummary):
+    """A classifier of two classes on a dataset: metrics by label and curves.
 
     The first curve or area runs one `BinaryClassificationEvaluator` job. Curves are pandas frames with pyspark.ml's column names, not
-    Spark's: what a policy releases is for the analyst, and Spark is the host. How many classes a model has is sealed, so a model whose
-    `thresholds` do not tell gives this summary, and a curve of more than two classes is refused.
+    Spark's: what a policy releases is for the analyst, and Spark is the host.
     """
-
-    ORIGINAL = classification.BinaryLogisticRegressionSummary
 
     @property
     def scoreCol(self) -> str:
-        """The column whose second entry is the score: the probabilities."""
-        return self.probabilityCol
+        """The column whose second entry is the score: the raw predictions."""
+        return str(converted(self._model, "rawPredictionCol"))
 
     @property
     def roc(self) -> pd.DataFrame:
@@ -177,6 +170,33 @@ class BinaryLogisticRegressionSummary(LogisticRegressionSummary):
         return evaluation
 
 
+class LogisticRegressionSummary(ClassificationSummary):
+    """A logistic regression on a dataset, as ``pyspark.ml.classification.LogisticRegressionSummary``."""
+
+    ORIGINAL = classification.LogisticRegressionSummary
+    NEEDS = ("probabilityCol", "predictionCol")
+
+    @property
+    def probabilityCol(self) -> str:
+        """The probability column."""
+        return str(converted(self._model, "probabilityCol"))
+
+
+class BinaryLogisticRegressionSummary(LogisticRegressionSummary, BinaryClassificationSummary):
+    """A logistic regression of two classes, as ``pyspark.ml.classification.BinaryLogisticRegressionSummary``.
+
+    How many classes a model has is sealed, so a model whose `thresholds` do not tell gives this summary, and a curve of more than two
+    classes is refused.
+    """
+
+    ORIGINAL = classification.BinaryLogisticRegressionSummary
+
+    @property
+    def scoreCol(self) -> str:
+        """The column whose second entry is the score: the probabilities."""
+        return self.probabilityCol
+
+
 class LogisticRegressionTrainingSummary(LogisticRegressionSummary, TrainingSummary):
     """A logistic regression on the rows of its training."""
 
@@ -187,3 +207,16 @@ class BinaryLogisticRegressionTrainingSummary(BinaryLogisticRegressionSummary, L
     """A logistic regression of two classes on the rows of its training."""
 
     ORIGINAL = classification.BinaryLogisticRegressionTrainingSummary
+
+
+class LinearSVCSummary(BinaryClassificationSummary):
+    """A linear support vector classifier on a dataset, as ``pyspark.ml.classification.LinearSVCSummary``."""
+
+    ORIGINAL = classification.LinearSVCSummary
+    NEEDS = ("rawPredictionCol", "predictionCol")
+
+
+class LinearSVCTrainingSummary(LinearSVCSummary, TrainingSummary):
+    """A linear support vector classifier on the rows of its training."""
+
+    ORIGINAL = classification.LinearSVCTrainingSummary

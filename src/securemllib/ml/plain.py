@@ -12,7 +12,9 @@ __all__ = [
     "PlainGeneralizedLinearRegressionModel",
     "PlainKMeansModel",
     "PlainLinearRegressionModel",
+    "PlainLinearSVCModel",
     "PlainLogisticRegressionModel",
+    "PlainNaiveBayesModel",
     "PlainPCAModel",
     "PlainStandardScalerModel",
 ]
@@ -91,6 +93,79 @@ class PlainLogisticRegressionModel(_Plain):
     def _require_binomial(self, instead: str) -> None:
         if self.model.multinomial:
             raise UsageError(f"A multinomial model has a {instead} instead.")
+
+
+class PlainLinearSVCModel(_Plain):
+    """Coefficients, intercept and predictions of a linear support vector classifier."""
+
+    @property
+    def numClasses(self) -> int:
+        """Always 2."""
+        return 2
+
+    @property
+    def numFeatures(self) -> int:
+        """Features."""
+        return len(self.model.coefficients)
+
+    @property
+    def coefficients(self) -> DenseVector:
+        """``(d,)``."""
+        return Vectors.dense(self.model.coefficients)
+
+    @property
+    def intercept(self) -> float:
+        """The constant."""
+        return float(self.model.intercept)
+
+    def predict(self, value: Vector) -> float:
+        """Return the predicted class of one row."""
+        return float(self._output(value, "prediction"))
+
+    def predictRaw(self, value: Vector) -> DenseVector:
+        """Return the margins of both classes of one row."""
+        return Vectors.dense(self._output(value, "rawPrediction"))
+
+
+class PlainNaiveBayesModel(_Plain):
+    """Priors, terms and predictions of a naive Bayes."""
+
+    @property
+    def numClasses(self) -> int:
+        """Classes of the labels."""
+        return len(self.model.pi)
+
+    @property
+    def numFeatures(self) -> int:
+        """Features."""
+        return int(self.model.theta.shape[1])
+
+    @property
+    def pi(self) -> DenseVector:
+        """``(classes,)`` logarithms of the priors."""
+        return Vectors.dense(self.model.pi)
+
+    @property
+    def theta(self) -> DenseMatrix:
+        """``(classes, d)`` logarithms of the terms' probabilities; of a Gaussian model the means."""
+        return _matrix(self.model.theta)
+
+    @property
+    def sigma(self) -> DenseMatrix:
+        """``(classes, d)`` variances of a Gaussian model, ``(0, 0)`` of the others."""
+        return _matrix(self.model.sigma)
+
+    def predict(self, value: Vector) -> float:
+        """Return the predicted class of one row."""
+        return float(self._output(value, "prediction"))
+
+    def predictProbability(self, value: Vector) -> DenseVector:
+        """Return the probabilities of the classes of one row."""
+        return Vectors.dense(self._output(value, "probability"))
+
+    def predictRaw(self, value: Vector) -> DenseVector:
+        """Return the logarithms of the joint probabilities of one row and each class, as the type of model has them."""
+        return Vectors.dense(self._output(value, "rawPrediction"))
 
 
 class PlainLinearRegressionModel(_Plain):

@@ -22,6 +22,8 @@ _REASONS: dict[str, tuple[str, str | None]] = {
     ),
     "data.weight": ("A weight is negative, NaN or infinite.", _FILTER),
     "data.features": ("A feature is NaN or infinite.", _FILTER),
+    "data.not_binary": ("Bernoulli naive Bayes takes features 0 and 1 only.", _FILTER),
+    "data.negative": ("A feature is negative, which this algorithm does not take.", _FILTER),
     "data.column": ("A column that the plan reads does not exist, or is of another kind.", "Compare the plan with the dataset's schema."),
     "data.not_numeric": ("A column that is read as a number is none.", "Choose numeric or boolean columns."),
     "data.expression": ("An expression does not fit its columns' types or ranges.", "Cast the columns, or correct the expression."),
