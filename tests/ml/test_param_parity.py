@@ -19,6 +19,7 @@ PAIRS = {
     "LinearRegression": (our_regression.LinearRegression, regression.LinearRegression),
     "GeneralizedLinearRegression": (our_regression.GeneralizedLinearRegression, regression.GeneralizedLinearRegression),
     "KMeans": (our_clustering.KMeans, clustering.KMeans),
+    "LDA": (our_clustering.LDA, clustering.LDA),
     "VectorAssembler": (our_feature.VectorAssembler, feature.VectorAssembler),
     "StandardScaler": (our_feature.StandardScaler, feature.StandardScaler),
     "PCA": (our_feature.PCA, feature.PCA),
@@ -35,6 +36,9 @@ MODELS = {
     "LinearRegressionModel": (our_regression.LinearRegressionModel, regression.LinearRegressionModel),
     "GeneralizedLinearRegressionModel": (our_regression.GeneralizedLinearRegressionModel, regression.GeneralizedLinearRegressionModel),
     "KMeansModel": (our_clustering.KMeansModel, clustering.KMeansModel),
+    "LDAModel": (our_clustering.LDAModel, clustering.LDAModel),
+    "LocalLDAModel": (our_clustering.LocalLDAModel, clustering.LocalLDAModel),
+    "DistributedLDAModel": (our_clustering.DistributedLDAModel, clustering.DistributedLDAModel),
     "StandardScalerModel": (our_feature.StandardScalerModel, feature.StandardScalerModel),
     "PCAModel": (our_feature.PCAModel, feature.PCAModel),
 }

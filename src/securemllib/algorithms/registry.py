@@ -14,8 +14,10 @@ from securemllib.algorithms.evaluation.clustering import ClusteringEvaluator
 from securemllib.algorithms.evaluation.generalized_linear import GeneralizedLinearEvaluator
 from securemllib.algorithms.evaluation.multiclass import MulticlassClassificationEvaluator
 from securemllib.algorithms.evaluation.regression import RegressionEvaluator
+from securemllib.algorithms.evaluation.topics import TopicEvaluator
 from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression
 from securemllib.algorithms.kmeans import KMeans
+from securemllib.algorithms.lda import LDA
 from securemllib.algorithms.linear_regression import LinearRegression
 from securemllib.algorithms.linear_svc import LinearSVC
 from securemllib.algorithms.logistic_regression import LogisticRegression
@@ -32,6 +34,7 @@ ALGORITHMS: dict[str, type[Any]] = {
     "GeneralizedLinearEvaluator": GeneralizedLinearEvaluator,
     "GeneralizedLinearRegression": GeneralizedLinearRegression,
     "KMeans": KMeans,
+    "LDA": LDA,
     "LinearRegression": LinearRegression,
     "LinearSVC": LinearSVC,
     "LogisticRegression": LogisticRegression,
@@ -40,6 +43,7 @@ ALGORITHMS: dict[str, type[Any]] = {
     "PCA": PCA,
     "RegressionEvaluator": RegressionEvaluator,
     "StandardScaler": StandardScaler,
+    "TopicEvaluator": TopicEvaluator,
 }
 
 # Transformers that nothing is trained for: a plan names them.

@@ -47,9 +47,12 @@ class SecureEstimator(Estimator[Any], Persistent):
         require_columns(frame, inputs)
         require_new(frame, *self.MODEL.outputs_of(self).values())
         outcome = _train(frame, operation, params, inputs, converted(self, "seed") or 0)
-        model = self.MODEL(SealedModel.from_bytes(outcome.model), frame.session)
+        model = self._model_type()(SealedModel.from_bytes(outcome.model), frame.session)
         self._copyValues(model)
         return model._resetUid(self.uid)._trained_on(frame, outcome.trees.get(OutputKind.SUMMARY))
+
+    def _model_type(self) -> type["SecureModel"]:
+        return self.MODEL
 
 
 class SecureModel(Model, Persistent):

@@ -10,8 +10,9 @@ from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.plain import PlainKMeansModel
 from securemllib.ml.summaries import KMeansSummary
+from securemllib.ml.topics import LDA, DistributedLDAModel, LDAModel, LocalLDAModel
 
-__all__ = ["KMeans", "KMeansModel", "KMeansSummary"]
+__all__ = ["LDA", "DistributedLDAModel", "KMeans", "KMeansModel", "KMeansSummary", "LDAModel", "LocalLDAModel"]
 
 
 @mirrors(original.KMeansModel)

@@ -150,7 +150,7 @@ def _instance(cls: Any, folder: Folder, stages: list[Any], extra: Any) -> Any:
     if not folder.exists(_MODEL):
         return cls()
     sealed = SealedModel.from_bytes(folder.read(_MODEL))
-    if f"{sealed.operation}Model" != cls.KIND:
+    if sealed.operation != getattr(cls, "OPERATION", cls.KIND.removesuffix("Model")):
         raise FormatError(f"{folder.root} holds a sealed model of {sealed.operation}, not a {cls.KIND}.")
     return cls(sealed)
 
