@@ -11,7 +11,7 @@ author = "The SecureMLlib developers"
 project_copyright = author
 version = release = installed_version("securemllib")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon", "leakage"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon", "leakage", "parity"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build", "adr/template.md"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]

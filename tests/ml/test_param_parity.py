@@ -1,47 +1,33 @@
 """Do estimators, models and evaluators have pyspark.ml's Params, defaults, documentation, getters and setters?"""
 
+import importlib
 import inspect
 
 import pytest
-from pyspark.ml import classification, clustering, evaluation, feature, pipeline, regression
+from pyspark.ml import Model, pipeline
+from pyspark.ml.param import Params
 
 from securemllib import ml
 from securemllib.ml import classification as our_classification
-from securemllib.ml import clustering as our_clustering
-from securemllib.ml import evaluation as our_evaluation
-from securemllib.ml import feature as our_feature
-from securemllib.ml import regression as our_regression
 
-PAIRS = {
-    "LinearSVC": (our_classification.LinearSVC, classification.LinearSVC),
-    "NaiveBayes": (our_classification.NaiveBayes, classification.NaiveBayes),
-    "LogisticRegression": (our_classification.LogisticRegression, classification.LogisticRegression),
-    "LinearRegression": (our_regression.LinearRegression, regression.LinearRegression),
-    "GeneralizedLinearRegression": (our_regression.GeneralizedLinearRegression, regression.GeneralizedLinearRegression),
-    "KMeans": (our_clustering.KMeans, clustering.KMeans),
-    "LDA": (our_clustering.LDA, clustering.LDA),
-    "VectorAssembler": (our_feature.VectorAssembler, feature.VectorAssembler),
-    "StandardScaler": (our_feature.StandardScaler, feature.StandardScaler),
-    "PCA": (our_feature.PCA, feature.PCA),
-    "BinaryClassificationEvaluator": (our_evaluation.BinaryClassificationEvaluator, evaluation.BinaryClassificationEvaluator),
-    "MulticlassClassificationEvaluator": (our_evaluation.MulticlassClassificationEvaluator, evaluation.MulticlassClassificationEvaluator),
-    "RegressionEvaluator": (our_evaluation.RegressionEvaluator, evaluation.RegressionEvaluator),
-    "ClusteringEvaluator": (our_evaluation.ClusteringEvaluator, evaluation.ClusteringEvaluator),
-    "Pipeline": (ml.Pipeline, pipeline.Pipeline),
-}
-MODELS = {
-    "LinearSVCModel": (our_classification.LinearSVCModel, classification.LinearSVCModel),
-    "NaiveBayesModel": (our_classification.NaiveBayesModel, classification.NaiveBayesModel),
-    "LogisticRegressionModel": (our_classification.LogisticRegressionModel, classification.LogisticRegressionModel),
-    "LinearRegressionModel": (our_regression.LinearRegressionModel, regression.LinearRegressionModel),
-    "GeneralizedLinearRegressionModel": (our_regression.GeneralizedLinearRegressionModel, regression.GeneralizedLinearRegressionModel),
-    "KMeansModel": (our_clustering.KMeansModel, clustering.KMeansModel),
-    "LDAModel": (our_clustering.LDAModel, clustering.LDAModel),
-    "LocalLDAModel": (our_clustering.LocalLDAModel, clustering.LocalLDAModel),
-    "DistributedLDAModel": (our_clustering.DistributedLDAModel, clustering.DistributedLDAModel),
-    "StandardScalerModel": (our_feature.StandardScalerModel, feature.StandardScalerModel),
-    "PCAModel": (our_feature.PCAModel, feature.PCAModel),
-}
+MODULES = ("classification", "clustering", "evaluation", "feature", "recommendation", "regression")
+
+
+def mirrored():
+    """Return our public classes that stand for one of pyspark.ml, with their original, by name."""
+    found = {"Pipeline": (ml.Pipeline, pipeline.Pipeline)}
+    for module in MODULES:
+        if importlib.util.find_spec(f"securemllib.ml.{module}") is None:
+            continue
+        ours = importlib.import_module(f"securemllib.ml.{module}")
+        classes = [getattr(ours, name) for name in ours.__all__]
+        found |= {cls.__name__: (cls, cls.ORIGINAL) for cls in classes if "ORIGINAL" in vars(cls) and issubclass(cls, Params)}
+    return found
+
+
+# Models are made by a fit, everything else by its constructor.
+MODELS = {name: pair for name, pair in mirrored().items() if issubclass(pair[0], Model)}
+PAIRS = {name: pair for name, pair in mirrored().items() if name not in MODELS}
 # `evaluate` of a model is a method of the evaluators here; the others read Java objects or write their own format.
 JAVA_ONLY = {"save", "write", "read", "load"}
 
