@@ -62,7 +62,7 @@ class Deployment:
             analysts=(me,),
             operations=(OperationRule(operation=ANY, bounds={}),),
             columns=columns,
-            modes=(Mode.ENCLAVE,),
+            modes=tuple(Mode),
             outputs=tuple(OutputRule(kind=kind, recipients=(me,), columns=(ANY,)) for kind in outputs),
             not_before=None,
             not_after=None,

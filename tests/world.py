@@ -61,12 +61,14 @@ from securemllib.wire.task import (
     Failed,
     Finished,
     Install,
+    Masked,
     Materialise,
     NeedPart,
     PartBytes,
     Recorded,
     Recording,
     Update,
+    UpdateSum,
 )
 
 MEASUREMENT = b"m" * 32
@@ -262,19 +264,34 @@ def run(world, job, relays, *, models=(), begin=b"", stop_after=None, install=Tr
         assert isinstance(reply, Advanced)
         if stop_after is not None and reply.round >= stop_after:
             return None, checkpoints
-        envelopes = statistics(job, relays, reply.round, payload)
-        reply, payload = relays[0].ask(Update(job_id=job.job_id, lengths=tuple(map(len, envelopes))), b"".join(envelopes))
+        reply, payload = hand_over(relays[0], job, computed(job, relays, reply.round, payload))
     return reply, checkpoints
+
+
+def computed(job, relays, round_number, state):
+    """Return every share's reply and payload."""
+    found = []
+    for share in range(job.shares):
+        reply, payload = relays[share % len(relays)].ask(Compute(job_id=job.job_id, round=round_number, share=share), bytes(state))
+        found.append((reply, bytes(payload)))
+    return found
+
+
+def masked_sum(found):
+    """Return the sum of masked payloads, as any host adds them."""
+    return np.sum([np.frombuffer(payload, dtype="<u8") for _, payload in found], axis=0, dtype=np.uint64).tobytes()
+
+
+def hand_over(relay, job, found):
+    """Hand one round's statistics, sealed or masked, to the aggregator."""
+    if isinstance(found[0][0], Masked):
+        return relay.ask(UpdateSum(job_id=job.job_id, salts=tuple(reply.salt for reply, _ in found)), masked_sum(found))
+    return relay.ask(Update(job_id=job.job_id, lengths=tuple(len(payload) for _, payload in found)), b"".join(p for _, p in found))
 
 
 def statistics(job, relays, round_number, state):
     """Return every share's sealed statistics."""
-    found = []
-    for share in range(job.shares):
-        relay = relays[share % len(relays)]
-        _, payload = relay.ask(Compute(job_id=job.job_id, round=round_number, share=share), bytes(state))
-        found.append(bytes(payload))
-    return found
+    return [payload for _, payload in computed(job, relays, round_number, state)]
 
 
 def binomial_table(rows=400, columns=3, seed=0):
@@ -293,6 +310,9 @@ __all__ = [
     "Relay",
     "World",
     "binomial_table",
+    "computed",
+    "hand_over",
+    "masked_sum",
     "replace",
     "run",
     "statistics",

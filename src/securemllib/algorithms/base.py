@@ -153,7 +153,14 @@ class Seed:
 
 
 class Statistics(Protocol):
-    """What a worker returns of a block: a frozen dataclass of arrays and numbers that adds up."""
+    """What a worker returns of a block: a frozen dataclass of arrays and numbers that adds up.
+
+    Attributes:
+        ADDITIVE: The fields that are plain sums, numbers or arrays of them, whose shapes the state decides. In a round that is additive
+            every other field is the same for all blocks, even one without rows. Without any, statistics are added in enclaves only.
+    """
+
+    ADDITIVE: ClassVar[tuple[str, ...]] = ()
 
     def __add__(self, other: Self) -> Self: ...
 
@@ -207,6 +214,10 @@ class Algorithm(Protocol[StateT, StatisticsT, ModelT]):
 
     def statistics(self, state: StateT, block: Block) -> StatisticsT:
         """Return the statistics of one block."""
+        ...
+
+    def is_additive(self, state: StateT) -> bool:
+        """Return whether the next round's statistics are nothing but sums of their ``ADDITIVE`` fields; True where not defined."""
         ...
 
     def update(self, state: StateT, total: StatisticsT) -> StateT:

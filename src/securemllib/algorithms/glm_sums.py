@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ class GeneralizedLinearStatistics:
         gradient: ``(d,)`` of residual times row.
         gram: ``(d, d)`` of the products of the rows' features.
     """
+
+    ADDITIVE: ClassVar[tuple[str, ...]] = ("weight", "slope", "square", "sums", "gradient", "gram")
 
     weight: float
     slope: float

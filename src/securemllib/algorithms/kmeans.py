@@ -85,6 +85,8 @@ class KMeansStatistics:
         resolution: The rounding of a winner's coordinates.
     """
 
+    ADDITIVE: ClassVar[tuple[str, ...]] = ("rows", "weight", "sums", "cost")
+
     rows: Floats
     weight: Floats
     sums: Floats
@@ -192,6 +194,10 @@ class KMeans:
     def is_done(self, state: KMeansState) -> bool:
         """Return whether the sizes of the final clusters are known."""
         return state.phase == _DONE
+
+    def is_additive(self, state: KMeansState) -> bool:
+        """Return whether the next round draws no candidates."""
+        return state.phase not in _SAMPLING
 
     def statistics(self, state: KMeansState, block: Block) -> KMeansStatistics:
         """Return the block's winners in a round that draws, its sums by nearest centre in every other."""

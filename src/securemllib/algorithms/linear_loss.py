@@ -11,7 +11,7 @@ Predictions keep the block's dtype, those of sparse rows are float64; every sum 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,8 @@ class LinearStatistics:
         scale_slope: Sum of weighted derivatives by the scale; 0 for a loss without one.
         gram: ``(d, d)`` sum of weighted products of centred rows; ``(0, 0)`` but for `normal_equations`.
     """
+
+    ADDITIVE: ClassVar[tuple[str, ...]] = ("loss", "slope", "gradient", "scale_slope", "gram")
 
     loss: float
     slope: float

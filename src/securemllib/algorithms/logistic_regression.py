@@ -77,6 +77,8 @@ class LossStatistics:
         residual: ``(sets,)`` sum of residuals.
     """
 
+    ADDITIVE: ClassVar[tuple[str, ...]] = ("loss", "gradient", "residual")
+
     loss: float
     gradient: Vector
     residual: Vector

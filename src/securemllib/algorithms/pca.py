@@ -7,14 +7,11 @@ without subtracting the mean. The sign of a component is arbitrary in MLlib (wha
 magnitude is positive, so that the same data give the same signs. Components of equal eigenvalues may be rotated among themselves.
 
 Cost: one pass, ``n d^2`` multiply-adds in the precision of the block, accumulated in float64 every 4096 rows, and one symmetric
-eigenproblem of order d. A block's statistics are ``d^2`` float64. Blocks merge by Chan's formula [1], which keeps the digits that
-raw sums lose when means are large.
+eigenproblem of order d. A block's statistics are ``d^2`` float64: products of rows minus the mean that the summary found, which
+keep the digits that raw sums lose when means are large, and are plain sums.
 
-Reveals: with mode="enclave" the number of rows, columns and rounds (one). With mode="partitioned" the same: the merge of centred
-Gram matrices is not a plain sum, so that it stays inside enclaves; the explained variance leaves only if the policy names it as an
-output.
-
-[1] T. F. Chan, G. H. Golub, R. J. LeVeque: Updating formulae and a pairwise algorithm for computing sample variances, 1979.
+Reveals: with mode="enclave" the number of rows, columns and rounds (one). With mode="partitioned" the same: the sums of products
+leave as masked integers, which are uniformly random without the job key.
 """
 
 from dataclasses import dataclass
@@ -36,33 +33,29 @@ _CHUNK_ROWS = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PCAState:
-    """The merged covariance, None before the only round.
+    """The centre of the products, and the covariance, None before the only round.
 
     Attributes:
         mean: ``(d,)``.
         covariance: ``(d, d)``.
     """
 
-    mean: NDArray[np.float64] | None = None
+    mean: NDArray[np.float64]
     covariance: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PCAStatistics:
-    """Rows, mean ``(d,)`` and centred Gram matrix ``(d, d)`` of some rows."""
+    """Rows, and the sums ``(d,)`` and products ``(d, d)`` of the rows minus the state's mean."""
+
+    ADDITIVE: ClassVar[tuple[str, ...]] = ("rows", "sums", "gram")
 
     rows: int
-    mean: NDArray[np.float64]
+    sums: NDArray[np.float64]
     gram: NDArray[np.float64]
 
     def __add__(self, other: Self) -> Self:
-        if self.rows == 0 or other.rows == 0:
-            return other if self.rows == 0 else self
-        rows = self.rows + other.rows
-        delta = other.mean - self.mean
-        gram = self.gram + other.gram
-        gram += np.outer(delta * (self.rows * (other.rows / rows)), delta)
-        return type(self)(rows=rows, mean=self.mean + delta * (other.rows / rows), gram=gram)
+        return type(self)(rows=self.rows + other.rows, sums=self.sums + other.sums, gram=self.gram + other.gram)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +90,7 @@ class PCA:
             raise UsageError(f"k must be at least 1, not {self.k}.")
 
     def initial(self, summary: Summary, seed: Seed) -> PCAState:
-        """Return the empty state; too few rows or columns raise DataError."""
+        """Return the state without covariance; too few rows or columns raise DataError."""
         del seed
         summary.require_rows()
         columns = summary.columns
@@ -105,15 +98,14 @@ class PCA:
             raise DataError(f"Source vector size {columns} must be no less than k={self.k}.", code="data.too_few_columns")
         if summary.rows <= 1:
             raise DataError(f"A covariance needs at least 2 rows, the dataset has {summary.rows}.", code="data.too_few_rows")
-        return PCAState()
+        return PCAState(mean=summary.mean)
 
     def is_done(self, state: PCAState) -> bool:
         """Return whether the pass has been made."""
         return state.covariance is not None
 
     def statistics(self, state: PCAState, block: Block) -> PCAStatistics:
-        """Return rows, mean and centred Gram matrix of the block."""
-        del state
+        """Return the block's rows, sums and products."""
         rows, columns = block.rows, block.columns
         gram = np.zeros((columns, columns))
         total = np.zeros(columns)
@@ -121,14 +113,17 @@ class PCA:
             chunk = block.features[start : start + _CHUNK_ROWS]
             gram += chunk.T @ chunk
             total += chunk.sum(axis=0, dtype=np.float64)
-        residual = total / max(rows, 1)
-        gram -= np.outer(residual * rows, residual)
-        return PCAStatistics(rows=rows, mean=block.offset + residual, gram=gram)
+        shift = block.offset - state.mean
+        lean = np.outer(total + 0.5 * rows * shift, shift)
+        gram += lean
+        gram += lean.T
+        return PCAStatistics(rows=rows, sums=total + rows * shift, gram=gram)
 
     def update(self, state: PCAState, total: PCAStatistics) -> PCAState:
         """Return the state with the covariance of all rows."""
-        del state
-        return PCAState(mean=total.mean, covariance=total.gram / (total.rows - 1))
+        # The summary's mean is the rows' mean up to rounding, and this is what that leaves.
+        rest = total.sums / total.rows
+        return PCAState(mean=state.mean + rest, covariance=(total.gram - np.outer(rest * total.rows, rest)) / (total.rows - 1))
 
     def to_model(self, state: PCAState) -> PCAModel:
         """Return the k leading eigenvectors, each with its entry of largest magnitude positive."""

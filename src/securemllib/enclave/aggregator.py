@@ -1,5 +1,7 @@
-"""The aggregator: sealed statistics of all shares to the next state, to the model."""
+"""The aggregator: sealed statistics of all shares, or their masked sum, to the next state, to the model."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -8,10 +10,12 @@ from securemllib.algorithms.registry import types_of
 from securemllib.algorithms.summary import Summary
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.keys import DataKey
+from securemllib.enclave.addition import MASKED, MEASURED, Addition, add_masked, measured_exponents
 from securemllib.enclave.results import sealed_result
 from securemllib.enclave.rounds import CHECKPOINT, STATE, STATE_LIMIT, SealedState, open_state, seal_state, statistics_context
 from securemllib.enclave.session import Session
-from securemllib.errors import CoverError, FormatError, FreshnessError, UnsealError
+from securemllib.enclave.worker import no_rows
+from securemllib.errors import CoverError, FormatError, FreshnessError, IntegrityError, UnsealError
 from securemllib.wire.attestation import Head, HeadUpdate, head_acknowledgement_context, head_context
 from securemllib.wire.encoding import decode, encode
 from securemllib.wire.job import OutputKind
@@ -68,10 +72,21 @@ class Aggregator:
         Raises:
             CoverError: 1 does not hold.
         """
+        return self._after(lambda: self._step_sealed(statistics))
+
+    def update_sum(self, salts: tuple[bytes, ...], total: memoryview) -> Reply:
+        """Return the next state, or what has to be recorded first, from the host's sum of a masked round.
+
+        Raises:
+            CoverError: The sum is not that of every share's masked statistics, once each, computed from the current state.
+        """
+        return self._after(lambda: self._step_masked(salts, total))
+
+    def _after(self, step: Callable[[], None]) -> Reply:
         with self._lock:
             if self._pending is not None:
                 raise FormatError("The aggregator waits for the broker's acknowledgement.")
-            self._step(self._total(statistics))
+            step()
             if self._algorithm.is_done(self._state):
                 return self._finish()
             if self._current.round % self._session.job.checkpoint_interval == 0:
@@ -89,29 +104,60 @@ class Aggregator:
             self._head, self._pending = head, None
             return reply
 
-    def _total(self, statistics: list[memoryview]) -> Any:
+    def _step_sealed(self, statistics: list[memoryview]) -> None:
+        addition = self._current.addition
+        if addition.kind == MASKED:
+            raise CoverError(f"Round {self._current.round} is masked, and {len(statistics)} sealed statistics came.")
+        trees = self._opened(statistics)
+        if addition.kind == MEASURED:
+            self._again(addition.after_measuring([measured_exponents(tree) for tree in trees]))
+            return
+        kind, total = Summary if self._state is None else types_of(type(self._algorithm))[1], None
+        for tree in trees:
+            if tree is not None:
+                found = from_tree(kind, tree)
+                total = found if total is None else total + found
+        self._step(total)
+
+    def _opened(self, statistics: list[memoryview]) -> Iterator[Any]:
         session = self._session
         if len(statistics) != session.job.shares:
             raise CoverError(f"{len(statistics)} statistics came for {session.job.shares} shares.")
-        kind = Summary if self._state is None else types_of(type(self._algorithm))[1]
-        total: Any = None
         for share, envelope in enumerate(statistics):
             try:
                 plaintext = unseal(session.job_key, statistics_context(session, self._current, share), envelope)
             except UnsealError:
                 raise CoverError(f"The statistics of share {share} are not those of round {self._current.round}.") from None
-            tree = decode(plaintext, limit=STATE_LIMIT)
-            if tree is not None:
-                found = from_tree(kind, tree)
-                total = found if total is None else total + found
-        return total
+            yield decode(plaintext, limit=STATE_LIMIT)
+
+    def _step_masked(self, salts: tuple[bytes, ...], masked: memoryview) -> None:
+        session, current = self._session, self._current
+        if current.addition.kind != MASKED or len(salts) != session.job.shares:
+            raise CoverError(f"A masked sum of {len(salts)} shares came in round {current.round}, which is not of that kind.")
+        shares = [(statistics_context(session, current, share), salt) for share, salt in enumerate(salts)]
+        like = no_rows(session, self._state, current.addition.columns)
+        try:
+            total = add_masked(session, current.digest, shares, masked, current.addition.exponents, like)
+        except IntegrityError:
+            raise CoverError(f"The masked sum is not that of every share in round {current.round}, once each.") from None
+        if total is None:
+            self._again(current.addition.after_overflow())
+        else:
+            self._step(total)
+
+    def _again(self, addition: Addition) -> None:
+        """Open a further round of the same state."""
+        self._current = SealedState(round=self._current.round + 1, state=self._current.state, addition=addition)
 
     def _step(self, total: Any) -> None:
+        addition = self._current.addition
         if self._state is None:
             self._state = self._algorithm.initial(total, self._session.algorithm_seed)
+            addition = replace(addition, columns=0 if total is None else total.columns)
         else:
             self._state = self._algorithm.update(self._state, total)
-        self._current = SealedState(round=self._current.round + 1, state=to_tree(self._state))
+        addition = addition.after_update(self._session, self._state)
+        self._current = SealedState(round=self._current.round + 1, state=to_tree(self._state), addition=addition)
 
     def _advanced(self) -> Reply:
         return Advanced(round=self._current.round), seal_state(self._session, self._current, STATE)

@@ -1,9 +1,11 @@
 """What worker and aggregator must agree on to the byte: the sealed state, and the context of statistics."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from securemllib.algorithms.codec import from_tree, to_tree
 from securemllib.crypto.aead import seal, unseal
+from securemllib.enclave.addition import Addition
 from securemllib.enclave.session import Session
 from securemllib.errors import FormatError
 from securemllib.wire.context import StateContext, StatisticsContext
@@ -24,14 +26,16 @@ class SealedState:
     Attributes:
         round: The round that it opens.
         state: The algorithm's state as a tree, or None in the first round, which computes the summary.
+        addition: How the round's statistics are added.
     """
 
     round: int
     state: Any
+    addition: Addition = field(default_factory=Addition)
 
     def to_bytes(self) -> bytes:
         """Return the plaintext of the sealed state."""
-        return encode({"round": self.round, "state": self.state})
+        return encode({"round": self.round, "state": self.state, "addition": to_tree(self.addition)})
 
     @property
     def digest(self) -> bytes:
@@ -48,9 +52,9 @@ def open_state(session: Session, envelope: bytes | memoryview, round_number: int
     """Return the state of exactly that round and channel; `UnsealError` for any other."""
     plaintext = unseal(session.job_key, _context(session, round_number, channel), envelope)
     tree = decode(plaintext, limit=STATE_LIMIT)
-    if not isinstance(tree, dict) or tree.keys() != {"round", "state"} or tree["round"] != round_number:
+    if not isinstance(tree, dict) or tree.keys() != {"round", "state", "addition"} or tree["round"] != round_number:
         raise FormatError("The bytes are no state of that round.")
-    return SealedState(round=round_number, state=tree["state"])
+    return SealedState(round=round_number, state=tree["state"], addition=from_tree(Addition, tree["addition"]))
 
 
 def _context(session: Session, round_number: int, channel: str) -> bytes:

@@ -9,7 +9,7 @@ from securemllib.enclave.aggregator import Aggregator
 from securemllib.enclave.cache import BlockCache
 from securemllib.enclave.predictor import materialise
 from securemllib.enclave.session import Session, install
-from securemllib.enclave.worker import compute
+from securemllib.enclave.worker import Kept, compute
 from securemllib.errors import CapacityError, ConnectionLostError, FormatError, SecureMLlibError, UnavailableError
 from securemllib.wire import task
 from securemllib.wire.attestation import Challenge, Evidence, report_data
@@ -50,6 +50,7 @@ class Enclave:
         self._pending: dict[bytes, tuple[Challenge, PrivateIdentity]] = {}
         self._sessions: dict[str, Session] = {}
         self._aggregators: dict[str, Aggregator] = {}
+        self._kept: dict[str, Kept] = {}
 
     def attest(self, request: task.Attest) -> task.Attested:
         """Return evidence with a fresh identity for the challenge's job."""
@@ -89,6 +90,7 @@ class Enclave:
         self._sessions.pop(job_id, None)
         self._aggregators.pop(job_id, None)
         self.cache.forget(job_id)
+        self._kept.pop(job_id, None)
 
     def session(self, job_id: str) -> Session:
         """Return a job's session; `UnavailableError` where the enclave was not granted it."""
@@ -97,6 +99,11 @@ class Enclave:
                 raise UnavailableError("The enclave holds no keys of this job.", code="unavailable.session")
             self._sessions[job_id] = session = self._sessions.pop(job_id)  # the order of the dictionary is that of use
             return session
+
+    def kept(self, job_id: str) -> Kept:
+        """Return what a job's shares measured and did not mask yet."""
+        with self._lock:
+            return self._kept.setdefault(job_id, Kept())
 
     def begin(self, request: task.Begin, checkpoint: memoryview) -> tuple[Record, bytes]:
         """Become a job's aggregator."""
@@ -162,6 +169,8 @@ class Conversation:
                 return enclave.begin(request, payload)
             case task.Update():
                 return enclave.aggregator(request.job_id).update(_split(payload, request.lengths))
+            case task.UpdateSum():
+                return enclave.aggregator(request.job_id).update_sum(request.salts, payload)
             case task.Recorded():
                 return enclave.aggregator(request.job_id).recorded(request.acknowledgement)
             case task.End():
@@ -172,10 +181,16 @@ class Conversation:
     def _work(self, request: Record, payload: memoryview) -> tuple[Record, bytes]:
         if isinstance(request, task.Compute):
             session = self._enclave.session(request.job_id)
-            statistics = compute(
-                session, payload, round_number=request.round, share=request.share, cache=self._enclave.cache, fetch=self._fetch
+            enclave = self._enclave
+            return compute(
+                session,
+                payload,
+                round_number=request.round,
+                share=request.share,
+                cache=enclave.cache,
+                kept=enclave.kept(request.job_id),
+                fetch=self._fetch,
             )
-            return task.Computed(), statistics
         if isinstance(request, task.Materialise):
             session = self._enclave.session(request.job_id)
             return task.Materialised(), materialise(session, ordinal=request.ordinal, output=request.output, fetch=self._fetch)

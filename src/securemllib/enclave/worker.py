@@ -1,8 +1,9 @@
-"""The worker: rows of a share to sealed statistics."""
+"""The worker: rows of a share to sealed or masked statistics."""
 
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from securemllib.algorithms.codec import from_tree, to_tree
 from securemllib.algorithms.registry import types_of
 from securemllib.algorithms.vectors import SparseVector, numbers
 from securemllib.crypto.aead import seal
+from securemllib.enclave.addition import MASKED, MEASURED, masked_share, measured_tree
 from securemllib.enclave.cache import BlockCache, CachedBlock
 from securemllib.enclave.parts import open_part
 from securemllib.enclave.plan import execute, read_table
@@ -24,8 +26,9 @@ from securemllib.enclave.session import Session
 from securemllib.errors import DataError
 from securemllib.wire.dataset import Part
 from securemllib.wire.encoding import encode
+from securemllib.wire.task import Computed, Masked
 
-__all__ = ["Fetch", "compute", "part_rows"]
+__all__ = ["Fetch", "Kept", "compute", "no_rows", "part_rows"]
 
 # The roles that every algorithm knows; others go to a block's `extras`, or to its `raw` where they are numbered inputs.
 _BLOCK_ROLES = frozenset({"features", "label", "weight", "prediction"})
@@ -35,19 +38,58 @@ _RAW_ROLE = re.compile(r"input\d+")
 Fetch = Callable[[Part], memoryview]
 
 
-def compute(session: Session, state: memoryview, *, round_number: int, share: int, cache: BlockCache, fetch: Fetch) -> bytes:
-    """Return the sealed statistics of one share.
+class Kept:
+    """Statistics of a job that were measured and are not masked yet, by share."""
 
-    The blocks are added in the order of their parts, so that the same share gives the same bytes wherever and however often it runs.
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[Any, Any]] = {}
+        self._lock = Lock()
+
+    def put(self, share: int, state: Any, statistics: Any) -> None:
+        """Keep a share's statistics of a state, in place of those of any other state."""
+        with self._lock:
+            self._found[share] = (state, statistics)
+
+    def take(self, share: int, state: Any) -> Any:
+        """Return and forget a share's statistics; None where they are not of that state."""
+        with self._lock:
+            kept, statistics = self._found.pop(share, (None, None))
+        return statistics if kept == state else None
+
+
+def compute(
+    session: Session, state: memoryview, *, round_number: int, share: int, cache: BlockCache, kept: Kept, fetch: Fetch
+) -> tuple[Computed | Masked, bytes]:
+    """Return the sealed or masked statistics of one share, as the state says.
+
+    The blocks are added in the order of their parts, so that the same share gives the same statistics wherever and however often it runs.
     """
     opened = open_state(session, state, round_number)
+    addition, context = opened.addition, statistics_context(session, opened, share)
+    total = kept.take(share, opened.state) if addition.kind == MASKED else None
+    if total is None:
+        total = _total(session, opened, share, cache, fetch)
+    if addition.kind == MASKED:
+        salt, masked = masked_share(session, opened.digest, context, addition.exponents, total)
+        return Masked(salt=salt), masked
+    if addition.kind == MEASURED:
+        kept.put(share, opened.state, total)
+        tree = measured_tree(total)
+    else:
+        tree = None if total is None else to_tree(total)
+    return Computed(), seal(session.job_key, context, encode(tree))
+
+
+def _total(session: Session, opened: SealedState, share: int, cache: BlockCache, fetch: Fetch) -> Any:
+    """Return the sum over the share's blocks; None of a share without parts, in a round that is sealed."""
     of_block = _statistics(session, opened, cache)
     total: Any = None
     for part in session.share(share):
         statistics = of_block(_block(session, part, cache, fetch))
         total = statistics if total is None else total + statistics
-    context = statistics_context(session, opened, share)
-    return seal(session.job_key, context, encode(None if total is None else to_tree(total)))
+    if total is None and opened.addition.kind in {MEASURED, MASKED}:
+        return no_rows(session, from_tree(types_of(type(session.algorithm))[0], opened.state), opened.addition.columns)
+    return total
 
 
 def _statistics(session: Session, opened: SealedState, cache: BlockCache) -> Callable[[CachedBlock], Any]:
@@ -102,6 +144,21 @@ def _make_block(session: Session, rows: Rows, ordinal: int) -> Block:
         extras={role: _required(rows, column) for role, column in others.items() if not _RAW_ROLE.fullmatch(role)},
         raw={role: _raw(rows, column) for role, column in others.items() if _RAW_ROLE.fullmatch(role)},
     )
+
+
+def no_rows(session: Session, state: Any, columns: int) -> Any:
+    """Return the statistics of a block of so many features and no rows: zeros in the shapes of the round."""
+    inputs, none = session.job.inputs, np.zeros(0)
+    block = Block(
+        ordinal=0,
+        features=np.zeros((0, columns), dtype=session.job.dtype),
+        offset=np.zeros(columns),
+        label=none if "label" in inputs else None,
+        weight=none if "weight" in inputs else None,
+        prediction=none if "prediction" in inputs else None,
+        extras={role: none for role in inputs if role not in _BLOCK_ROLES and not _RAW_ROLE.fullmatch(role)},
+    )
+    return session.algorithm.statistics(state, block)
 
 
 def _raw(rows: Rows, column: str) -> pa.Array:

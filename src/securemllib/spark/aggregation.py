@@ -1,12 +1,13 @@
 """The relay's side of the aggregator: statistics in; states, records of the head, and at last the results out."""
 
 from securemllib.errors import FormatError, FreshnessError, UnavailableError
+from securemllib.spark.addition import MaskedSum, Shares
 from securemllib.spark.broker_client import broker_client
 from securemllib.spark.enclave_client import EnclaveClient
 from securemllib.spark.relay_job import RelayJob
 from securemllib.wire.encoding import decode
 from securemllib.wire.record import Record
-from securemllib.wire.task import Advanced, Begin, Finished, Recorded, Recording, Update
+from securemllib.wire.task import Advanced, Begin, Finished, Recorded, Recording, Update, UpdateSum
 
 __all__ = ["FINISHED_CODE", "Aggregation", "stored_result"]
 
@@ -37,16 +38,23 @@ class Aggregation:
             return done, memoryview(b"")
         return self._follow(Begin(job_id=self._job.job_id), checkpoint)
 
-    def update(self, statistics: list[bytes | memoryview]) -> tuple[Record, memoryview]:
+    def update(self, statistics: Shares) -> tuple[Record, memoryview]:
         """Return `Advanced` with the next state, or `Finished`.
 
         Args:
-            statistics: The sealed statistics of all shares, in order.
+            statistics: The statistics of all shares.
         """
-        lengths = tuple(len(envelope) for envelope in statistics)
-        return self._follow(Update(job_id=self._job.job_id, lengths=lengths), b"".join(statistics))
+        job = self._job
+        shares = statistics.salts if isinstance(statistics, MaskedSum) else statistics
+        if shares.keys() != set(range(job.shares)):
+            raise FormatError(f"There are statistics of {len(shares)} of {job.shares} shares.")
+        if isinstance(statistics, MaskedSum):
+            salts = tuple(statistics.salts[share] for share in range(job.shares))
+            return self._follow(UpdateSum(job_id=job.job_id, salts=salts), statistics.payload())
+        envelopes = [statistics[share] for share in range(job.shares)]
+        return self._follow(Update(job_id=job.job_id, lengths=tuple(map(len, envelopes))), b"".join(envelopes))
 
-    def _follow(self, request: Record, payload: bytes) -> tuple[Record, memoryview]:
+    def _follow(self, request: Record, payload: bytes | memoryview) -> tuple[Record, memoryview]:
         reply, body = self._enclave.ask(request, payload, types=(Advanced, Recording, Finished))
         while isinstance(reply, Recording):
             # Stored before it is recorded: a recorded head without its checkpoint could not be resumed from.

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pyspark.taskcontext import BarrierTaskContext
 
 from securemllib.errors import ConnectionLostError, FormatError, FreshnessError, SecureMLlibError, error_from_code
+from securemllib.spark.addition import MaskedSum, Shares, gathered
 from securemllib.spark.aggregation import Aggregation, stored_result
 from securemllib.spark.enclave_client import EnclaveClient
 from securemllib.spark.failures import is_passing
@@ -18,7 +19,7 @@ from securemllib.spark.relay_messages import Hello, Join, Peers, Progress, Round
 from securemllib.spark.sockets import connect, listen, tuned
 from securemllib.wire.framing import receive, send
 from securemllib.wire.record import Record
-from securemllib.wire.task import Advanced, Compute, Computed, Finished
+from securemllib.wire.task import Advanced, Compute, Computed, Finished, Masked
 
 __all__ = ["BarrierRelay", "compute_shares", "failed"]
 
@@ -103,23 +104,25 @@ class _Task:
                 send(driver, Progress(round=reply.round))
             for other in others.values():
                 send(other, Round(round=reply.round), state)
-            found = compute_shares(self._job, enclave, reply.round, state, self._index)
-            for task, other in others.items():
-                found |= self._collect(task, other)
-            reply, state = aggregation.update([found[share] for share in range(self._job.shares)])
+            found = [compute_shares(self._job, enclave, reply.round, state, self._index)]
+            found += [self._collect(task, other) for task, other in others.items()]
+            reply, state = aggregation.update(gathered(found))
         if not isinstance(reply, Finished):
             raise FormatError(f"The enclave ended the job with {reply.TYPE}.")
         return reply
 
-    def _collect(self, task: int, other: socket.socket) -> dict[int, bytes | memoryview]:
+    def _collect(self, task: int, other: socket.socket) -> Shares:
         answer, payload = receive(other, (Statistics,))
         if not isinstance(answer, Statistics):
             raise FormatError(f"Task {task} did not send statistics.")
         if answer.code:
             raise error_from_code(answer.code, answer.reason, answer.next_step)
+        shares = self._job.shares_of(task)
+        if answer.salts:
+            return MaskedSum.of(dict(zip(shares, answer.salts, strict=True)), payload)
         found: dict[int, bytes | memoryview] = {}
         start = 0
-        for share, length in zip(self._job.shares_of(task), answer.lengths, strict=True):
+        for share, length in zip(shares, answer.lengths, strict=True):
             found[share] = payload[start : start + length]
             start += length
         return found
@@ -149,14 +152,21 @@ class _Task:
                 with granted(self._job, peers.generation) as (enclave, _):
                     while isinstance(message, Round):
                         found = compute_shares(self._job, enclave, message.round, state, self._index)
-                        reply = Statistics(lengths=tuple(len(envelope) for envelope in found.values()), code="", reason="", next_step="")
-                        send(first, reply, b"".join(found.values()))
+                        _answer(first, found)
                         message, state = receive(first, (Round, Stop))
         except SecureMLlibError as error:
             if is_passing(error):
                 raise
-            send(first, Statistics(lengths=(), code=error.error_code, reason=error.reason, next_step=error.next_step))
+            send(first, Statistics(code=error.error_code, reason=error.reason, next_step=error.next_step))
             _wait_for_stop(first)
+
+
+def _answer(first: socket.socket, found: Shares) -> None:
+    if isinstance(found, MaskedSum):
+        send(first, Statistics(salts=tuple(found.salts.values()), code="", reason="", next_step=""), found.payload())
+    else:
+        lengths = tuple(len(envelope) for envelope in found.values())
+        send(first, Statistics(lengths=lengths, code="", reason="", next_step=""), b"".join(found.values()))
 
 
 def _wait_for_stop(first: socket.socket) -> None:
@@ -165,15 +175,14 @@ def _wait_for_stop(first: socket.socket) -> None:
         message, _ = receive(first, (Round, Stop))
 
 
-def compute_shares(
-    job: RelayJob, enclave: EnclaveClient, round_number: int, state: bytes | memoryview, task: int
-) -> dict[int, bytes | memoryview]:
-    """Return the sealed statistics of one task's shares."""
-    found: dict[int, bytes | memoryview] = {}
+def compute_shares(job: RelayJob, enclave: EnclaveClient, round_number: int, state: bytes | memoryview, task: int) -> Shares:
+    """Return the statistics of one task's shares: sealed ones, or the sum of masked ones."""
+    found: list[Shares] = []
     for share in job.shares_of(task):
         request = Compute(job_id=job.job_id, round=round_number, share=share)
-        _, found[share] = enclave.ask(request, state, types=(Computed,), dataset=job.dataset, parts=job.parts)
-    return found
+        reply, payload = enclave.ask(request, state, types=(Computed, Masked), dataset=job.dataset, parts=job.parts)
+        found.append(MaskedSum.of({share: reply.salt}, payload) if isinstance(reply, Masked) else {share: payload})
+    return gathered(found)
 
 
 def failed(error: SecureMLlibError) -> TaskRow:

@@ -8,9 +8,9 @@ from securemllib.spark.settings import EnclaveSettings
 from securemllib.spark.storage import Folder
 from securemllib.wire.record import Record
 
-__all__ = ["FAILED", "FINISHED", "ROWS", "STATE", "STATISTICS", "RelayJob", "TaskRow"]
+__all__ = ["FAILED", "FINISHED", "MASKED", "ROWS", "STATE", "STATISTICS", "RelayJob", "TaskRow"]
 
-FINISHED, FAILED, ROWS, STATE, STATISTICS = "finished", "failed", "rows", "state", "statistics"
+FINISHED, FAILED, ROWS, STATE, STATISTICS, MASKED = "finished", "failed", "rows", "state", "statistics", "masked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,10 +68,11 @@ class Round(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics(Record):
-    """A task's answer; the payload is the sealed statistics of its shares, one after the other, or empty where it failed.
+    """A task's answer; the payload is the statistics of its shares, or empty where it failed.
 
     Attributes:
-        lengths: Bytes of each.
+        lengths: Bytes of each share's sealed statistics, which follow one another; empty where they are masked.
+        salts: Each share's where the payload is their masked sum.
         code: An error's code, or empty.
         reason: Its reason.
         next_step: What the analyst can do.
@@ -79,7 +80,8 @@ class Statistics(Record):
 
     TYPE: ClassVar[str] = "relay-statistics"
 
-    lengths: tuple[int, ...]
+    lengths: tuple[int, ...] = ()
+    salts: tuple[bytes, ...] = ()
     code: str
     reason: str
     next_step: str

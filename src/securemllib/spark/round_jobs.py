@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from pyspark.taskcontext import TaskContext
 
 from securemllib.errors import FormatError, FreshnessError, SecureMLlibError, UnavailableError
+from securemllib.spark.addition import MaskedRow, MaskedSum, Shares, gathered
 from securemllib.spark.aggregation import FINISHED_CODE, Aggregation, stored_result
 from securemllib.spark.failures import is_passing
 from securemllib.spark.node import ANY_GENERATION, granted
 from securemllib.spark.relay import compute_shares, failed
-from securemllib.spark.relay_job import FINISHED, ROWS, STATE, STATISTICS, RelayJob, TaskRow
+from securemllib.spark.relay_job import FINISHED, MASKED, ROWS, STATE, STATISTICS, RelayJob, TaskRow
 from securemllib.wire.record import Record
 from securemllib.wire.task import Advanced, Finished, Materialise, Materialised
 
@@ -54,14 +55,18 @@ class _Compute(_Relay):
 
     def _work(self, task: int) -> Iterator[TaskRow]:
         with granted(self._job, ANY_GENERATION, keep=True) as (enclave, _):
-            for share, envelope in compute_shares(self._job, enclave, self._round, self._state, task).items():
+            found = compute_shares(self._job, enclave, self._round, self._state, task)
+            if isinstance(found, MaskedSum):
+                yield TaskRow(kind=MASKED, number=task, payload=MaskedRow.of(found).to_bytes())
+                return
+            for share, envelope in found.items():
                 yield TaskRow(kind=STATISTICS, number=share, payload=bytes(envelope))
 
 
 class _Update(_Relay):
     """One step of the aggregator; without statistics it only begins."""
 
-    def __init__(self, job: RelayJob, round_number: int, statistics: list[bytes], attempt: int) -> None:
+    def __init__(self, job: RelayJob, round_number: int, statistics: Shares, attempt: int) -> None:
         super().__init__(job)
         self._round, self._statistics, self._attempt = round_number, statistics, attempt
 
@@ -82,7 +87,7 @@ class _Update(_Relay):
             reply, state = aggregation.begin()
             # An attempt before this one may have moved the head: then these statistics are used already.
             if isinstance(reply, Advanced) and reply.round == self._round and self._statistics:
-                reply, state = aggregation.update(list(self._statistics))
+                reply, state = aggregation.update(self._statistics)
             return _row(reply, state)
 
 
@@ -135,7 +140,7 @@ def run_round_jobs(job: RelayJob, run: Run, on_round: Callable[[int], None]) -> 
 
 def _step(job: RelayJob, run: Run, round_number: int, state: bytes, attempt: int) -> TaskRow:
     """Return the row of the next state, or of the results."""
-    statistics: list[bytes] = []
+    statistics: Shares = {}
     if round_number >= 0:
         try:
             statistics = _statistics(job, run, round_number, state)
@@ -147,11 +152,9 @@ def _step(job: RelayJob, run: Run, round_number: int, state: bytes, attempt: int
     return row
 
 
-def _statistics(job: RelayJob, run: Run, round_number: int, state: bytes) -> list[bytes]:
-    found = {part.number: part.payload for part in run(_Compute(job, round_number, state), job.tasks, False)}
-    if found.keys() != set(range(job.shares)):
-        raise FormatError(f"Round {round_number} has statistics of {len(found)} of {job.shares} shares.")
-    return [found[share] for share in range(job.shares)]
+def _statistics(job: RelayJob, run: Run, round_number: int, state: bytes) -> Shares:
+    rows = run(_Compute(job, round_number, state), job.tasks, False)
+    return gathered([MaskedRow.from_bytes(row.payload).sum() if row.kind == MASKED else {row.number: row.payload} for row in rows])
 
 
 def _row(reply: Record, state: bytes | memoryview) -> TaskRow:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from securemllib.errors import UsageError
+from securemllib.wire.job import Mode
 
 __all__ = ["PREFIX", "EnclaveSettings", "Settings"]
 
@@ -40,7 +41,7 @@ class Settings:
         storage: Folder for checkpoints, seen by all executors; empty for a temporary folder of the driver's machine.
         enclave: How an executor finds its enclave.
         ports: First and last port that relays listen on; ``(0, 0)`` for any free one.
-        mode: ``enclave``.
+        mode: ``enclave``, or ``partitioned``: the host adds masked statistics.
         dtype: ``float32`` or ``float64``, of the rows that algorithms read.
         shares: Into how many shares the parts of a dataset are dealt; 0 for one a task.
         tasks: How many tasks a round has; 0 for as many as the cluster runs at once.
@@ -65,8 +66,8 @@ class Settings:
     wait: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.mode != "enclave":
-            raise UsageError(f"{PREFIX}mode must be enclave, not {self.mode!r}.")
+        if self.mode not in {mode.value for mode in Mode}:
+            raise UsageError(f"{PREFIX}mode must be one of {[mode.value for mode in Mode]}, not {self.mode!r}.")
         if self.dtype not in {"float32", "float64"}:
             raise UsageError(f"{PREFIX}dtype must be float32 or float64, not {self.dtype!r}.")
         if self.shares < 0 or self.tasks < 0 or self.checkpoint_interval < 1:

@@ -20,9 +20,10 @@ _SHARE_LIMIT = 100_000
 
 
 class Mode(StrEnum):
-    """Where statistics are added: SML-1, everything in enclaves; SML-2 arrives with masked sums."""
+    """Where statistics are added: by enclaves (SML-1), or by the host where they are masked sums (SML-2)."""
 
     ENCLAVE = "enclave"
+    PARTITIONED = "partitioned"
 
 
 class OutputKind(StrEnum):

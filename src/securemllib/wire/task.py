@@ -6,8 +6,10 @@ with a `PartBytes`. A conversation on one connection::
     relay  Attest ──────────────► enclave      Attested (evidence)
     relay  Install (grant) ─────► enclave      Installed
     relay  Compute (state) ─────► enclave      NeedPart*, then Computed (statistics)         every worker
+                                               or Masked (statistics), which relays add up
     relay  Begin (checkpoint) ──► enclave      Advanced (state), or Recording               one aggregator
     relay  Update (statistics) ─► enclave      Advanced (state), Recording, or Finished
+    relay  UpdateSum (sum) ─────► enclave      the same, after a masked round
     relay  Recorded ────────────► enclave      Advanced or Finished, once the broker recorded the head
     relay  Materialise (part) ──► enclave      NeedPart*, then Materialised (rows for a recipient)
     relay  End ─────────────────► enclave      Ended: the job's keys are dropped
@@ -22,7 +24,8 @@ from securemllib.wire.signed import Signed
 
 __all__ = [
     "REPLIES", "REQUESTS", "Advanced", "Attest", "Attested", "Begin", "Compute", "Computed", "End", "Ended", "Failed", "Finished",
-    "Install", "Installed", "Materialise", "Materialised", "NeedPart", "PartBytes", "Recorded", "Recording", "Update",
+    "Install", "Installed", "Masked", "Materialise", "Materialised", "NeedPart", "PartBytes", "Recorded", "Recording", "Update",
+    "UpdateSum",
 ]  # fmt: skip
 
 
@@ -83,6 +86,19 @@ class Computed(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Masked(Record):
+    """The payload is a vector of little-endian unsigned 64-bit integers; the sum of those of all shares, modulo 2**64, is asked for.
+
+    Attributes:
+        salt: Of this share's mask.
+    """
+
+    TYPE: ClassVar[str] = "masked"
+
+    salt: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Materialise(Record):
     """Asks for the rows of one part, for the recipient of the job's rows at that index."""
 
@@ -139,6 +155,20 @@ class Update(Record):
 
     job_id: str
     lengths: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateSum(Record):
+    """Hands the aggregator the sum of the masked statistics of all shares; it is the payload.
+
+    Attributes:
+        salts: Each share's, in order.
+    """
+
+    TYPE: ClassVar[str] = "update-sum"
+
+    job_id: str
+    salts: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,11 +247,12 @@ class Failed(Record):
     code: str
 
 
-REQUESTS: tuple[type[Record], ...] = (Attest, Install, Compute, Materialise, PartBytes, Begin, Update, Recorded, End)
+REQUESTS: tuple[type[Record], ...] = (Attest, Install, Compute, Materialise, PartBytes, Begin, Update, UpdateSum, Recorded, End)
 REPLIES: tuple[type[Record], ...] = (
     Attested,
     Installed,
     Computed,
+    Masked,
     Materialised,
     NeedPart,
     Advanced,

@@ -1,0 +1,193 @@
+"""Statistics as integers: what sums as floats up to rounding sums as integers exactly, in any order and behind masks.
+
+A statistics class names the fields that are plain sums in ``ADDITIVE``. Their numbers, one after the other, are the vector's
+*leaves*. A leaf ``x`` with the unit ``2**u`` becomes the integer ``round(x / 2**u)``, written as two signed limbs of ``w`` bits,
+``high * 2**w + low``, both with the sign of ``x``. Each limb has 64 bits to itself, and ``w`` leaves room for the sum over all
+shares, so limbs are added without a carry, and a sum is in range by construction: ``shares * 2**w <= 2**SUM_BITS``.
+
+Units follow from *exponents*. A field is seen as a matrix (an array's last axis is the columns, a vector or number one row), and row
+``i`` and column ``j`` have exponents with ``|x_ij| < 2**(r_i + c_j)`` in every share, so that columns of very different scale keep
+their digits, in a Gram matrix, too. The unit is ``PRECISION`` bits below, and the bits above are left for growth: 50 with 4 shares, 20
+with 100,000. A field that is zero everywhere has no exponents, and takes no other value. What does not fit is reported, never wrapped.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PRECISION", "SUM_BITS", "Exponents", "additive", "exponents", "from_limbs", "largest", "limb_bits", "to_limbs", "width"]
+
+T = TypeVar("T")
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+# The bits of a sum of limbs: below those of the prime of the keyed check, so that no two sums in range are congruent.
+SUM_BITS = 60
+# Bits of a leaf below its exponent: float64 has 53, and the rest is for leaves below the largest of all shares and rounds.
+PRECISION = 66
+# Powers of two beyond these leave the range of float64 in between; what is smaller loses digits that no float64 sum has.
+_LEAST = -900
+_NONE = -(2**15)
+# As many leaves as a core's second-level cache holds together with their limbs.
+_CHUNK = 2**14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exponents:
+    """One field's exponents.
+
+    Attributes:
+        rows: ``(m,)`` int32, at most 0.
+        columns: ``(n,)`` int32.
+    """
+
+    rows: NDArray[np.int32]
+    columns: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, leaves: Floats) -> Self | None:
+        """Return the exponents of a matrix; None where a leaf is not finite."""
+        size = np.abs(leaves)
+        columns = _exponents(size.max(axis=0, initial=0.0))
+        if columns is None:
+            return None
+        size *= np.exp2(-np.where(columns == _NONE, 0.0, columns))
+        rows = _exponents(size.max(axis=1, initial=0.0))
+        return None if rows is None else cls(rows=rows, columns=columns)
+
+    def scales(self, shape: tuple[int, int]) -> tuple[Floats, Floats] | None:
+        """Return ``2**r`` as a column and ``2**c`` as a row, for a matrix of that shape; None where the field was zero.
+
+        What was zero takes the largest exponent, and so does everything where the shape is another one than when it was measured.
+        """
+        if not (self.columns > _NONE).any():
+            return None
+        return _powers(self.rows, shape[0])[:, None], _powers(self.columns, shape[1])[None, :]
+
+
+def additive(kind: type[Any]) -> tuple[str, ...]:
+    """Return the fields of a statistics class that are plain sums; none where it declares none."""
+    return tuple(getattr(kind, "ADDITIVE", ()))
+
+
+def limb_bits(shares: int) -> int:
+    """Return ``w``, the bits of a limb of one share."""
+    return SUM_BITS - (shares - 1).bit_length()
+
+
+def width(statistics: Any) -> int:
+    """Return the number of leaves."""
+    return sum(np.size(getattr(statistics, name)) for name in additive(type(statistics)))
+
+
+def exponents(statistics: Any) -> tuple[Exponents, ...] | None:
+    """Return each additive field's exponents; None where a leaf is not finite."""
+    found = tuple(Exponents.of(leaves) for leaves in _fields(statistics))
+    return None if None in found else found  # type: ignore[return-value]
+
+
+def largest(measured: Sequence[tuple[Exponents, ...]]) -> tuple[Exponents, ...]:
+    """Return the exponents that hold for all shares."""
+    return tuple(
+        Exponents(rows=np.max([found.rows for found in field], axis=0), columns=np.max([found.columns for found in field], axis=0))
+        for field in zip(*measured, strict=True)
+    )
+
+
+def to_limbs(statistics: Any, bound: tuple[Exponents, ...], bits: int, limbs: Integers) -> bool:
+    """Write the leaves' limbs, and return whether all leaves fit them.
+
+    Args:
+        statistics: Whose additive fields are written.
+        bound: Their exponents.
+        bits: ``w``.
+        limbs: ``(2, n)``, low limbs before high ones.
+    """
+    start = 0
+    for leaves, field in zip(_fields(statistics), bound, strict=True):
+        scales = field.scales(leaves.shape)
+        if scales is None and leaves.any():
+            return False
+        rows, columns = (np.ones((1, 1)), np.ones((1, 1))) if scales is None else (1.0 / scales[0], 2.0**PRECISION / scales[1])
+        for part, tile in _tiles(leaves.shape):
+            value = leaves[tile] * columns[:, tile[1] if columns.size > 1 else slice(None)]
+            value *= rows[tile[0] if rows.size > 1 else slice(None)]
+            if not np.abs(value).max(initial=0.0) < 2.0 ** (2 * bits):
+                return False
+            np.rint(value, out=value)
+            high = np.trunc(value * 2.0**-bits)
+            value -= high * 2.0**bits
+            limbs[0, start + part.start : start + part.stop] = value.ravel()
+            limbs[1, start + part.start : start + part.stop] = high.ravel()
+        start += leaves.size
+    return True
+
+
+def from_limbs(like: T, limbs: Integers, bound: tuple[Exponents, ...], bits: int) -> T:
+    """Return the statistics that summed limbs stand for.
+
+    Args:
+        like: Statistics of no rows: they give shapes, types and the fields that are no sums.
+        limbs: ``(2, n)`` sums.
+        bound: The exponents of each additive field.
+        bits: ``w``.
+    """
+    start, values = 0, {}
+    for name, zeros, field in zip(additive(type(like)), _fields(like), bound, strict=True):
+        found = np.zeros(zeros.shape)
+        scales = field.scales(zeros.shape)
+        for part, tile in _tiles(zeros.shape) if scales is not None else ():
+            moved = slice(start + part.start, start + part.stop)
+            value = (limbs[1, moved] * 2.0**bits + limbs[0, moved]).reshape(found[tile].shape)
+            rows, columns = scales  # type: ignore[misc]
+            value *= rows[tile[0]]
+            value *= columns[:, tile[1]] * 2.0**-PRECISION
+            found[tile] = value
+        start += zeros.size
+        values[name] = _shaped(getattr(like, name), found)
+    return replace(like, **values)  # type: ignore[type-var]
+
+
+def _shaped(old: Any, leaves: Floats) -> Any:
+    if isinstance(old, np.ndarray):
+        whole = np.rint(leaves) if np.issubdtype(old.dtype, np.integer) else leaves
+        return whole.reshape(old.shape).astype(old.dtype, copy=False)
+    return round(float(leaves[0, 0])) if isinstance(old, int) else float(leaves[0, 0])
+
+
+def _fields(statistics: Any) -> Iterator[Floats]:
+    """Yield each additive field as a matrix."""
+    for name in additive(type(statistics)):
+        values = np.asarray(getattr(statistics, name), dtype=np.float64)
+        yield values.reshape(-1, values.shape[-1]) if values.ndim > 1 and values.shape[-1] else values.reshape(1, -1)
+
+
+def _exponents(size: Floats) -> NDArray[np.int32] | None:
+    if not np.isfinite(size).all():
+        return None
+    found = np.maximum(np.frexp(size)[1], _LEAST)
+    return np.where(size > 0, found, _NONE).astype(np.int32)
+
+
+def _powers(found: NDArray[np.int32], count: int) -> Floats:
+    most = found.max(initial=_NONE)
+    if len(found) != count or most == _NONE:
+        return np.full(count, np.exp2(float(max(most, _LEAST))))
+    powers: Floats = np.exp2(np.where(found == _NONE, most, found).astype(np.float64))
+    return powers
+
+
+def _tiles(shape: tuple[int, int]) -> Iterator[tuple[slice, tuple[slice, slice]]]:
+    """Yield tiles of a matrix that are contiguous, and where they are in the flat vector."""
+    rows, columns = shape
+    high, wide = max(_CHUNK // max(columns, 1), 1), min(columns, _CHUNK)
+    for row in range(0, rows, high):
+        below = min(row + high, rows)
+        for column in range(0, columns, max(wide, 1)):
+            right = min(column + wide, columns)
+            start = row * columns + column
+            yield slice(start, start + (below - row) * (right - column)), (slice(row, below), slice(column, right))

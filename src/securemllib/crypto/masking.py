@@ -1,0 +1,161 @@
+"""Sums that an untrusted party adds: one-time masks modulo 2**64, and a keyed check that is additive like the sums.
+
+A share's vector ``x`` of 64-bit integers leaves as ``x + mask(k, salt) mod 2**64``, behind it the tag
+``check(x) + pad(k, salt) mod p`` in two halves of 31 bits, ``p = 2**61 - 1``. Mask and pad come from AES-256-CTR and HKDF under a
+key of the round, the share and a **fresh random salt**: a share that is computed twice, perhaps on another processor that rounds
+otherwise, is masked anew, so two masked vectors never tell their difference. Adding the masked vectors of all shares, and nothing
+else, gives the sum under the sum of the masks; only a holder of the key can take those away, so whoever adds does not learn the
+sum either.
+
+``check`` is linear over the integers modulo p with secret coefficients: entry ``i`` of row ``j`` of 2048 entries has the
+coefficient ``b_j * r_i``. Two different vectors of entries below ``2**60`` in magnitude differ modulo p in some entry, and then
+have the same check with a probability of at most ``2/p``, whatever the adversary knows but the key: tags are padded one time each.
+A vector that was changed, or that lacks, repeats or exchanges a share, therefore passes with a probability below ``2**-59``.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+from numpy.typing import NDArray
+
+from securemllib.crypto.keys import KEY_BYTES, DataKey
+from securemllib.errors import FormatError, UnsealError
+
+__all__ = ["SALT_BYTES", "TAG_WORDS", "mask", "unmask"]
+
+SALT_BYTES = 32
+TAG_WORDS = 2
+
+_PRIME = 2**61 - 1
+_HALF_BITS = 31
+_PAD_BYTES = 32
+_LARGEST = 2**60
+# Products of pieces of 20 and 21 bits, 2048 of them: sums below 2**53 are exact in float64, so BLAS does the multiplying.
+_ROW = 2**11
+_PIECE_BITS = 20
+_PIECES = 3
+# A chunk, its keystream and its pieces stay in a core's second-level cache.
+_CHUNK = 16 * _ROW
+_ZEROS = bytes(8 * _CHUNK)
+
+Words = NDArray[np.uint64]
+Integers = NDArray[np.int64]
+
+
+def mask(key: DataKey, context: bytes, values: Integers) -> tuple[bytes, Words]:
+    """Return the salt of a share's vector, and the vector masked, with its tag behind it.
+
+    Args:
+        key: Of the round.
+        context: Which share.
+        values: ``(n,)`` below ``2**60`` in magnitude.
+    """
+    salt = os.urandom(SALT_BYTES)
+    masks = _Masks(key, context, salt)
+    masked = np.empty(values.size + TAG_WORDS, dtype=np.uint64)
+    words, check = values.view(np.uint64), _Check(key)
+    for part in _chunks(values.size):
+        check.add(values[part])
+        np.add(words[part], masks.take(part.stop - part.start), out=masked[part])
+    tag = (check.value + masks.pad) % _PRIME
+    masked[values.size :] = tag & (2**_HALF_BITS - 1), tag >> _HALF_BITS
+    return salt, masked
+
+
+def unmask(key: DataKey, shares: Sequence[tuple[bytes, bytes]], total: Words) -> Integers:
+    """Return the sum of the vectors of all shares.
+
+    Args:
+        key: Of the round.
+        shares: The context of every share that must be in the sum, and the salt that its vector is said to have.
+        total: The sum of what `mask` returned, modulo ``2**64``.
+
+    Raises:
+        UnsealError: The sum is not exactly that of one masked vector a share.
+    """
+    if total.size < TAG_WORDS or any(len(salt) != SALT_BYTES for _, salt in shares):
+        raise FormatError(f"{total.size} words and {len(shares)} salts are no masked sum.")
+    masks = [_Masks(key, context, salt) for context, salt in shares]
+    low, high = (int(word) for word in total[-TAG_WORDS:])
+    claimed = (low + (high << _HALF_BITS) - sum(found.pad for found in masks)) % _PRIME
+    words = total[:-TAG_WORDS].copy()
+    values, check, in_range = words.view(np.int64), _Check(key), True
+    for part in _chunks(words.size):
+        for found in masks:
+            words[part] -= found.take(part.stop - part.start)
+        in_range &= bool(values[part].max() < _LARGEST and values[part].min() > -_LARGEST)
+        check.add(values[part] if in_range else np.zeros(part.stop - part.start, dtype=np.int64))
+    if not in_range or check.value != claimed:
+        raise UnsealError(f"A masked sum of {len(shares)} shares was changed, or is not of exactly these shares.")
+    return values
+
+
+class _Masks:
+    """The mask and the pad of one share, the mask in pieces."""
+
+    def __init__(self, key: DataKey, context: bytes, salt: bytes) -> None:
+        derived = key.derive_bytes(KEY_BYTES + _PAD_BYTES, "securemllib/mask/v1", context, salt)
+        self._stream = _Stream(derived[:KEY_BYTES])
+        self.pad = int.from_bytes(derived[KEY_BYTES:], "big") % _PRIME
+
+    def take(self, count: int) -> Words:
+        """Return the next words of the mask; valid until the next call."""
+        return self._stream.take(count)
+
+
+class _Check:
+    """The check of a vector that comes in chunks; all but the last have `_CHUNK` entries."""
+
+    def __init__(self, key: DataKey) -> None:
+        derived = key.derive_bytes(2 * KEY_BYTES, "securemllib/check/v1")
+        words = _Stream(derived[:KEY_BYTES]).take(_ROW)
+        self._rows = _Stream(derived[KEY_BYTES:])
+        self._coefficients = _pieces((words >> np.uint64(3)).view(np.int64)).T
+        self.value = 0
+
+    def add(self, values: Integers) -> None:
+        """Add the next entries."""
+        rows = -(-values.size // _ROW)
+        if rows * _ROW != values.size:
+            values = np.concatenate([values, np.zeros(rows * _ROW - values.size, dtype=np.int64)])
+        sums = _pieces(values).reshape(_PIECES * rows, _ROW) @ self._coefficients
+        scales = self._rows.take(rows).tolist()
+        for piece in range(_PIECES):
+            for scale, (low, middle, high) in zip(scales, sums[piece * rows : (piece + 1) * rows].tolist(), strict=True):
+                product = int(low) + (int(middle) << _PIECE_BITS) + (int(high) << 2 * _PIECE_BITS)
+                self.value += (scale >> 3) * (product << piece * _PIECE_BITS)
+        self.value %= _PRIME
+
+
+class _Stream:
+    """AES-256-CTR of zeros: the key is used for this stream alone, so the counter starts at zero."""
+
+    def __init__(self, key: bytes) -> None:
+        self._cipher: CipherContext = Cipher(AES256(key), CTR(bytes(16))).encryptor()
+        self._buffer = bytearray(0)
+
+    def take(self, count: int) -> Words:
+        """Return the next words; valid until the next call."""
+        if len(self._buffer) < 8 * count:
+            self._buffer = bytearray(8 * count)
+        self._cipher.update_into(memoryview(_ZEROS)[: 8 * count], self._buffer)
+        return np.frombuffer(self._buffer, dtype="<u8", count=count)
+
+
+def _pieces(values: Integers) -> NDArray[np.float64]:
+    """Return ``(3, n)``: 20 low bits, 20 middle bits, and the rest with the sign."""
+    found = np.empty((_PIECES, values.size))
+    low = 2**_PIECE_BITS - 1
+    found[0] = values & low
+    found[1] = (values >> _PIECE_BITS) & low
+    found[2] = values >> 2 * _PIECE_BITS
+    return found
+
+
+def _chunks(size: int) -> Iterator[slice]:
+    for start in range(0, size, _CHUNK):
+        yield slice(start, min(start + _CHUNK, size))

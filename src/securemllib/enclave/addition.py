@@ -1,0 +1,137 @@
+"""Where the statistics of a round are added: in the aggregator, or masked by the host.
+
+A job in partitioned mode decides before each round, from the state alone, how that round's statistics leave the workers:
+
+- ``sealed``: each share's statistics, sealed for the aggregator: the summary, and every round whose statistics are no plain sums.
+- ``measured``: only the exponents of each share's statistics, sealed. The state stays as it is; the round after it is masked.
+- ``masked``: integers behind one-time masks, which the host adds.
+
+A round is measured when no exponents are known or when the masked round before it did not fit them: a share that does not fit sends
+zeros and counts itself in one more masked leaf, so the host sees no difference. Statistics that are not finite have no exponents;
+their round is sealed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securemllib.algorithms import fixed_point
+from securemllib.algorithms.codec import from_tree, to_tree
+from securemllib.algorithms.fixed_point import Exponents, additive, from_limbs, largest, limb_bits, to_limbs
+from securemllib.algorithms.registry import types_of
+from securemllib.crypto.keys import DataKey
+from securemllib.crypto.masking import mask, unmask
+from securemllib.enclave.session import Session
+from securemllib.errors import CoverError
+from securemllib.wire.job import Mode
+
+__all__ = ["MASKED", "MEASURED", "SEALED", "Addition", "add_masked", "masked_share", "measured_exponents", "measured_tree"]
+
+SEALED, MEASURED, MASKED = "sealed", "measured", "masked"
+_PURPOSE = "securemllib/masked-sum/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addition:
+    """How one round's statistics are added.
+
+    Attributes:
+        kind: ``sealed``, ``measured`` or ``masked``.
+        columns: The features of a row; 0 before the summary.
+        exponents: Of a masked round: those of each additive field.
+        settling: Whether an overflow led here: then the exponents serve one round only.
+    """
+
+    kind: str = SEALED
+    columns: int = 0
+    exponents: tuple[Exponents, ...] = ()
+    settling: bool = False
+
+    def after_update(self, session: Session, state: Any) -> "Addition":
+        """Return how the round that a new state opens is added."""
+        algorithm = session.algorithm
+        is_additive = getattr(algorithm, "is_additive", None)
+        if session.job.mode is not Mode.PARTITIONED or not additive(types_of(type(algorithm))[1]):
+            return Addition(columns=self.columns)
+        if is_additive is not None and not is_additive(state):
+            return Addition(columns=self.columns)
+        if self.kind == MASKED and not self.settling:
+            return self
+        return Addition(kind=MEASURED, columns=self.columns)
+
+    def after_measuring(self, found: list[tuple[Exponents, ...] | None]) -> "Addition":
+        """Return how the measured state's round is added."""
+        finite = [exponents for exponents in found if exponents is not None]
+        if len(finite) < len(found):
+            return replace(self, kind=SEALED)
+        return replace(self, kind=MASKED, exponents=largest(finite))
+
+    def after_overflow(self) -> "Addition":
+        """Return how the same state's round is added once more."""
+        return Addition(kind=MEASURED, columns=self.columns, settling=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    exponents: tuple[Exponents, ...]
+
+
+def measured_tree(statistics: Any) -> Any:
+    """Return what a worker seals in a measured round."""
+    found = fixed_point.exponents(statistics)
+    return None if found is None else to_tree(_Measured(exponents=found))
+
+
+def measured_exponents(tree: Any) -> tuple[Exponents, ...] | None:
+    """Return the exponents that a worker sealed; `FormatError` where the tree is none of them."""
+    return None if tree is None else from_tree(_Measured, tree).exponents
+
+
+def masked_share(session: Session, state: bytes, context: bytes, exponents: tuple[Exponents, ...], statistics: Any) -> tuple[bytes, bytes]:
+    """Return the salt and the masked bytes of one share's statistics.
+
+    Args:
+        session: The job.
+        state: The digest of the round's sealed state.
+        context: The associated data of the share's statistics.
+        exponents: Those of each additive field.
+        statistics: The sum over the share's rows.
+    """
+    limbs = np.zeros((2, fixed_point.width(statistics) + 1), dtype=np.int64)
+    if not to_limbs(statistics, exponents, limb_bits(session.job.shares), limbs[:, :-1]):
+        limbs[:] = 0
+        limbs[0, -1] = 1
+    salt, masked = mask(_round_key(session, state), context, limbs.ravel())
+    return salt, masked.astype("<u8", copy=False).tobytes()
+
+
+def add_masked(
+    session: Session, state: bytes, shares: Sequence[tuple[bytes, bytes]], total: memoryview, exponents: tuple[Exponents, ...], like: Any
+) -> Any:
+    """Return the statistics of all shares from their masked sum; None where some share did not fit the exponents.
+
+    Args:
+        session: The job.
+        state: The digest of the round's sealed state.
+        shares: Each share's context and salt.
+        total: The host's sum.
+        exponents: Those of each additive field.
+        like: The statistics of no rows.
+
+    Raises:
+        IntegrityError: The sum is not exactly that of this round's shares.
+    """
+    if len(total) % 8:
+        raise CoverError(f"{len(total)} bytes are no masked sum.")
+    values = unmask(_round_key(session, state), shares, np.frombuffer(total, dtype="<u8"))
+    if values.size != 2 * (fixed_point.width(like) + 1):
+        raise CoverError(f"A masked sum has {values.size} numbers, not those of the round's statistics.")
+    limbs: NDArray[np.int64] = values.reshape(2, -1)
+    return None if limbs[0, -1] else from_limbs(like, limbs[:, :-1], exponents, limb_bits(session.job.shares))
+
+
+def _round_key(session: Session, state: bytes) -> DataKey:
+    return session.job_key.derive(_PURPOSE, session.job_id, state, session.job.shares)

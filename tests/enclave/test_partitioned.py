@@ -1,0 +1,116 @@
+"""Does partitioned mode train the same models, with masked sums where it says so?"""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from securemllib.wire.encoding import decode
+from securemllib.wire.job import Mode
+from securemllib.wire.task import Compute, Masked
+from tests.enclave.test_jobs import plain_model
+from tests.world import Dataset, Relay, World, binomial_table, run
+
+
+class Listening(Relay):
+    """A relay that writes down what computing gave."""
+
+    def __init__(self, world, **options):
+        super().__init__(world, **options)
+        self.computed = []
+
+    def ask(self, request, payload=b"", files=None):
+        reply, data = super().ask(request, payload, files)
+        if isinstance(request, Compute):
+            self.computed.append((request.round, reply, bytes(data)))
+        return reply, data
+
+
+def wide_table():
+    """Return rows whose columns differ in scale by fifteen orders of magnitude, with clusters and a label."""
+    generator = np.random.default_rng(3)
+    x = generator.normal(size=(400, 3)) + np.repeat(np.arange(4), 100)[:, None] * 9
+    y = (generator.random(400) < 1 / (1 + np.exp(8 - x.sum(axis=1)))).astype(float)
+    x *= [1e-7, 1.0, 1e8]
+    return pa.table({**{f"x{i}": x[:, i] for i in range(3)}, "y": y})
+
+
+@pytest.fixture(scope="module", params=["plain", "wide"])
+def world(request):
+    """Return a broker and an analyst around a table of six parts."""
+    return World(Dataset(binomial_table() if request.param == "plain" else wide_table(), parts=6))
+
+
+def trained(world, relays=1, **changes):
+    """Return the arrays and numbers of the model, the finished job, and the kinds of reply by round."""
+    job = world.job(**changes)
+    enclaves = [Listening(world) for _ in range(relays)]
+    finished, _ = run(world, job, enclaves)
+    kinds = {number: isinstance(reply, Masked) for enclave in enclaves for number, reply, _ in enclave.computed}
+    tree = decode(plain_model(world, job, finished))
+    return {name: _array(value) for name, value in tree.items()}, finished, [kinds[number] for number in sorted(kinds)]
+
+
+def _array(value):
+    if isinstance(value, dict) and "dtype" in value:
+        return np.frombuffer(value["data"], dtype=value["dtype"]).reshape(value["shape"])
+    return value
+
+
+CASES = {
+    "logistic": ("LogisticRegression", {"regParam": 0.01, "tol": 1e-9}, "y"),
+    "softmax": ("LogisticRegression", {"regParam": 0.01, "family": "multinomial", "tol": 1e-9}, "y"),
+    "lasso": ("LogisticRegression", {"regParam": 0.01, "elasticNetParam": 1.0, "tol": 1e-9}, "y"),
+    "normal": ("LinearRegression", {}, "y"),
+    "squared": ("LinearRegression", {"solver": "l-bfgs", "tol": 1e-12}, "y"),
+    "glm": ("GeneralizedLinearRegression", {"family": "binomial", "regParam": 0.01}, "y"),
+    "huber": ("LinearRegression", {"loss": "huber", "regParam": 0.1, "tol": 1e-9}, "y"),
+    "kmeans": ("KMeans", {"k": 4}, None),
+    "cosine": ("KMeans", {"k": 2, "distanceMeasure": "cosine", "initMode": "random"}, None),
+    "pca": ("PCA", {"k": 2}, None),
+    "scaler": ("StandardScaler", {"withMean": True}, None),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_partitioned_mode_trains_enclave_modes_model(world, name):
+    """Masked sums train the model of sealed sums, to 1e-6 of an array's largest number: rounding moves where optimizers stop."""
+    operation, params, label = CASES[name]
+    inside, _, sealed = trained(world, operation=operation, params=params, label=label, shares=3)
+    partitioned, _, masked = trained(world, operation=operation, params=params, label=label, shares=3, mode=Mode.PARTITIONED)
+    assert not any(sealed)
+    assert any(masked) is (name != "scaler")
+    assert partitioned.keys() == inside.keys()
+    for field, value in inside.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            np.testing.assert_allclose(partitioned[field], value, rtol=1e-6, atol=1e-6 * np.abs(value).max(initial=0), err_msg=field)
+
+
+def test_which_rounds_are_masked(world):
+    """The summary and rounds that draw rows are sealed, one round is measured, and every round after it is masked."""
+    _, _, kinds = trained(world, params={"regParam": 0.01}, mode=Mode.PARTITIONED)
+    assert kinds[:3] == [False, False, True]
+    assert all(kinds[2:])
+    _, _, kinds = trained(world, operation="PCA", params={"k": 2}, label=None, mode=Mode.PARTITIONED)
+    assert kinds == [False, False, True]
+    _, _, kinds = trained(world, operation="KMeans", params={"k": 4}, label=None, mode=Mode.PARTITIONED)
+    assert kinds[:6] == [False, False, False, False, False, True]
+
+
+def test_a_resumed_masked_job_gives_the_same_bytes(world):
+    """Another enclave that resumes from the checkpoint, with other salts, finishes with the same model bytes."""
+    job = world.job(params={"regParam": 0.01, "tol": 1e-9}, mode=Mode.PARTITIONED)
+    undisturbed, _ = run(world, job, [Relay(world), Relay(world)])
+    expected = plain_model(world, job, undisturbed)
+    again = World(world.dataset, broker=world.broker, analyst=world.analyst)
+    again.keys = world.keys
+    _, checkpoints = run(again, job, [Relay(again)], stop_after=4)
+    head = again.heads[job.job_id]
+    finished, _ = run(again, job, [Relay(again)], begin=checkpoints[head.round])
+    assert plain_model(again, job, finished) == expected
+
+
+def test_a_share_without_parts_counts_as_zeros(world):
+    """A job of more shares than parts trains the same model."""
+    few, _, _ = trained(world, operation="PCA", params={"k": 2}, label=None, shares=2, mode=Mode.PARTITIONED)
+    many, _, _ = trained(world, operation="PCA", params={"k": 2}, label=None, shares=9, mode=Mode.PARTITIONED)
+    np.testing.assert_allclose(many["pc"], few["pc"], rtol=1e-9, atol=1e-12)
