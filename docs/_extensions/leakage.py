@@ -11,8 +11,9 @@ __all__ = ["reveals", "setup"]
 _INTRODUCTION = """\
 # What each algorithm reveals
 
-Generated from the algorithms' sources: each states what the host learns from a training beside sizes and timing. `mode="enclave"` is what
-this version runs; what is said of `mode="partitioned"` bounds what that mode may ever let out.
+Generated from the algorithms' sources: each states what the host learns from a training beside sizes and timing. In
+`mode="partitioned"` the host adds the statistics of some rounds as masked integers, see [](../adr/0008-masked-sums.md). It sees
+which rounds these are, how many numbers they have, and, by a measured round, that they left their scale; never a number or a sum.
 
 """
 

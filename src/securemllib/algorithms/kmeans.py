@@ -19,7 +19,7 @@ most ``1 + 2 k init_steps`` candidates.
 
 Reveals: with mode="enclave" the number of rows, columns and rounds, and so the number of iterations. With mode="partitioned" the
 same, and the sums, weights and costs of Lloyd's steps leave as masked integers, which are uniformly random without the job key; the
-rounds that draw candidates carry rows and never leave enclaves.
+rounds that draw candidates carry rows and stay sealed.
 
 [1] B. Bahmani et al.: Scalable K-Means++, VLDB 2012. [2] D. Arthur, S. Vassilvitskii: k-means++: the advantages of careful seeding,
 SODA 2007.

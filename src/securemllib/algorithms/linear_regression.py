@@ -22,8 +22,8 @@ the rows of positive weight less the coefficients, whatever the weights are.
 Cost: ``normal`` one pass of :math:`O(n d^2)` and :math:`O(d^2)` of statistics, and one of :math:`O(n d)` where the
 residuals are less than the rounding of those; ``l-bfgs`` on rows and ``huber`` :math:`O(n d)` a round.
 
-Reveals: enclave mode, whether one, two or many rounds were needed, and their number. Partitioned mode, the same and the
-size of masked sums; never a Gram matrix, because the one of two rows gives both rows.
+Reveals: enclave mode, whether one, two or many rounds were needed, and their number. Partitioned mode, the same: sums
+leave as masked integers; never a Gram matrix, because the one of two rows gives both rows.
 """
 
 from dataclasses import dataclass, replace

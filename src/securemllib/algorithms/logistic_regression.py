@@ -19,8 +19,8 @@ or missing.
 Cost: one pass of :math:`O(n d k)` a round, 10 to 30 rounds. The rows are read in slices that stay in the second-level
 cache.
 
-Reveals: enclave mode, the number of rounds. Partitioned mode, the number of rounds and the size of masked sums; never a
-gradient, because the first gradient is the class balance and the gradient of one row is that row.
+Reveals: enclave mode, the number of rounds. Partitioned mode, the same, and in which rounds a search left the sums' scale: sums
+leave as masked integers; never a gradient, because the first gradient is the class balance and the gradient of one row is that row.
 """
 
 from dataclasses import dataclass, replace

@@ -7,8 +7,8 @@ column becomes 0, as in MLlib; without ``with_mean`` nothing is subtracted.
 
 Cost: none beyond the dataset's summary, which every training computes once; no round of its own.
 
-Reveals: with mode="enclave" the number of rows and columns. With mode="partitioned" the same: there is no round whose sums could
-leave, and the mean and variance stay sealed in the model unless the policy names them as an output.
+Reveals: with mode="enclave" the number of rows and columns. With mode="partitioned" the same: the summary is no plain sum and
+stays sealed, and the mean and variance stay sealed in the model unless the policy names them as an output.
 """
 
 from dataclasses import dataclass

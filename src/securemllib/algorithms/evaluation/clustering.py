@@ -11,8 +11,8 @@ cluster's is scaled by ``W / (W - w)``.
 Cost: two passes, the second of ``n c d`` multiply-adds for c clusters; statistics are one row a cluster.
 
 Reveals: with mode="enclave" the number of rows and two rounds; by the size of the sealed statistics the number of clusters; the
-metric if the policy releases it. With mode="partitioned" the same: the first pass merges means, not plain sums, and stays inside;
-the second pass's two numbers may be added outside if the policy names the metric.
+metric if the policy releases it. With mode="partitioned" the same: the first pass merges means, not plain sums, and both stay
+sealed.
 """
 
 from dataclasses import dataclass

@@ -10,8 +10,8 @@ A false positive rate is undefined (NaN, as in MLlib) where all rows have one la
 Cost: one pass over two or three columns and, for the logarithmic loss, one entry of the probability vector.
 
 Reveals: with mode="enclave" the number of rows and, by the size of the sealed statistics, how many pairs of label and prediction a
-part has; the metric if the policy releases it. With mode="partitioned" the policy may let the confusion matrix be added outside,
-which reveals it, with the policy's minimum group size.
+part has; the metric if the policy releases it. With mode="partitioned" the same: the merge matches pairs and is not a plain sum,
+so that it stays sealed.
 """
 
 import math

@@ -9,7 +9,7 @@ is the usual sum of squares where every row weighs 1.
 Cost: one pass over two or three columns.
 
 Reveals: with mode="enclave" the number of rows and one round; the metric if the policy releases it. With mode="partitioned" the
-policy may let the metric's own sums be added outside, which reveals them: mean and variance of labels and predictions, not rows.
+same: the merge of means is not a plain sum, so that it stays sealed.
 """
 
 import math
