@@ -1,7 +1,8 @@
 """What is trained: data of HiBench 7.1's shapes, and estimators that both sides construct with the same Params.
 
-HiBench 7.1 trains logistic regression on Gaussian classes shifted by a constant, linear regression on a noisy linear response, K-Means on
-Gaussian clusters, PCA on a dense matrix. Its classes are 3 deviations apart in every feature, which any model separates; here they overlap.
+HiBench 7.1 trains logistic regression and support vector machines on Gaussian classes shifted by a constant, linear regression on a noisy
+linear response, naive Bayes on pages of 100 classes whose words follow Zipf's law, K-Means on Gaussian clusters, PCA on a dense matrix. Its
+Gaussian classes are 3 deviations apart in every feature, which any model separates; here they overlap.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ _FILES = 4
 _SEED = 71
 _CLUSTERS = 10
 _COMPONENTS = 10
+_PAGE_CLASSES, _PAGE_WORDS = 100, 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ class Fitted:
     """The numbers of a trained model, the same from both sides.
 
     Attributes:
-        weights: Coefficients, centres (k, d), or components (d, k).
+        weights: Coefficients, centres (k, d), components (d, k), or terms and priors (k, d + 1).
         intercept: Of linear models.
         explained: Of PCA.
         iterations: How many the training took; 0 where it does not iterate.
@@ -94,25 +96,37 @@ class Workload:
 
 def mllib_api() -> SimpleNamespace:
     """Return the reference's classes."""
-    from pyspark.ml.classification import LogisticRegression
+    from pyspark.ml.classification import LinearSVC, LogisticRegression, NaiveBayes
     from pyspark.ml.clustering import KMeans
     from pyspark.ml.feature import PCA, VectorAssembler
     from pyspark.ml.regression import LinearRegression
 
     return SimpleNamespace(
-        LogisticRegression=LogisticRegression, LinearRegression=LinearRegression, KMeans=KMeans, PCA=PCA, VectorAssembler=VectorAssembler
+        LogisticRegression=LogisticRegression,
+        LinearRegression=LinearRegression,
+        LinearSVC=LinearSVC,
+        NaiveBayes=NaiveBayes,
+        KMeans=KMeans,
+        PCA=PCA,
+        VectorAssembler=VectorAssembler,
     )
 
 
 def secure_api() -> SimpleNamespace:
     """Return our classes of the same names."""
-    from securemllib.ml.classification import LogisticRegression
+    from securemllib.ml.classification import LinearSVC, LogisticRegression, NaiveBayes
     from securemllib.ml.clustering import KMeans
     from securemllib.ml.feature import PCA, VectorAssembler
     from securemllib.ml.regression import LinearRegression
 
     return SimpleNamespace(
-        LogisticRegression=LogisticRegression, LinearRegression=LinearRegression, KMeans=KMeans, PCA=PCA, VectorAssembler=VectorAssembler
+        LogisticRegression=LogisticRegression,
+        LinearRegression=LinearRegression,
+        LinearSVC=LinearSVC,
+        NaiveBayes=NaiveBayes,
+        KMeans=KMeans,
+        PCA=PCA,
+        VectorAssembler=VectorAssembler,
     )
 
 
@@ -137,6 +151,18 @@ def _two_classes(generator: np.random.Generator, rows: int, columns: int) -> tup
     return generator.standard_normal((rows, columns)) + 0.3 * label[:, None], label
 
 
+def _pages(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return counts of words: each class has Zipf's law in an order that is partly its own."""
+    label = generator.integers(_PAGE_CLASSES, size=rows)
+    law = 1.0 / np.arange(1, columns + 1)
+    rates = np.array([law + 0.5 * law[generator.permutation(columns)] for _ in range(_PAGE_CLASSES)])
+    rates *= _PAGE_WORDS / rates.sum(axis=1, keepdims=True)
+    features = np.empty((rows, columns))
+    for start in range(0, rows, 10_000):
+        features[start : start + 10_000] = generator.poisson(rates[label[start : start + 10_000]])
+    return features, label.astype(np.float64)
+
+
 def _linear_response(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
     features = generator.uniform(-1.0, 1.0, (rows, columns))
     weights = generator.uniform(-0.5, 0.5, columns)
@@ -158,6 +184,16 @@ def _falling_spectrum(generator: np.random.Generator, rows: int, columns: int) -
 def _log_loss(data: Data, fitted: Fitted) -> float:
     margins = data.features @ fitted.weights + fitted.intercept
     return float(np.mean(np.logaddexp(0.0, margins) - data.label * margins))
+
+
+def _hinge(data: Data, fitted: Fitted) -> float:
+    margins = data.features @ fitted.weights + fitted.intercept
+    return float(np.mean(np.maximum(0.0, 1.0 - (2.0 * data.label - 1.0) * margins)))
+
+
+def _accuracy(data: Data, fitted: Fitted) -> float:
+    terms, priors = fitted.weights[:, :-1], fitted.weights[:, -1]
+    return float(np.mean((data.features @ terms.T + priors).argmax(axis=1) == data.label))
 
 
 def _r_squared(data: Data, fitted: Fitted) -> float:
@@ -195,6 +231,15 @@ def _read_linear(plain: Any, trained: Any) -> Fitted:
     return Fitted(weights=np.asarray(plain.coefficients.toArray()), intercept=float(plain.intercept), iterations=int(iterations))
 
 
+def _read_svc(plain: Any, trained: Any) -> Fitted:
+    iterations = trained.summary().totalIterations if trained.hasSummary else 0
+    return Fitted(weights=np.asarray(plain.coefficients.toArray()), intercept=float(plain.intercept), iterations=int(iterations))
+
+
+def _read_bayes(plain: Any, _: Any) -> Fitted:
+    return Fitted(weights=np.column_stack([plain.theta.toArray(), plain.pi.toArray()]))
+
+
 def _read_kmeans(plain: Any, trained: Any) -> Fitted:
     iterations = trained.summary.numIter if trained.hasSummary else 0
     return Fitted(weights=np.asarray(plain.clusterCenters()), iterations=int(iterations))
@@ -230,6 +275,30 @@ WORKLOADS = {
             quality_name="R²",
             difference=_coefficient_distance,
             target=0.10,
+        ),
+        Workload(
+            name="linear_svc",
+            rows=300_000,
+            columns=50,
+            generate=_two_classes,
+            estimator=lambda api, _: api.LinearSVC(maxIter=100, regParam=0.01, tol=1e-6),
+            read=_read_svc,
+            quality=_hinge,
+            quality_name="hinge loss",
+            difference=_coefficient_distance,
+            target=0.10,
+        ),
+        Workload(
+            name="naive_bayes",
+            rows=100_000,
+            columns=200,
+            generate=_pages,
+            estimator=lambda api, _: api.NaiveBayes(modelType="multinomial"),
+            read=_read_bayes,
+            quality=_accuracy,
+            quality_name="accuracy",
+            difference=_coefficient_distance,
+            target=0.20,
         ),
         Workload(
             name="kmeans",
