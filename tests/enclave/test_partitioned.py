@@ -60,6 +60,8 @@ CASES = {
     "logistic": ("LogisticRegression", {"regParam": 0.01, "tol": 1e-9}, "y"),
     "softmax": ("LogisticRegression", {"regParam": 0.01, "family": "multinomial", "tol": 1e-9}, "y"),
     "lasso": ("LogisticRegression", {"regParam": 0.01, "elasticNetParam": 1.0, "tol": 1e-9}, "y"),
+    "svc": ("LinearSVC", {"regParam": 0.01}, "y"),
+    "bayes": ("NaiveBayes", {"modelType": "gaussian"}, "y"),
     "normal": ("LinearRegression", {}, "y"),
     "squared": ("LinearRegression", {"solver": "l-bfgs", "tol": 1e-12}, "y"),
     "glm": ("GeneralizedLinearRegression", {"family": "binomial", "regParam": 0.01}, "y"),
@@ -83,6 +85,34 @@ def test_partitioned_mode_trains_enclave_modes_model(world, name):
     for field, value in inside.items():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
             np.testing.assert_allclose(partitioned[field], value, rtol=1e-6, atol=1e-6 * np.abs(value).max(initial=0), err_msg=field)
+
+
+def counts_table():
+    """Return word counts of documents of two topics, with their topic as label."""
+    generator = np.random.default_rng(8)
+    topic = np.arange(120) % 2
+    counts = generator.poisson(np.where(topic[:, None] == np.arange(3) % 2, 6.0, 0.5))
+    return pa.table({**{f"x{i}": counts[:, i].astype(float) for i in range(3)}, "y": topic.astype(float)})
+
+
+COUNTS = {
+    "online": ("LDA", {"k": 2, "maxIter": 4, "subsamplingRate": 0.5}, None),
+    "em": ("LDA", {"k": 2, "maxIter": 4, "optimizer": "em"}, None),
+    "bayes": ("NaiveBayes", {}, "y"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(COUNTS))
+def test_partitioned_mode_trains_enclave_modes_model_of_counts(name):
+    """Masked sums of counts train the model of sealed sums, to 1e-9 of an array's largest number."""
+    operation, params, label = COUNTS[name]
+    counts = World(Dataset(counts_table(), parts=4))
+    inside, _, _ = trained(counts, operation=operation, params=params, label=label)
+    partitioned, _, masked = trained(counts, operation=operation, params=params, label=label, mode=Mode.PARTITIONED)
+    assert any(masked)
+    for field, value in inside.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            np.testing.assert_allclose(partitioned[field], value, rtol=0, atol=1e-9 * np.abs(value).max(initial=0), err_msg=field)
 
 
 def test_which_rounds_are_masked(world):

@@ -98,6 +98,8 @@ class LDAStatistics:
         log_prior: Of the mixtures, in the last round of em.
     """
 
+    ADDITIVE: ClassVar[tuple[str, ...]] = ("topics", "drawn", "documents", "logs", "log_likelihood", "log_prior")
+
     topics: Floats
     drawn: int = 0
     documents: int = 0

@@ -67,6 +67,8 @@ class HingeStatistics:
         slope: Sum of weighted slopes.
     """
 
+    ADDITIVE: ClassVar[tuple[str, ...]] = ("loss", "gradient", "slope")
+
     loss: float
     gradient: Vector
     slope: float

@@ -54,6 +54,8 @@ class ClassSums:
         squares: ``(k, d)`` weighted sums of their squares; ``(0, 0)`` but for ``gaussian``.
     """
 
+    ADDITIVE: ClassVar[tuple[str, ...]] = ("weight", "sums", "squares")
+
     weight: Vector
     sums: Vector
     squares: Vector
