@@ -99,9 +99,11 @@ class Block:
         prediction: ``(n,)`` float64, read by evaluators only.
         sparse: ``(n, d)`` rows as they are, not centred, where the features are sparse and the algorithm is `SPARSE`; then
             ``features`` is ``(n, 0)``.
-        arity: ``(d,)`` categories of each nominal feature, 0 for a continuous one; None where all are continuous.
+        arity: ``(d,)`` categories of each nominal feature, or of each scalar of `raw` where no features are read; 0 for a continuous
+            one; None where all are continuous.
         extras: ``(n,)`` float64 columns by further roles, for example ``offset`` of a generalized linear regression.
-        raw: Arrow arrays by the roles ``input0``, ``input1``... of algorithms that read strings, or numbers with nulls.
+        raw: Arrow arrays by the roles ``input0``, ``input1``... of algorithms that read columns as they are: strings, numbers with nulls,
+            vectors to their last bit (`to_stored` ones, dense or sparse).
         scratch: What the job derived from this block before.
     """
 

@@ -15,6 +15,8 @@ from securemllib.algorithms.evaluation.generalized_linear import GeneralizedLine
 from securemllib.algorithms.evaluation.multiclass import MulticlassClassificationEvaluator
 from securemllib.algorithms.evaluation.regression import RegressionEvaluator
 from securemllib.algorithms.evaluation.topics import TopicEvaluator
+from securemllib.algorithms.feature.one_hot_encoder import OneHotEncoder
+from securemllib.algorithms.feature.string_indexer import StringIndexer
 from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression
 from securemllib.algorithms.kmeans import KMeans
 from securemllib.algorithms.lda import LDA
@@ -40,9 +42,11 @@ ALGORITHMS: dict[str, type[Any]] = {
     "LogisticRegression": LogisticRegression,
     "MulticlassClassificationEvaluator": MulticlassClassificationEvaluator,
     "NaiveBayes": NaiveBayes,
+    "OneHotEncoder": OneHotEncoder,
     "PCA": PCA,
     "RegressionEvaluator": RegressionEvaluator,
     "StandardScaler": StandardScaler,
+    "StringIndexer": StringIndexer,
     "TopicEvaluator": TopicEvaluator,
 }
 

@@ -10,7 +10,18 @@ from scipy import sparse
 
 from securemllib.errors import DataError
 
-__all__ = ["VECTOR", "AnyVector", "SparseVector", "Vector", "beside", "is_stored_vector", "numbers", "stored_vector", "type_text"]
+__all__ = [
+    "VECTOR",
+    "AnyVector",
+    "SparseVector",
+    "Vector",
+    "beside",
+    "is_stored_vector",
+    "numbers",
+    "stored_vector",
+    "to_stored",
+    "type_text",
+]
 
 # How Spark stores a vector: sparse rows (type 0: size, indices, values) and dense ones (type 1: values) in one column.
 VECTOR = pa.struct({"type": pa.int8(), "size": pa.int32(), "indices": pa.list_(pa.int32()), "values": pa.list_(pa.float64())})
@@ -159,6 +170,18 @@ def stored_vector(array: pa.Array, name: str) -> AnyVector:
     if pa.types.is_struct(array.type):
         return _from_spark(array, name)
     return _from_lists(array, name) if is_stored_vector(array.type) else Vector((numbers(array, name),))
+
+
+def to_stored(vector: AnyVector) -> pa.Array:
+    """Return the Arrow array that `stored_vector` reads as the same vectors: lists of one length, or Spark's sparse vectors."""
+    if isinstance(vector, Vector):
+        return pa.FixedSizeListArray.from_arrays(pa.array(vector.matrix().ravel()), vector.width)
+    rows = vector.values
+    ends = pa.array(rows.indptr.astype(np.int32))
+    kinds, sizes = pa.array(np.zeros(vector.rows, dtype=np.int8)), pa.array(np.full(vector.rows, vector.width, dtype=np.int32))
+    indices = pa.ListArray.from_arrays(ends, pa.array(rows.indices.astype(np.int32)))
+    values = pa.ListArray.from_arrays(ends, pa.array(rows.data.astype(np.float64)))
+    return pa.StructArray.from_arrays([kinds, sizes, indices, values], fields=list(VECTOR))
 
 
 def numbers(array: pa.Array, name: str) -> NDArray[np.float64]:

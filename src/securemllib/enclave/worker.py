@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from securemllib.algorithms.base import Block
 from securemllib.algorithms.codec import from_tree, to_tree
 from securemllib.algorithms.registry import types_of
-from securemllib.algorithms.vectors import SparseVector, numbers
+from securemllib.algorithms.vectors import SparseVector, numbers, to_stored
 from securemllib.crypto.aead import seal
 from securemllib.enclave.addition import MASKED, MEASURED, masked_share, measured_tree
 from securemllib.enclave.cache import BlockCache, CachedBlock
@@ -140,7 +140,7 @@ def _make_block(session: Session, rows: Rows, ordinal: int) -> Block:
         weight=_numbers(rows, inputs.get("weight")),
         prediction=_numbers(rows, inputs.get("prediction")),
         sparse=sparse,
-        arity=rows.arity(inputs["features"]) if "features" in inputs else None,
+        arity=rows.arity(inputs["features"]) if "features" in inputs else _raw_arity(rows, others),
         extras={role: _required(rows, column) for role, column in others.items() if not _RAW_ROLE.fullmatch(role)},
         raw={role: _raw(rows, column) for role, column in others.items() if _RAW_ROLE.fullmatch(role)},
     )
@@ -162,10 +162,16 @@ def no_rows(session: Session, state: Any, columns: int) -> Any:
 
 
 def _raw(rows: Rows, column: str) -> pa.Array:
-    if column not in rows.vectors:
-        return rows.scalar(column)
-    matrix = rows.vectors[column].matrix()
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
+    return to_stored(rows.vectors[column]) if column in rows.vectors else rows.scalar(column)
+
+
+def _raw_arity(rows: Rows, columns: dict[str, str]) -> NDArray[np.int64] | None:
+    """Return the categories of the raw scalar columns ``input0``, ``input1``..., or None where none is nominal."""
+    names = [columns[f"input{index}"] for index in range(len(columns)) if f"input{index}" in columns]
+    found = [rows.arity(name) for name in names if name in rows.scalars]
+    if len(found) != len(names) or all(arity is None for arity in found):
+        return None
+    return np.array([0 if arity is None else arity[0] for arity in found], dtype=np.int64)
 
 
 def _required(rows: Rows, column: str) -> NDArray[np.float64]:

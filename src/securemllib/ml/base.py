@@ -40,11 +40,8 @@ class SecureEstimator(Estimator[Any], Persistent):
     def _fit(self, dataset: Any) -> Any:
         frame = require_sealed(dataset, f"{type(self).__name__}.fit")
         operation = type(self).__name__
-        inputs = inputs_of(self, _ROLES | self.ROLES)
-        if not inputs:
-            raise UsageError(f"{operation} needs an input column.", code="usage.param")
+        inputs = self._inputs(frame)
         params = job_params(operation, self)
-        require_columns(frame, inputs)
         require_new(frame, *self.MODEL.outputs_of(self).values())
         outcome = _train(frame, operation, params, inputs, converted(self, "seed") or 0)
         model = self._model_type()(SealedModel.from_bytes(outcome.model), frame.session)
@@ -53,6 +50,14 @@ class SecureEstimator(Estimator[Any], Persistent):
 
     def _model_type(self) -> type["SecureModel"]:
         return self.MODEL
+
+    def _inputs(self, frame: SecureDataFrame) -> dict[str, str]:
+        """Return the columns by role; `UsageError` where one is missing or of another kind."""
+        inputs = inputs_of(self, _ROLES | self.ROLES)
+        if not inputs:
+            raise UsageError(f"{type(self).__name__} needs an input column.", code="usage.param")
+        require_columns(frame, inputs)
+        return inputs
 
 
 class SecureModel(Model, Persistent):

@@ -5,7 +5,7 @@ from typing import Any
 
 from pyspark.ml.param import Params
 
-from securemllib.algorithms.registry import ALGORITHMS, build, param_name
+from securemllib.algorithms.registry import ALGORITHMS, TRANSFORMERS, build, build_transformer, param_name
 from securemllib.errors import UsageError
 from securemllib.ml.mirror import converted
 from securemllib.spark.column_types import is_number, is_vector
@@ -67,18 +67,18 @@ def require_new(frame: SecureDataFrame, *names: str) -> None:
 
 
 def job_params(operation: str, params: Params) -> dict[str, ParamValue]:
-    """Return all Params that the algorithm of an operation reads, checked against their domains.
+    """Return all Params that the algorithm or transformer of an operation reads, checked against their domains.
 
     Raises:
         UsageError: A value is out of its domain, or a Param that has no effect here was set.
     """
-    known = [param_name(field.name) for field in fields(ALGORITHMS[operation]) if field.init]
+    known = [param_name(field.name) for field in fields(_class_of(operation)) if field.init]
     values = {name: converted(params, name) for name in known}
     given = {name: value for name, value in values.items() if value is not None or not params.hasParam(name) or not params.hasDefault(name)}
     for param in params.params:
         _refuse_ineffective(params, param.name, known)
     try:
-        build(operation, given)
+        (build if operation in ALGORITHMS else build_transformer)(operation, given)
     except UsageError as error:
         raise UsageError(_renamed(operation, error.reason), next_step=error.next_step, code=error.error_code) from None
     return given
@@ -95,6 +95,10 @@ def _refuse_ineffective(params: Params, name: str, known: list[str]) -> None:
 
 
 def _renamed(operation: str, reason: str) -> str:
-    for field in fields(ALGORITHMS[operation]):
+    for field in fields(_class_of(operation)):
         reason = reason.replace(field.name, param_name(field.name))
     return reason
+
+
+def _class_of(operation: str) -> type[Any]:
+    return ALGORITHMS[operation] if operation in ALGORITHMS else TRANSFORMERS[operation]

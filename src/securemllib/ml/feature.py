@@ -10,6 +10,7 @@ from pyspark.ml.param.shared import HasHandleInvalid, HasInputCols, HasOutputCol
 from securemllib.errors import UsageError
 from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import require_new, require_sealed
+from securemllib.ml.features.categories import OneHotEncoder, OneHotEncoderModel, StringIndexer, StringIndexerModel
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.persistence import Persistent
 from securemllib.ml.plain import PlainPCAModel, PlainStandardScalerModel
@@ -17,7 +18,17 @@ from securemllib.spark.column_types import VECTOR, is_number, is_vector
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.wire.plan import Assemble, HandleInvalid
 
-__all__ = ["PCA", "PCAModel", "StandardScaler", "StandardScalerModel", "VectorAssembler"]
+__all__ = [
+    "PCA",
+    "OneHotEncoder",
+    "OneHotEncoderModel",
+    "PCAModel",
+    "StandardScaler",
+    "StandardScalerModel",
+    "StringIndexer",
+    "StringIndexerModel",
+    "VectorAssembler",
+]
 
 
 @mirrors(original.VectorAssembler)

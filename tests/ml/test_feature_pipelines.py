@@ -1,0 +1,99 @@
+"""Do pipelines of features over texts train, through Spark and enclaves, the models that pyspark.ml trains?"""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.ml import Pipeline as PlainPipeline
+from pyspark.ml import classification, feature
+
+from securemllib.errors import SealedError, UsageError
+from securemllib.ml import Pipeline, PipelineModel
+from securemllib.ml import feature as ours
+from securemllib.ml.classification import LogisticRegression
+
+TOWNS = ["Köln", "Paris", "東京", "Oslo"]
+
+
+def visits(rows=300, seed=4):
+    """Return a table of a town, a doctor's number, an age with gaps, a note and whether somebody came back."""
+    generator = np.random.default_rng(seed)
+    town, age = generator.integers(0, 4, rows), generator.normal(50, 12, rows)
+    words = np.array(["pain", "fever", "cough", "rest", "Husten"])
+    back = (generator.random(rows) < 1 / (1 + np.exp(-(0.8 * town - 2 + 0.02 * (age - 50))))).astype(np.float64)
+    return pa.table(
+        {
+            "town": [TOWNS[index] for index in town],
+            "doctor": pa.array(generator.integers(1, 4, rows), pa.int32()),
+            "age": pa.array(age, mask=generator.random(rows) < 0.1),
+            "note": [" ".join(words[generator.integers(0, 5, 4)]) for _ in range(rows)],
+            "back": back,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def visited():
+    """The rows."""
+    return visits()
+
+
+@pytest.fixture(scope="module")
+def sealed(deployment, session, visited):
+    """The rows, encrypted in four parts."""
+    return session.read(deployment.dataset(visited, "visits", rows_per_part=80))
+
+
+@pytest.fixture(scope="module")
+def clear(spark, visited):
+    """The rows in the clear."""
+    return spark.createDataFrame(visited.to_pandas()).coalesce(1).cache()
+
+
+def stages(package, regression):
+    """Return the stages of one pipeline, from this package or from pyspark.ml."""
+    return [
+        package.StringIndexer(inputCols=["town", "doctor"], outputCols=["townIndex", "doctorIndex"], handleInvalid="keep"),
+        package.OneHotEncoder(inputCols=["townIndex", "doctorIndex"], outputCols=["townSlots", "doctorSlots"]),
+        package.VectorAssembler(inputCols=["townSlots", "doctorSlots"], outputCol="features"),
+        regression(labelCol="back", regParam=0.01, maxIter=50, tol=1e-9),
+    ]
+
+
+def test_categories_train_the_regression_of_mllib(sealed, clear, tmp_path):
+    """StringIndexer, OneHotEncoder, VectorAssembler and LogisticRegression give MLlib's coefficients, saved and loaded too."""
+    model = Pipeline(stages=stages(ours, LogisticRegression)).fit(sealed)
+    plain = PlainPipeline(stages=stages(feature, classification.LogisticRegression)).fit(clear)
+    model.save(str(tmp_path / "model"))
+    indexer, encoder, _, regression = PipelineModel.load(str(tmp_path / "model")).stages
+    assert [list(labels) for labels in indexer.release().labelsArray] == [list(labels) for labels in plain.stages[0].labelsArray]
+    assert list(encoder.release().categorySizes) == list(plain.stages[1].categorySizes)
+    assert np.allclose(regression.release().coefficients, plain.stages[3].coefficients, rtol=0, atol=1e-5)
+    rows = model.transform(sealed)
+    assert rows.schema["townSlots"].dataType == plain.transform(clear).schema["townSlots"].dataType
+    with pytest.raises(SealedError):
+        indexer.labels  # noqa: B018
+
+
+def test_a_missing_label_is_passed_over(sealed):
+    """A model of two columns transforms rows that lack one of them, as in pyspark.ml."""
+    model = ours.StringIndexer(inputCols=["town", "doctor"], outputCols=["a", "b"]).fit(sealed)
+    assert model.transform(sealed.drop("doctor")).columns == ["town", "age", "note", "back", "a"]
+    assert model.transform(sealed.select("age", "back")).columns == ["age", "back"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"inputCol": "town", "inputCols": ["town"], "outputCols": ["a"]},
+        {"inputCols": ["town", "doctor"], "outputCols": ["a"]},
+        {"inputCols": ["town"]},
+        {"inputCol": "nothing", "outputCol": "a"},
+        {"inputCol": "town", "outputCol": "age"},
+        {"inputCol": "town", "outputCol": "a", "stringOrderType": "random"},
+    ],
+)
+def test_wrong_columns_are_refused(sealed, wrong):
+    """Neither or both forms of input columns, unequal numbers, unknown and existing columns are refused before a job is sent."""
+    with pytest.raises(UsageError):
+        ours.StringIndexer(**wrong).fit(sealed)
