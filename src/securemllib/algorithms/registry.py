@@ -17,6 +17,7 @@ from securemllib.algorithms.evaluation.regression import RegressionEvaluator
 from securemllib.algorithms.evaluation.topics import TopicEvaluator
 from securemllib.algorithms.feature.one_hot_encoder import OneHotEncoder
 from securemllib.algorithms.feature.string_indexer import StringIndexer
+from securemllib.algorithms.gaussian_mixture import GaussianMixture
 from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression
 from securemllib.algorithms.kmeans import KMeans
 from securemllib.algorithms.lda import LDA
@@ -33,6 +34,7 @@ __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_na
 ALGORITHMS: dict[str, type[Any]] = {
     "BinaryClassificationEvaluator": BinaryClassificationEvaluator,
     "ClusteringEvaluator": ClusteringEvaluator,
+    "GaussianMixture": GaussianMixture,
     "GeneralizedLinearEvaluator": GeneralizedLinearEvaluator,
     "GeneralizedLinearRegression": GeneralizedLinearRegression,
     "KMeans": KMeans,

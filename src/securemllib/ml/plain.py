@@ -3,12 +3,15 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pyspark.ml.linalg import DenseMatrix, DenseVector, Vector, Vectors
+from pyspark.ml.stat import MultivariateGaussian
 
 from securemllib.errors import UsageError
 
 __all__ = [
+    "PlainGaussianMixtureModel",
     "PlainGeneralizedLinearRegressionModel",
     "PlainKMeansModel",
     "PlainLinearRegressionModel",
@@ -234,6 +237,39 @@ class PlainKMeansModel(_Plain):
     def predict(self, value: Vector) -> int:
         """Return the cluster of one row."""
         return int(self._output(value, "prediction"))
+
+
+class PlainGaussianMixtureModel(_Plain):
+    """Weights, Gaussians and predictions of a Gaussian mixture."""
+
+    @property
+    def numFeatures(self) -> int:
+        """Features."""
+        return int(self.model.means.shape[1])
+
+    @property
+    def weights(self) -> list[float]:
+        """Of each Gaussian; they add up to 1."""
+        return [float(weight) for weight in self.model.weights]
+
+    @property
+    def gaussians(self) -> list[MultivariateGaussian]:
+        """Mean and covariance of each."""
+        pairs = zip(self.model.means, self.model.covariances, strict=True)
+        return [MultivariateGaussian(Vectors.dense(mean), _matrix(covariance)) for mean, covariance in pairs]
+
+    @property
+    def gaussiansDF(self) -> pd.DataFrame:
+        """The same as a pandas frame with columns mean and cov: Spark is the host."""
+        return pd.DataFrame([{"mean": gaussian.mean, "cov": gaussian.cov} for gaussian in self.gaussians])
+
+    def predict(self, value: Vector) -> int:
+        """Return the likeliest Gaussian of one row."""
+        return int(self._output(value, "prediction"))
+
+    def predictProbability(self, value: Vector) -> DenseVector:
+        """Return the probabilities of the Gaussians for one row."""
+        return Vectors.dense(self._output(value, "probability"))
 
 
 class PlainStandardScalerModel(_Plain):

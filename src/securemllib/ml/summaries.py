@@ -13,7 +13,7 @@ from securemllib.ml.checks import require_columns
 from securemllib.ml.mirror import converted, refuse_sealed
 from securemllib.spark.dataframe import SecureDataFrame
 
-__all__ = ["KMeansSummary", "Summary", "TrainingSummary"]
+__all__ = ["ClusteringSummary", "GaussianMixtureSummary", "KMeansSummary", "Summary", "TrainingSummary"]
 
 
 class Summary:
@@ -88,10 +88,10 @@ class TrainingSummary(Summary):
         return max(len(self.objectiveHistory) - 1, 0)
 
 
-class KMeansSummary(Summary):
-    """Of the training of a `KMeans`."""
+class ClusteringSummary(Summary):
+    """What the trainings of clusterings tell of themselves."""
 
-    ORIGINAL = clustering.KMeansSummary
+    ORIGINAL = clustering.ClusteringSummary
 
     @property
     def cluster(self) -> SecureDataFrame:
@@ -109,11 +109,39 @@ class KMeansSummary(Summary):
         return [int(size) for size in self._released("cluster_sizes")]
 
     @property
+    def numIter(self) -> int:
+        """Steps; `SealedError` where the policy did not release them."""
+        return int(self._released("num_iter"))
+
+
+class KMeansSummary(ClusteringSummary):
+    """Of the training of a `KMeans`."""
+
+    ORIGINAL = clustering.KMeansSummary
+
+    @property
     def trainingCost(self) -> float:
         """The sum of squared distances to the nearest centre before the last step; `SealedError` where it was not released."""
         return float(self._released("training_cost"))
 
+
+class GaussianMixtureSummary(ClusteringSummary):
+    """Of the training of a `GaussianMixture`."""
+
+    ORIGINAL = clustering.GaussianMixtureSummary
+    NEEDS: ClassVar[tuple[str, ...]] = ("predictionCol", "probabilityCol")
+
     @property
-    def numIter(self) -> int:
-        """Lloyd steps; `SealedError` where the policy did not release them."""
-        return int(self._released("num_iter"))
+    def probabilityCol(self) -> str:
+        """The column of the clusters' probabilities."""
+        return str(converted(self._model, "probabilityCol"))
+
+    @property
+    def probability(self) -> SecureDataFrame:
+        """The column of the clusters' probabilities, sealed."""
+        return self.predictions.select(self.probabilityCol)
+
+    @property
+    def logLikelihood(self) -> float:
+        """The log likelihood before the last step; `SealedError` where the policy did not release it."""
+        return float(self._released("log_likelihood"))
