@@ -1,0 +1,294 @@
+"""The contract of every operation in the registry: what an engine that cuts, drops, repeats and resumes may rely on.
+
+An operation that is new to the registry enters the table below, or the first test fails.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import pytest
+
+from securemllib.algorithms.base import Block, Scratch, Seed
+from securemllib.algorithms.codec import from_tree, to_tree
+from securemllib.algorithms.registry import ALGORITHMS, build, types_of
+from securemllib.algorithms.summary import Summary
+from securemllib.errors import DataError
+from securemllib.wire.encoding import encode
+
+ROWS = 60
+SEED = Seed(b"contract" * 4)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Columns of `ROWS` rows, before they are cut into blocks."""
+
+    features: Any
+    label: Any = None
+    weight: Any = None
+    prediction: Any = None
+    arity: Any = None
+    extras: dict[str, Any] = field(default_factory=dict)
+    raw: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, index: Any) -> "Rows":
+        """Return the rows at some positions."""
+
+        def of(column: Any) -> Any:
+            return None if column is None else column[index]
+
+        return Rows(
+            self.features[index],
+            of(self.label),
+            of(self.weight),
+            of(self.prediction),
+            self.arity,
+            {role: column[index] for role, column in self.extras.items()},
+            {role: column.take(index) for role, column in self.raw.items()},
+        )
+
+    def blocks(self, cuts: list[Any]) -> list[Block]:
+        """Return a block of the rows at each list of positions."""
+        return [self.take(np.asarray(index, dtype=np.int64))._block(ordinal) for ordinal, index in enumerate(cuts)]
+
+    def _block(self, ordinal: int) -> Block:
+        offset = self.features.mean(axis=0) if len(self.features) else np.zeros(self.features.shape[1])
+        return Block(
+            ordinal=ordinal,
+            features=np.ascontiguousarray(self.features - offset),
+            offset=offset,
+            label=self.label,
+            weight=self.weight,
+            prediction=self.prediction,
+            arity=self.arity,
+            extras=self.extras,
+            raw=self.raw,
+        )
+
+
+def _generator() -> np.random.Generator:
+    return np.random.default_rng(11)
+
+
+def _classes() -> Rows:
+    drawn = _generator()
+    label = (np.arange(ROWS) % 2).astype(float)
+    return Rows(drawn.normal(size=(ROWS, 3)) + label[:, None], label, drawn.integers(1, 4, ROWS).astype(float))
+
+
+def _counts() -> Rows:
+    drawn = _generator()
+    label = (np.arange(ROWS) % 3).astype(float)
+    return Rows(drawn.poisson(1.0 + label[:, None], (ROWS, 4)).astype(float), label, drawn.integers(1, 4, ROWS).astype(float))
+
+
+def _documents() -> Rows:
+    drawn = _generator()
+    return Rows(drawn.poisson(1.0, (ROWS, 6)).astype(float))
+
+
+def _targets() -> Rows:
+    rows = _classes()
+    return replace(rows, label=rows.features @ np.array([1.0, 2.0, -1.0]) + _generator().normal(size=ROWS))
+
+
+def _clusters() -> Rows:
+    rows = _classes()
+    return replace(rows, features=rows.features + 10.0 * rows.label[:, None], label=None)
+
+
+def _predicted() -> Rows:
+    rows = _targets()
+    return replace(rows, prediction=rows.label + 0.1)
+
+
+def _classified() -> Rows:
+    rows = _classes()
+    return replace(rows, prediction=np.roll(rows.label, 1), features=rows.features[:, :2])
+
+
+@dataclass(frozen=True)
+class Case:
+    """How the contract is tried on one operation.
+
+    Attributes:
+        operation: Its name.
+        rows: Makes rows that suit it.
+        params: Params by their pyspark.ml names.
+        draws: Whether it draws by the position of a row, so that another order or cut gives another, equally good model.
+        weighs: Whether a weight is as good as copies of the row. It is not where MLlib sets a row's own weight apart from its cluster's, where
+            there is no weight, and where a search over a loss with corners ends before it is at the bottom.
+        predicts: Whether its model predicts from features.
+        refuses_nan: Whether a column of NaN is refused.
+        tolerance: Relative, between two orders of the same sums.
+    """
+
+    operation: str
+    rows: Callable[[], Rows]
+    params: dict[str, Any] = field(default_factory=dict)
+    draws: bool = False
+    weighs: bool = True
+    predicts: bool = True
+    refuses_nan: bool = True
+    tolerance: float = 1e-6
+
+
+CASES = {
+    "BinaryClassificationEvaluator": Case("BinaryClassificationEvaluator", _classified, predicts=False),
+    "ClusteringEvaluator": Case(
+        "ClusteringEvaluator", lambda: replace(_clusters(), prediction=_classes().label), predicts=False, weighs=False
+    ),
+    "GeneralizedLinearEvaluator": None,
+    "GeneralizedLinearRegression": Case("GeneralizedLinearRegression", _targets, {"family": "gaussian"}),
+    "KMeans": Case("KMeans", _clusters, draws=True),
+    "LDA": Case("LDA", _documents, {"k": 2, "maxIter": 3}, draws=True, weighs=False),
+    "LinearRegression": Case("LinearRegression", _targets),
+    "LinearSVC": Case("LinearSVC", _classes, {"maxIter": 10, "regParam": 0.1, "standardization": False}, weighs=False),
+    "LogisticRegression": Case("LogisticRegression", _classes, {"maxIter": 10, "regParam": 0.1, "standardization": False}),
+    "MulticlassClassificationEvaluator": Case("MulticlassClassificationEvaluator", _classified, predicts=False, refuses_nan=False),
+    "NaiveBayes": Case("NaiveBayes", _counts),
+    "PCA": Case("PCA", _clusters, {"k": 2}, weighs=False),
+    "RegressionEvaluator": Case("RegressionEvaluator", _predicted, predicts=False, refuses_nan=False),
+    "StandardScaler": Case("StandardScaler", _clusters, {"withMean": True}, weighs=False),
+    "TopicEvaluator": None,
+}
+# Operations that read what a model made: the tests of that model run them.
+OF_A_MODEL = {name for name, case in CASES.items() if case is None}
+NAMES = sorted(CASES.keys() - OF_A_MODEL)
+
+
+def train(case: Case, make: Callable[[], list[Block]], *, forgets: bool = False) -> Any:
+    """Train as the engine does; where it forgets, each round is another process that has only the sealed state."""
+    algorithm = build(case.operation, case.params)
+    state_type, statistics_type, model_type = types_of(type(algorithm))
+    blocks = make()
+    state = algorithm.initial(reduce(add, map(Summary.of, blocks)), SEED)
+    while not algorithm.is_done(state):
+        if forgets:
+            algorithm, blocks = build(case.operation, case.params), [replace(block, scratch=Scratch()) for block in make()]
+        state = from_tree(state_type, to_tree(state))
+        total = reduce(add, (algorithm.statistics(state, block) for block in blocks))
+        state = algorithm.update(state, from_tree(statistics_type, to_tree(total)))
+    return from_tree(model_type, to_tree(algorithm.to_model(state)))
+
+
+def thirds(rows: int = ROWS) -> list[Any]:
+    """Return three cuts in order."""
+    return np.array_split(np.arange(rows), 3)
+
+
+def same(one: Any, other: Any, tolerance: float) -> None:
+    """Fail unless two models have the same numbers to a relative tolerance."""
+    _same(to_tree(one), to_tree(other), tolerance, type(one).__name__)
+
+
+def _same(one: Any, other: Any, tolerance: float, where: str) -> None:
+    if isinstance(one, dict) and one.keys() == {"dtype", "shape", "data"}:
+        assert one["shape"] == other["shape"], where
+        left, right = (np.frombuffer(tree["data"], tree["dtype"]).astype(float) for tree in (one, other))
+        scale = np.abs(left[np.isfinite(left)]).max(initial=1.0)
+        np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance * scale, err_msg=where)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for name in one:
+            _same(one[name], other[name], tolerance, f"{where}.{name}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), where
+        for left, right in zip(one, other, strict=True):
+            _same(left, right, tolerance, where)
+    elif isinstance(one, float):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance, err_msg=where)
+    else:
+        assert one == other, where
+
+
+def test_every_operation_is_under_contract() -> None:
+    """An operation that enters the registry enters this table."""
+    assert CASES.keys() == ALGORITHMS.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resumed_training_gives_the_same_bytes(name: str) -> None:
+    """A training whose every round runs in another process, from the sealed state alone, gives the bytes of an undisturbed one."""
+    case = CASES[name]
+    rows = case.rows()
+    undisturbed, resumed = (train(case, lambda: rows.blocks(thirds()), forgets=forgets) for forgets in (False, True))
+    assert encode(to_tree(undisturbed)) == encode(to_tree(resumed))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_part_changes_nothing(name: str) -> None:
+    """A part whose rows a filter dropped adds nothing to the model."""
+    case = CASES[name]
+    rows = case.rows()
+    same(train(case, lambda: rows.blocks([*thirds(), []])), train(case, lambda: rows.blocks(thirds())), case.tolerance)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parts_of_one_row_train(name: str) -> None:
+    """Parts of one row each give the model of one part, or where rows are drawn a model of the same form."""
+    case = CASES[name]
+    rows = case.rows()
+    single, whole = train(case, lambda: rows.blocks([[row] for row in range(ROWS)])), train(case, lambda: rows.blocks([np.arange(ROWS)]))
+    if case.draws:
+        assert to_tree(single).keys() == to_tree(whole).keys()
+    else:
+        same(single, whole, case.tolerance)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not CASES[name].draws])
+def test_the_order_of_rows_does_not_matter(name: str) -> None:
+    """Rows in another order and cut give the same model."""
+    case = CASES[name]
+    rows = case.rows()
+    order = np.random.default_rng(5).permutation(ROWS)
+    same(train(case, lambda: rows.blocks(np.array_split(order, 4))), train(case, lambda: rows.blocks(thirds())), case.tolerance)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if CASES[name].weighs and not CASES[name].draws])
+def test_a_weight_is_copies_of_the_row(name: str) -> None:
+    """A row of weight three gives the model that three rows give, but for what counts rows."""
+    case = CASES[name]
+    rows = case.rows()
+    copies = replace(rows, weight=None).take(np.repeat(np.arange(ROWS), rows.weight.astype(int)))
+    weighted = to_tree(train(case, lambda: rows.blocks(thirds())))
+    copied = to_tree(train(case, lambda: copies.blocks(thirds(len(copies.features)))))
+    compared = [field_name for field_name in weighted if field_name not in _COUNTS]
+    for field_name in compared:
+        _same(weighted[field_name], copied[field_name], case.tolerance, field_name)
+    assert compared
+
+
+# Fields that say how many rows there were, or divide by MLlib's unbiased variance, for which three rows are more than a weight of three.
+_COUNTS = frozenset(
+    {"num_instances", "rows", "r2", "explained_variance", "degrees_of_freedom", "coefficient_standard_errors", "t_values", "p_values"}
+)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if CASES[name].refuses_nan])
+def test_a_column_without_values_is_refused(name: str) -> None:
+    """A column of which every value is NaN is an error with a code, beside the rows that train."""
+    case = CASES[name]
+    rows = case.rows()
+    train(case, lambda: rows.blocks(thirds()))
+    broken = rows.features.copy()
+    broken[:, 1] = np.nan
+    with pytest.raises(DataError) as refused:
+        train(case, lambda: replace(rows, features=broken).blocks(thirds()))
+    assert refused.value.error_code.startswith("data.")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if CASES[name].predicts])
+def test_outputs_are_finite_and_one_a_row(name: str) -> None:
+    """A model's outputs have a row for each row that it reads, no row included."""
+    case = CASES[name]
+    rows = case.rows()
+    model = train(case, lambda: rows.blocks(thirds()))
+    for count in (ROWS, 1, 0):
+        for stem, values in model.predict(rows.features[:count].astype(np.float64)).items():
+            assert len(values) == count, stem
+            assert np.isfinite(values).all(), stem
