@@ -10,6 +10,7 @@ from operator import add
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from securemllib.algorithms.base import Block, Scratch, Seed
@@ -48,7 +49,7 @@ class Rows:
             of(self.prediction),
             self.arity,
             {role: column[index] for role, column in self.extras.items()},
-            {role: column.take(index) for role, column in self.raw.items()},
+            {role: column.take(pa.array(index)) for role, column in self.raw.items()},
         )
 
     def blocks(self, cuts: list[Any]) -> list[Block]:
@@ -111,6 +112,15 @@ def _classified() -> Rows:
     return replace(rows, prediction=np.roll(rows.label, 1), features=rows.features[:, :2])
 
 
+def _words() -> Rows:
+    drawn = _generator().choice(["a", "b", "c", "\u00e9"], ROWS, p=[0.4, 0.3, 0.2, 0.1])
+    return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.array(drawn.tolist())})
+
+
+def _categories() -> Rows:
+    return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.array((np.arange(ROWS) % 4).astype(float))})
+
+
 @dataclass(frozen=True)
 class Case:
     """How the contract is tried on one operation.
@@ -120,8 +130,8 @@ class Case:
         rows: Makes rows that suit it.
         params: Params by their pyspark.ml names.
         draws: Whether it draws by the position of a row, so that another order or cut gives another, equally good model.
-        weighs: Whether a weight is as good as copies of the row. It is not where MLlib sets a row's own weight apart from its cluster's, where
-            there is no weight, and where a search over a loss with corners ends before it is at the bottom.
+        weighs: Whether a weight is as good as copies of the row. It is not where there is no weight, where MLlib sets a row's own weight
+            apart from its cluster's, and where a search over a loss with corners ends before it is at the bottom.
         predicts: Whether its model predicts from features.
         refuses_nan: Whether a column of NaN is refused.
         tolerance: Relative, between two orders of the same sums.
@@ -137,6 +147,9 @@ class Case:
     tolerance: float = 1e-6
 
 
+# Operations over stored columns: their own tests run what they predict and refuse.
+RAW: dict[str, Any] = {"weighs": False, "predicts": False, "refuses_nan": False}
+
 CASES = {
     "BinaryClassificationEvaluator": Case("BinaryClassificationEvaluator", _classified, predicts=False),
     "ClusteringEvaluator": Case(
@@ -148,12 +161,14 @@ CASES = {
     "LDA": Case("LDA", _documents, {"k": 2, "maxIter": 3}, draws=True, weighs=False),
     "LinearRegression": Case("LinearRegression", _targets),
     "LinearSVC": Case("LinearSVC", _classes, {"maxIter": 10, "regParam": 0.1, "standardization": False}, weighs=False),
-    "LogisticRegression": Case("LogisticRegression", _classes, {"maxIter": 10, "regParam": 0.1, "standardization": False}),
+    "LogisticRegression": Case("LogisticRegression", _classes, {"tol": 1e-12, "regParam": 0.1, "standardization": False}),
     "MulticlassClassificationEvaluator": Case("MulticlassClassificationEvaluator", _classified, predicts=False, refuses_nan=False),
     "NaiveBayes": Case("NaiveBayes", _counts),
+    "OneHotEncoder": Case("OneHotEncoder", _categories, **RAW),
     "PCA": Case("PCA", _clusters, {"k": 2}, weighs=False),
     "RegressionEvaluator": Case("RegressionEvaluator", _predicted, predicts=False, refuses_nan=False),
     "StandardScaler": Case("StandardScaler", _clusters, {"withMean": True}, weighs=False),
+    "StringIndexer": Case("StringIndexer", _words, **RAW),
     "TopicEvaluator": None,
 }
 # Operations that read what a model made: the tests of that model run them.
@@ -263,9 +278,21 @@ def test_a_weight_is_copies_of_the_row(name: str) -> None:
     assert compared
 
 
-# Fields that say how many rows there were, or divide by MLlib's unbiased variance, for which three rows are more than a weight of three.
+# Fields that say how many rows there were or which way the search went, or divide by MLlib's unbiased variance, for which three rows are
+# more than a weight of three.
 _COUNTS = frozenset(
-    {"num_instances", "rows", "r2", "explained_variance", "degrees_of_freedom", "coefficient_standard_errors", "t_values", "p_values"}
+    {
+        "num_instances",
+        "rows",
+        "objective_history",
+        "total_iterations",
+        "r2",
+        "explained_variance",
+        "degrees_of_freedom",
+        "coefficient_standard_errors",
+        "t_values",
+        "p_values",
+    }
 )
 
 
