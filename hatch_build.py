@@ -100,9 +100,12 @@ class KernelsHook(BuildHookInterface[Any]):
         """Compile the library, and mark the wheel as one of this platform."""
         folder = Path(self.root) / FOLDER
         (folder / LIBRARY).unlink(missing_ok=True)
-        if problem := compile_library(system_compiler() or ZIG, folder):
-            self.app.display_warning(f"the kernels were not compiled, and numpy will do their work: {problem}")
+        compiler = system_compiler() or (ZIG if works(ZIG) else None)
+        if compiler is None:
+            self.app.display_warning("no compiler works here: numpy will do the kernels' work")
             return
+        if problem := compile_library(compiler, folder):
+            raise RuntimeError(f"the kernels do not compile:\n{problem}")
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
         build_data["artifacts"].append(f"{FOLDER}/{LIBRARY}")

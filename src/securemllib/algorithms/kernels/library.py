@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__ = ["INTEGER", "REAL", "array_of", "function", "sources_digest", "status"]
+__all__ = ["INTEGER", "LANES", "REAL", "array_of", "function", "padded", "sources_digest", "status"]
 
 _PATH = f"{__file__.rpartition('/')[0]}/libkernels.so"
 
 INTEGER = ctypes.c_int64
 REAL = ctypes.c_double
+
+# As in kernel.h: functions that read rows in lanes need as many columns.
+LANES = 8
 
 
 class array_of:  # noqa: N801 - it reads as a type: `array_of(np.float32)`
@@ -53,6 +56,11 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
 
 
 _LIBRARY, _STATUS = _load()
+
+
+def padded(columns: int) -> int:
+    """Return the number of values in a row of sums in whole lanes."""
+    return -(-columns // LANES) * LANES
 
 
 def status() -> str:
