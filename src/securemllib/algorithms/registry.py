@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+from securemllib.algorithms.decision_tree import DecisionTreeClassifier, DecisionTreeRegressor
 from securemllib.algorithms.evaluation.binary import BinaryClassificationEvaluator
 from securemllib.algorithms.evaluation.clustering import ClusteringEvaluator
 from securemllib.algorithms.evaluation.generalized_linear import GeneralizedLinearEvaluator
@@ -19,6 +20,7 @@ from securemllib.algorithms.feature.one_hot_encoder import OneHotEncoder
 from securemllib.algorithms.feature.string_indexer import StringIndexer
 from securemllib.algorithms.gaussian_mixture import GaussianMixture
 from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression
+from securemllib.algorithms.gradient_boosting import GBTClassifier, GBTRegressor
 from securemllib.algorithms.kmeans import KMeans
 from securemllib.algorithms.lda import LDA
 from securemllib.algorithms.linear_regression import LinearRegression
@@ -26,6 +28,7 @@ from securemllib.algorithms.linear_svc import LinearSVC
 from securemllib.algorithms.logistic_regression import LogisticRegression
 from securemllib.algorithms.naive_bayes import NaiveBayes
 from securemllib.algorithms.pca import PCA
+from securemllib.algorithms.random_forest import RandomForestClassifier, RandomForestRegressor
 from securemllib.algorithms.standard_scaler import StandardScaler
 from securemllib.errors import UsageError
 
@@ -37,6 +40,10 @@ ALGORITHMS: dict[str, type[Any]] = {
     "GaussianMixture": GaussianMixture,
     "GeneralizedLinearEvaluator": GeneralizedLinearEvaluator,
     "GeneralizedLinearRegression": GeneralizedLinearRegression,
+    "DecisionTreeClassifier": DecisionTreeClassifier,
+    "DecisionTreeRegressor": DecisionTreeRegressor,
+    "GBTClassifier": GBTClassifier,
+    "GBTRegressor": GBTRegressor,
     "KMeans": KMeans,
     "LDA": LDA,
     "LinearRegression": LinearRegression,
@@ -46,6 +53,8 @@ ALGORITHMS: dict[str, type[Any]] = {
     "NaiveBayes": NaiveBayes,
     "OneHotEncoder": OneHotEncoder,
     "PCA": PCA,
+    "RandomForestClassifier": RandomForestClassifier,
+    "RandomForestRegressor": RandomForestRegressor,
     "RegressionEvaluator": RegressionEvaluator,
     "StandardScaler": StandardScaler,
     "StringIndexer": StringIndexer,
@@ -58,7 +67,7 @@ TRANSFORMERS: dict[str, type[Any]] = {}
 
 def param_name(field: str) -> str:
     """Return the pyspark.ml Param name of a snake_case field: ``reg_param`` is ``regParam``."""
-    return re.sub(r"_([a-z0-9])", lambda found: found.group(1).upper(), field)
+    return re.sub(r"_([a-z0-9])", lambda found: found.group(1).upper(), field).replace("InMb", "InMB")
 
 
 def build(name: str, params: Mapping[str, object]) -> Any:

@@ -20,13 +20,33 @@ from securemllib.ml.classification_summaries import (
     LogisticRegressionSummary,
     LogisticRegressionTrainingSummary,
 )
+from securemllib.ml.forest_summaries import (
+    BinaryRandomForestClassificationSummary,
+    BinaryRandomForestClassificationTrainingSummary,
+    RandomForestClassificationSummary,
+    RandomForestClassificationTrainingSummary,
+)
 from securemllib.ml.mirror import converted, mirrors
 from securemllib.ml.plain import PlainLinearSVCModel, PlainLogisticRegressionModel, PlainNaiveBayesModel
 from securemllib.ml.summaries import Summary
+from securemllib.ml.trees import (
+    DecisionTreeClassificationModel,
+    DecisionTreeClassifier,
+    GBTClassificationModel,
+    GBTClassifier,
+    RandomForestClassificationModel,
+    RandomForestClassifier,
+)
 
 __all__ = [
     "BinaryLogisticRegressionSummary",
     "BinaryLogisticRegressionTrainingSummary",
+    "BinaryRandomForestClassificationSummary",
+    "BinaryRandomForestClassificationTrainingSummary",
+    "DecisionTreeClassificationModel",
+    "DecisionTreeClassifier",
+    "GBTClassificationModel",
+    "GBTClassifier",
     "LinearSVC",
     "LinearSVCModel",
     "LinearSVCSummary",
@@ -37,6 +57,10 @@ __all__ = [
     "LogisticRegressionTrainingSummary",
     "NaiveBayes",
     "NaiveBayesModel",
+    "RandomForestClassificationModel",
+    "RandomForestClassificationSummary",
+    "RandomForestClassificationTrainingSummary",
+    "RandomForestClassifier",
 ]
 
 

@@ -12,8 +12,20 @@ from securemllib.ml.generalized_linear_summaries import GeneralizedLinearRegress
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.plain import PlainGeneralizedLinearRegressionModel, PlainLinearRegressionModel
 from securemllib.ml.regression_summaries import LinearRegressionSummary, LinearRegressionTrainingSummary
+from securemllib.ml.trees import (
+    DecisionTreeRegressionModel,
+    DecisionTreeRegressor,
+    GBTRegressionModel,
+    GBTRegressor,
+    RandomForestRegressionModel,
+    RandomForestRegressor,
+)
 
 __all__ = [
+    "DecisionTreeRegressionModel",
+    "DecisionTreeRegressor",
+    "GBTRegressionModel",
+    "GBTRegressor",
     "GeneralizedLinearRegression",
     "GeneralizedLinearRegressionModel",
     "GeneralizedLinearRegressionSummary",
@@ -22,6 +34,8 @@ __all__ = [
     "LinearRegressionModel",
     "LinearRegressionSummary",
     "LinearRegressionTrainingSummary",
+    "RandomForestRegressionModel",
+    "RandomForestRegressor",
 ]
 
 

@@ -1,0 +1,162 @@
+"""Trees: values to bins, rows to leaves, and sums by (node, feature, bin).
+
+Bins are ``uint8`` or ``uint16``. The functions here are what algorithms call; the twins do the same in numpy, bit for bit, because each
+sum adds the rows in their order.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securemllib.algorithms.kernels.library import INTEGER, array_of, function
+
+__all__ = ["add_rows", "add_rows_twin", "bin_rows", "bin_rows_twin", "descend", "descend_twin", "find_leaves", "find_leaves_twin"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+Places = NDArray[np.int64]
+Bins = NDArray[np.unsignedinteger[Any]]
+
+_BINS: dict[int, Any] = {1: np.uint8, 2: np.uint16}
+_VALUES: dict[int, Any] = {4: np.float32, 8: np.float64}
+_READ_32, _READ_64 = array_of(np.int32), array_of(np.int64)
+
+_BIN_ROWS = {
+    (value, size): function(
+        f"bin_rows_{value}_{size}",
+        array_of(_VALUES[value]), INTEGER, INTEGER, array_of(np.float64), _READ_64, array_of(_BINS[size], written=True),
+    )
+    for value in _VALUES for size in _BINS
+}  # fmt: skip
+_DESCEND = {
+    size: function(
+        f"descend_{size}",
+        array_of(_BINS[size]), INTEGER, INTEGER, _READ_32, _READ_32, _READ_32, _READ_32, array_of(np.uint8), INTEGER,
+        array_of(np.int32, written=True),
+    )
+    for size in _BINS
+}  # fmt: skip
+_FIND_LEAVES = function(
+    "find_leaves",
+    array_of(np.float64), INTEGER, INTEGER, _READ_32, _READ_32, array_of(np.float64), INTEGER, array_of(np.int32, written=True),
+)  # fmt: skip
+_ADD_ROWS = {
+    size: function(
+        f"add_rows_{size}",
+        array_of(_BINS[size]), INTEGER, INTEGER, _READ_32, array_of(np.int32, optional=True), array_of(np.float64), INTEGER, INTEGER,
+        array_of(np.int32, optional=True), _READ_64, INTEGER, INTEGER, array_of(np.float64, written=True),
+    )
+    for size in _BINS
+}  # fmt: skip
+
+
+def bin_rows(features: NDArray[np.floating[Any]], thresholds: Floats, starts: Places, bins: Bins) -> None:
+    """Write into ``bins`` how many of its column's thresholds are below each value.
+
+    Args:
+        features: ``(n, d)``.
+        thresholds: Ascending thresholds of each column, one column after another.
+        starts: ``(d + 1,)`` where each column's thresholds begin.
+        bins: ``(n, d)``.
+    """
+    compiled = _BIN_ROWS[features.dtype.itemsize, bins.dtype.itemsize]
+    if compiled is None:
+        bin_rows_twin(features, thresholds, starts, bins)
+    else:
+        compiled(features, *features.shape, thresholds, starts, bins)
+
+
+def bin_rows_twin(features: NDArray[np.floating[Any]], thresholds: Floats, starts: Places, bins: Bins) -> None:
+    """`bin_rows` in numpy."""
+    for column in range(features.shape[1]):
+        bins[:, column] = np.searchsorted(thresholds[starts[column] : starts[column + 1]], features[:, column])
+
+
+def descend(bins: Bins, left: Ints, feature: Ints, bin: Ints, subset: Ints, subsets: NDArray[np.uint8], nodes: Ints) -> None:
+    """Move rows from the nodes where they are to the leaves below.
+
+    Args:
+        bins: ``(n, d)``.
+        left: ``(m,)`` the left child of each node, before the right one; -1 for a leaf.
+        feature: ``(m,)`` the feature that a node splits.
+        bin: ``(m,)`` the largest bin that goes left.
+        subset: ``(m,)`` the row of `subsets` where the feature is nominal, else -1.
+        subsets: ``(q, a)`` 1 for bins that go left.
+        nodes: ``(n,)``, changed in place.
+    """
+    compiled = _DESCEND[bins.dtype.itemsize]
+    if compiled is None:
+        descend_twin(bins, left, feature, bin, subset, subsets, nodes)
+    else:
+        compiled(bins, *bins.shape, left, feature, bin, subset, subsets, subsets.shape[1], nodes)
+
+
+def descend_twin(bins: Bins, left: Ints, feature: Ints, bin: Ints, subset: Ints, subsets: NDArray[np.uint8], nodes: Ints) -> None:
+    """`descend` in numpy."""
+    going = np.flatnonzero(left[nodes] >= 0)
+    while going.size:
+        node = nodes[going]
+        value = bins[going, feature[node]]
+        right = value > bin[node]
+        nominal = np.flatnonzero(subset[node] >= 0)
+        right[nominal] = subsets[subset[node[nominal]], value[nominal]] != 1
+        nodes[going] = left[node] + right
+        going = going[left[nodes[going]] >= 0]
+
+
+def find_leaves(features: Floats, left: Ints, feature: Ints, threshold: Floats, root: int) -> Ints:
+    """Return the leaves, ``(n,)``, that rows ``(n, d)`` reach in one tree that splits only continuous features."""
+    nodes = np.full(len(features), root, dtype=np.int32)
+    if _FIND_LEAVES is None:
+        find_leaves_twin(features, left, feature, threshold, nodes)
+    else:
+        _FIND_LEAVES(np.ascontiguousarray(features), *features.shape, left, feature, threshold, root, nodes)
+    return nodes
+
+
+def find_leaves_twin(features: Floats, left: Ints, feature: Ints, threshold: Floats, nodes: Ints) -> None:
+    """`find_leaves` in numpy, from nodes that are changed in place."""
+    going = np.flatnonzero(left[nodes] >= 0)
+    while going.size:
+        node = nodes[going]
+        # NaN is not at most any threshold, in MLlib too.
+        nodes[going] = left[node] + ~(features[going, feature[node]] <= threshold[node])
+        going = going[left[nodes[going]] >= 0]
+
+
+def add_rows(
+    bins: Bins, slot: Ints, channel: Ints | None, added: Floats, rest: int, chosen: Ints | None, starts: Places, sums: Floats
+) -> None:
+    """Add rows to the cells of their node and bins.
+
+    Args:
+        bins: ``(n, d)``.
+        slot: ``(n,)`` the place of each row's node among those that are summed; -1 for a row that is not.
+        channel: ``(n,)`` the channel of each row's first value; None where that is the first one.
+        added: ``(n, v)`` values.
+        rest: The channel of the second value, behind which the others' are.
+        chosen: ``(s, m)`` the features of each node; None where these are all, in order.
+        starts: ``(s, m)`` the first cell of each node and feature.
+        sums: ``(cells, channels)``, changed in place.
+    """
+    compiled = _ADD_ROWS[bins.dtype.itemsize]
+    if compiled is None:
+        add_rows_twin(bins, slot, channel, added, rest, chosen, starts, sums)
+        return
+    features, channels = starts.shape[1], sums.shape[1]
+    compiled(bins, *bins.shape, slot, channel, added, added.shape[1], rest, chosen, starts, features, channels, sums)
+
+
+def add_rows_twin(
+    bins: Bins, slot: Ints, channel: Ints | None, added: Floats, rest: int, chosen: Ints | None, starts: Places, sums: Floats
+) -> None:
+    """`add_rows` in numpy."""
+    rows = np.flatnonzero(slot >= 0)
+    mine, flat = slot[rows], sums.reshape(-1)
+    first = np.zeros(len(rows), dtype=np.int64) if channel is None else channel[rows].astype(np.int64)
+    for k in range(starts.shape[1]):
+        column: Any = k if chosen is None else chosen[mine, k]
+        cell = (starts[mine, k] + bins[rows, column]) * sums.shape[1]
+        for value in range(added.shape[1]):
+            np.add.at(flat, cell + (rest + value - 1 if value else first), added[rows, value])

@@ -1,0 +1,140 @@
+"""Training of independent trees: one alone, or a forest whose trees all grow at once."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.columns import labels_of, weights_of
+from securemllib.algorithms.params import require_choice
+from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.trees.binning import Binning
+from securemllib.algorithms.trees.forest import Forest
+from securemllib.algorithms.trees.growing import Grower, Growth
+from securemllib.algorithms.trees.histograms import Bagging, histograms
+from securemllib.algorithms.trees.impurity import CLASSIFICATION, REGRESSION
+from securemllib.algorithms.trees.params import TreeParams, lower_case
+from securemllib.algorithms.trees.training import Facts, TreeStatistics, candidates, facts_of, grower_of, learned
+from securemllib.errors import UsageError
+
+__all__ = ["BaggedTrees", "TreesState"]
+
+Floats = NDArray[np.float64]
+
+# The phases of a training, in order. A state names its phase by the string.
+_CANDIDATES, _GROW, _LEAVES, _DONE = "candidates", "grow", "leaves", "done"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreesState:
+    """What the aggregator knows between rounds.
+
+    Attributes:
+        phase: ``candidates`` (splits to choose from are found), ``grow``, ``leaves`` (the leaves' variances are measured) or ``done``.
+        seed: The root of the randomness.
+        facts: What is known of the rows.
+        columns: Features.
+        binning: The candidates, after the first round.
+        growth: The trees, after the first round.
+        squares: ``(m,)`` each leaf's sum of squared deviations, after the last round; empty where nobody asks for it.
+    """
+
+    phase: str
+    seed: Seed
+    facts: Facts
+    columns: int
+    binning: Binning | None
+    growth: Growth | None
+    squares: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaggedTrees(TreeParams):
+    """What an estimator of independent trees tells this training."""
+
+    CLASSIFIES: ClassVar[bool]
+    MEASURES_LEAVES: ClassVar[bool] = False
+
+    impurity: str = ""
+
+    def __post_init__(self) -> None:
+        TreeParams.__post_init__(self)
+        lower_case(self, "impurity")
+        require_choice(self, "impurity", CLASSIFICATION if self.CLASSIFIES else REGRESSION)
+
+    def _check_classes(self, classes: int) -> None:
+        """Raise where a Param does not fit the number of classes."""
+
+    def _trees(self) -> int:
+        return 1
+
+    def _features(self, columns: int) -> int:
+        return columns
+
+    def _bagging(self, seed: Seed) -> Bagging:
+        return Bagging(rate=1.0, replaces=False, seed=seed)
+
+    def initial(self, summary: Summary, seed: Seed) -> TreesState:
+        """Return the state before the first round.
+
+        Raises:
+            DataError: There are no rows, or features, weights or labels are not usable.
+            UsageError: There are not as many thresholds as classes.
+        """
+        facts = facts_of(summary, classification=self.CLASSIFIES)
+        self._check_classes(facts.classes)
+        return TreesState(
+            phase=_CANDIDATES, seed=seed, facts=facts, columns=summary.columns, binning=None, growth=None, squares=np.zeros(0)
+        )
+
+    def is_done(self, state: TreesState) -> bool:
+        """Return whether all trees have grown."""
+        return state.phase == _DONE
+
+    def _grower(self, state: TreesState) -> tuple[Grower, Growth]:
+        if state.binning is None or state.growth is None:
+            raise UsageError("the state has no candidates")
+        features = self._features(state.columns)
+        return grower_of(self, state.facts, state.binning, state.seed, impurity=self.impurity, features=features), state.growth
+
+    def statistics(self, state: TreesState, block: Block) -> TreeStatistics:
+        """Return the block's values, histograms, or squared deviations by leaf."""
+        if state.phase == _CANDIDATES:
+            return candidates(block, state.seed, self.max_bins)
+        grower, growth = self._grower(state)
+        labels = labels_of(block)
+        targets = labels.astype(np.int32) if self.CLASSIFIES else labels
+        weights = None if state.facts.unit_weights and block.weight is None else weights_of(block)
+        if state.phase == _LEAVES:
+            sums = self._squares(grower, growth, block, labels, weights)
+        else:
+            sums = histograms(grower, growth, block, rows=lambda _: (weights, targets), bagging=self._bagging(state.seed))
+        return TreeStatistics(values=None, sums=sums, numbers=np.zeros(4))
+
+    def _squares(self, grower: Grower, growth: Growth, block: Block, labels: Floats, weights: Floats | None) -> Floats:
+        forest = grower.finished(growth, prune=True)
+        root = np.full(block.rows, forest.roots[0], dtype=np.int32)
+        leaf = forest.descend(grower.binning.bins_of(block), root)
+        squares = (labels - grower.impurity.predict(forest.stats)[leaf]) ** 2
+        sums = np.bincount(leaf, weights=squares if weights is None else weights * squares, minlength=forest.nodes)
+        return sums[:, None].astype(np.float64)
+
+    def update(self, state: TreesState, total: TreeStatistics) -> TreesState:
+        """Return the state after a round."""
+        if state.phase == _LEAVES:
+            return replace(state, phase=_DONE, squares=total.sums[:, 0])
+        if state.phase == _CANDIDATES:
+            facts, binning = learned(state.facts, total, self.max_bins)
+            state = replace(state, phase=_GROW, facts=facts, binning=binning)
+            grower = grower_of(self, facts, binning, state.seed, impurity=self.impurity, features=self._features(state.columns))
+            return replace(state, growth=grower.nothing().planted(self._trees(), binning))
+        grower, growth = self._grower(state)
+        growth = grower.grown(growth, total.sums)
+        last = _LEAVES if self.MEASURES_LEAVES else _DONE
+        return replace(state, growth=growth, phase=last if growth.is_done else _GROW)
+
+    def _forest(self, state: TreesState, *, prune: bool) -> Forest:
+        grower, growth = self._grower(state)
+        return grower.finished(growth, prune=prune)

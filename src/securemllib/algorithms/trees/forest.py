@@ -1,0 +1,246 @@
+"""Trees as arrays: one entry a node, the two children of a node side by side."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securemllib.algorithms.kernels import trees
+from securemllib.algorithms.trees.binning import Bins
+
+__all__ = ["Forest", "Splits"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+_LEAF = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forest:
+    """The nodes of some trees.
+
+    Attributes:
+        roots: ``(t,)`` each tree's root.
+        tree: ``(m,)`` the tree of each node.
+        depth: ``(m,)`` edges from the root.
+        left: ``(m,)`` the left child, to whose right the other one stands; -1 for a leaf.
+        feature: ``(m,)`` the feature that a node splits; -1 for a leaf.
+        bin: ``(m,)`` the largest bin that goes left, where the feature is continuous.
+        threshold: ``(m,)`` the largest value that goes left, where the feature is continuous.
+        subset: ``(m,)`` the row of `subsets` that tells which categories go left; -1 where the feature is continuous.
+        subsets: ``(q, a)`` 1 for categories that go left, 0 for those that go right, 2 for those that the feature does not have.
+        gain: ``(m,)`` the gain of a node's split; 0 for a leaf.
+        stats: ``(m, c)`` what the impurity needs of the rows of each node.
+    """
+
+    roots: Ints
+    tree: Ints
+    depth: Ints
+    left: Ints
+    feature: Ints
+    bin: Ints
+    threshold: Floats
+    subset: Ints
+    subsets: NDArray[np.uint8]
+    gain: Floats
+    stats: Floats
+
+    @classmethod
+    def empty(cls, *, channels: int, categories: int) -> Self:
+        """Return no tree."""
+        none = np.zeros(0, dtype=np.int32)
+        return cls(
+            roots=none,
+            tree=none,
+            depth=none,
+            left=none,
+            feature=none,
+            bin=none,
+            threshold=np.zeros(0),
+            subset=none,
+            subsets=np.zeros((0, categories), dtype=np.uint8),
+            gain=np.zeros(0),
+            stats=np.zeros((0, channels)),
+        )
+
+    @property
+    def nodes(self) -> int:
+        """The number of nodes."""
+        return len(self.left)
+
+    def planted(self, trees: int) -> Self:
+        """Return the forest with that many more roots, which are leaves without statistics."""
+        roots = np.arange(self.nodes, self.nodes + trees, dtype=np.int32)
+        first = len(self.roots)
+        grown = self._with_leaves(
+            tree=np.arange(first, first + trees, dtype=np.int32),
+            depth=np.zeros(trees, dtype=np.int32),
+            stats=np.zeros((trees, self.stats.shape[1])),
+        )
+        return replace(grown, roots=np.concatenate([self.roots, roots]))
+
+    def _with_leaves(self, *, tree: Ints, depth: Ints, stats: Floats) -> Self:
+        none = np.full(len(tree), _LEAF, dtype=np.int32)
+        return replace(
+            self,
+            tree=np.concatenate([self.tree, tree]),
+            depth=np.concatenate([self.depth, depth]),
+            left=np.concatenate([self.left, none]),
+            feature=np.concatenate([self.feature, none]),
+            bin=np.concatenate([self.bin, none]),
+            threshold=np.concatenate([self.threshold, np.zeros(len(tree))]),
+            subset=np.concatenate([self.subset, none]),
+            gain=np.concatenate([self.gain, np.zeros(len(tree))]),
+            stats=np.concatenate([self.stats, stats]),
+        )
+
+    def split(self, nodes: NDArray[np.int64], splits: "Splits") -> Self:
+        """Return the forest with two children for each of the nodes, in their order, at the end."""
+        first = self.nodes
+        left = first + 2 * np.arange(len(nodes), dtype=np.int32)
+        stats = np.stack([splits.left, splits.right], axis=1).reshape(2 * len(nodes), self.stats.shape[1])
+        grown = self._with_leaves(tree=np.repeat(self.tree[nodes], 2), depth=np.repeat(self.depth[nodes] + 1, 2), stats=stats)
+        nominal = splits.is_subset
+        subset = np.full(len(nodes), _LEAF, dtype=np.int32)
+        subset[nominal] = len(self.subsets) + np.arange(nominal.sum())
+        return replace(
+            grown,
+            left=_put(grown.left, nodes, left),
+            feature=_put(grown.feature, nodes, splits.feature),
+            bin=_put(grown.bin, nodes, np.where(nominal, _LEAF, splits.bin)),
+            threshold=_put(grown.threshold, nodes, splits.threshold),
+            subset=_put(grown.subset, nodes, subset),
+            subsets=np.concatenate([self.subsets, splits.subset[nominal]]),
+            gain=_put(grown.gain, nodes, splits.gain),
+        )
+
+    def descend(self, bins: Bins, nodes: Ints) -> Ints:
+        """Return the leaves, ``(n,)``, that rows reach from the nodes where they are.
+
+        Args:
+            bins: ``(n, d)``.
+            nodes: ``(n,)``.
+        """
+        reached = nodes.copy()
+        trees.descend(bins, self.left, self.feature, self.bin, self.subset, self.subsets, reached)
+        return reached
+
+    def leaves(self, features: Floats, tree: int) -> Ints:
+        """Return the leaves, ``(n,)``, that rows reach in one tree; ``features`` is ``(n, d)``, not centred."""
+        root = int(self.roots[tree])
+        if not len(self.subsets):
+            return trees.find_leaves(features, self.left, self.feature, self.threshold, root)
+        reached = np.full(len(features), root, dtype=np.int32)
+        going = np.flatnonzero(self.left[reached] >= 0)
+        while going.size:
+            node = reached[going]
+            value = features[going, self.feature[node]]
+            right = ~(value <= self.threshold[node])
+            nominal = np.flatnonzero(self.subset[node] >= 0)
+            right[nominal] = ~self._in_subset(value[nominal], self.subset[node[nominal]])
+            reached[going] = self.left[node] + right
+            going = going[self.left[reached[going]] >= 0]
+        return reached
+
+    def _in_subset(self, values: Floats, subset: Ints) -> NDArray[np.bool_]:
+        """Return whether rows go left; a value that is no category goes where MLlib's smaller set of categories does not."""
+        width = self.subsets.shape[1]
+        known = (values >= 0) & (values < width) & (values == np.floor(values))
+        code = self.subsets[subset, np.where(known, values, 0).astype(np.int64)]
+        lefts, rights = (self.subsets == 1).sum(axis=1), (self.subsets == 0).sum(axis=1)
+        elsewhere = lefts > (lefts + rights) // 2
+        return np.asarray(np.where(known & (code < 2), code == 1, elsewhere[subset]))
+
+    def leaf_numbers(self) -> Ints:
+        """Return the number of each leaf, ``(m,)``, counted from 0 in each tree from left to right; 0 for other nodes."""
+        levels = self._inner_by_depth(self.left)
+        leaves = (self.left < 0).astype(np.int32)
+        for inner in reversed(levels):
+            leaves[inner] = leaves[self.left[inner]] + leaves[self.left[inner] + 1]
+        number = np.zeros(self.nodes, dtype=np.int32)
+        for inner in levels:
+            child = self.left[inner]
+            number[child] = number[inner]
+            number[child + 1] = number[inner] + leaves[child]
+        return np.where(self.left < 0, number, 0).astype(np.int32)
+
+    def pruned(self, predictions: Floats) -> Self:
+        """Return the trees with siblings that are leaves of one prediction merged into their parent.
+
+        Args:
+            predictions: ``(m,)`` prediction of each node.
+        """
+        left = self.left.copy()
+        removed = np.zeros(self.nodes, dtype=np.bool_)
+        for inner in reversed(self._inner_by_depth(left)):
+            child = left[inner]
+            same = (left[child] < 0) & (left[child + 1] < 0) & (predictions[child] == predictions[child + 1])
+            left[inner[same]] = _LEAF
+            removed[child[same]] = removed[child[same] + 1] = True
+        place = (np.cumsum(~removed) - 1).astype(np.int32)
+        kept, leaf = ~removed, left < 0
+        return replace(
+            self,
+            roots=place[self.roots],
+            tree=self.tree[kept],
+            depth=self.depth[kept],
+            left=np.where(leaf, _LEAF, place[left])[kept].astype(np.int32),
+            feature=np.where(leaf, _LEAF, self.feature)[kept].astype(np.int32),
+            bin=self.bin[kept],
+            threshold=self.threshold[kept],
+            subset=self.subset[kept],
+            gain=np.where(leaf, 0.0, self.gain)[kept],
+            stats=self.stats[kept],
+        )
+
+    def some_trees(self, first: int, last: int) -> Self:
+        """Return some of the trees: those before ``last``, from ``first`` on."""
+        kept = (self.tree >= first) & (self.tree < last)
+        place = (np.cumsum(kept) - 1).astype(np.int32)
+        fields = {name: getattr(self, name)[kept] for name in ("depth", "feature", "bin", "threshold", "subset", "gain", "stats")}
+        left = np.where(self.left < 0, _LEAF, place[self.left])[kept].astype(np.int32)
+        return replace(self, roots=place[self.roots[first:last]], tree=self.tree[kept] - np.int32(first), left=left, **fields)
+
+    def _inner_by_depth(self, left: Ints) -> list[NDArray[np.int64]]:
+        """Return the nodes that have children, one array a depth."""
+        inner = np.flatnonzero(left >= 0)
+        order = inner[np.argsort(self.depth[inner], kind="stable")]
+        bounds = np.searchsorted(self.depth[order], np.arange(1, int(self.depth.max(initial=0)) + 1))
+        return np.split(order, bounds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """The best split of each of some nodes.
+
+    Attributes:
+        gain: ``(s,)``; 0 or less where no split is valid.
+        feature: ``(s,)``.
+        bin: ``(s,)`` the largest bin that goes left.
+        threshold: ``(s,)`` its upper threshold, where the feature is continuous.
+        subset: ``(s, a)`` as `Forest.subsets`.
+        is_subset: ``(s,)`` whether the feature is nominal.
+        left: ``(s, c)`` statistics of the rows that go left.
+        right: ``(s, c)`` of those that go right.
+    """
+
+    gain: Floats
+    feature: Ints
+    bin: Ints
+    threshold: Floats
+    subset: NDArray[np.uint8]
+    is_subset: NDArray[np.bool_]
+    left: Floats
+    right: Floats
+
+    def take(self, chosen: NDArray[np.bool_]) -> Self:
+        """Return the splits of some of the nodes."""
+        return type(self)(**{name: getattr(self, name)[chosen] for name in self.__slots__})
+
+
+def _put(values: NDArray[Any], places: NDArray[np.int64], new: NDArray[Any]) -> NDArray[Any]:
+    changed = values.copy()
+    changed[places] = new
+    return changed

@@ -1,0 +1,86 @@
+"""Do the compiled kernels of trees do to the bit what their twins do?"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from securemllib.algorithms.kernels import trees
+
+WIDTHS = st.sampled_from([np.uint8, np.uint16])
+
+
+def _tree(generator: np.random.Generator, columns: int, bins: int, inner: int) -> dict[str, Any]:
+    """Return a random tree, some of whose splits are of categories."""
+    left = np.full(2 * inner + 1, -1, dtype=np.int32)
+    leaves = [0]
+    for split in range(inner):
+        node = leaves.pop(generator.integers(len(leaves)))
+        left[node] = 2 * split + 1
+        leaves += [2 * split + 1, 2 * split + 2]
+    nodes = len(left)
+    return {
+        "left": left,
+        "feature": generator.integers(0, columns, nodes).astype(np.int32),
+        "bin": generator.integers(0, bins, nodes).astype(np.int32),
+        "subset": generator.integers(-1, 2, nodes).astype(np.int32),
+        "subsets": generator.integers(0, 3, (2, bins)).astype(np.uint8),
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), rows=st.integers(0, 70), columns=st.integers(1, 9), dtype=WIDTHS, value=st.sampled_from(["f4", "f8"]))
+def test_bins_are_the_twins(seed: int, rows: int, columns: int, dtype: Any, value: str) -> None:
+    """Each value gets the number of thresholds below it, for no, few and many thresholds, and where it equals one."""
+    generator = np.random.default_rng(seed)
+    counts = generator.choice([0, 1, 2, 31, 48, 49, 200], columns)
+    features = generator.integers(-50, 50, (rows, columns)).astype(value) / 4
+    thresholds = np.concatenate([np.sort(generator.integers(-60, 60, count) / 4.0) for count in counts])
+    starts = np.cumsum([0, *counts])
+    ours, twins = (np.zeros((rows, columns), dtype=dtype) for _ in range(2))
+    trees.bin_rows(features, thresholds, starts, ours)
+    trees.bin_rows_twin(features, thresholds, starts, twins)
+    assert (ours == twins).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), rows=st.integers(0, 70), columns=st.integers(1, 9), dtype=WIDTHS, inner=st.integers(0, 40))
+def test_leaves_are_the_twins(seed: int, rows: int, columns: int, dtype: Any, inner: int) -> None:
+    """Rows reach the same leaves of binned and of true features, from any node, NaN and infinity included."""
+    generator = np.random.default_rng(seed)
+    tree = _tree(generator, columns, 12, inner)
+    bins = generator.integers(0, 12, (rows, columns)).astype(dtype)
+    ours = generator.integers(0, len(tree["left"]), rows).astype(np.int32)
+    twins = ours.copy()
+    trees.descend(bins, nodes=ours, **tree)
+    trees.descend_twin(bins, nodes=twins, **tree)
+    assert (ours == twins).all()
+    assert (tree["left"][ours] < 0).all()
+    features = generator.choice([np.nan, np.inf, -np.inf, 0.0, 0.5, 1.0], (rows, columns))
+    threshold = generator.choice([0.0, 0.5], len(tree["left"]))
+    twins = np.zeros(rows, dtype=np.int32)
+    trees.find_leaves_twin(features, tree["left"], tree["feature"], threshold, twins)
+    assert (trees.find_leaves(features, tree["left"], tree["feature"], threshold, 0) == twins).all()
+
+
+@pytest.mark.parametrize("draws", [False, True])
+@pytest.mark.parametrize(("values", "channels", "classes"), [(2, 2, 0), (3, 3, 0), (1, 2, 2), (1, 5, 5), (2, 4, 3)])
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**31), rows=st.integers(0, 70), columns=st.integers(1, 9), dtype=WIDTHS)
+def test_sums_are_the_twins(seed: int, rows: int, columns: int, dtype: Any, values: int, channels: int, classes: int, draws: bool) -> None:
+    """Sums by node, feature and bin are the twin's for targets and classes, with and without counted rows and drawn features."""
+    generator = np.random.default_rng(seed)
+    nodes, width = 3, int(generator.integers(1, columns + 1)) if draws else columns
+    bins = generator.integers(0, 7, (rows, columns)).astype(dtype)
+    slot = generator.integers(-1, nodes, rows).astype(np.int32)
+    channel = generator.integers(0, classes, rows).astype(np.int32) if classes else None
+    chosen = np.stack([generator.permutation(columns)[:width] for _ in range(nodes)]).astype(np.int32) if draws else None
+    starts = np.arange(nodes * width, dtype=np.int64).reshape(nodes, width) * 7
+    ours, twins = (np.zeros((nodes * width * 7, channels)) for _ in range(2))
+    added = generator.standard_normal((rows, values))
+    for sums, add in ((ours, trees.add_rows), (twins, trees.add_rows_twin)):
+        add(bins, slot, channel, added, max(classes, 1), chosen, starts, sums)
+    assert (ours == twins).all()
+    np.testing.assert_allclose(ours.sum(), width * (added[slot >= 0].sum()), atol=1e-9)
