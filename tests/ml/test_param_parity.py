@@ -28,48 +28,6 @@ def mirrored():
 # Models are made by a fit, everything else by its constructor.
 MODELS = {name: pair for name, pair in mirrored().items() if issubclass(pair[0], Model)}
 PAIRS = {name: pair for name, pair in mirrored().items() if name not in MODELS}
-PAIRS = {
-    "LinearSVC": (our_classification.LinearSVC, classification.LinearSVC),
-    "NaiveBayes": (our_classification.NaiveBayes, classification.NaiveBayes),
-    "DecisionTreeClassifier": (our_classification.DecisionTreeClassifier, classification.DecisionTreeClassifier),
-    "RandomForestClassifier": (our_classification.RandomForestClassifier, classification.RandomForestClassifier),
-    "GBTClassifier": (our_classification.GBTClassifier, classification.GBTClassifier),
-    "DecisionTreeRegressor": (our_regression.DecisionTreeRegressor, regression.DecisionTreeRegressor),
-    "RandomForestRegressor": (our_regression.RandomForestRegressor, regression.RandomForestRegressor),
-    "GBTRegressor": (our_regression.GBTRegressor, regression.GBTRegressor),
-    "LogisticRegression": (our_classification.LogisticRegression, classification.LogisticRegression),
-    "LinearRegression": (our_regression.LinearRegression, regression.LinearRegression),
-    "GeneralizedLinearRegression": (our_regression.GeneralizedLinearRegression, regression.GeneralizedLinearRegression),
-    "KMeans": (our_clustering.KMeans, clustering.KMeans),
-    "LDA": (our_clustering.LDA, clustering.LDA),
-    "VectorAssembler": (our_feature.VectorAssembler, feature.VectorAssembler),
-    "StandardScaler": (our_feature.StandardScaler, feature.StandardScaler),
-    "PCA": (our_feature.PCA, feature.PCA),
-    "BinaryClassificationEvaluator": (our_evaluation.BinaryClassificationEvaluator, evaluation.BinaryClassificationEvaluator),
-    "MulticlassClassificationEvaluator": (our_evaluation.MulticlassClassificationEvaluator, evaluation.MulticlassClassificationEvaluator),
-    "RegressionEvaluator": (our_evaluation.RegressionEvaluator, evaluation.RegressionEvaluator),
-    "ClusteringEvaluator": (our_evaluation.ClusteringEvaluator, evaluation.ClusteringEvaluator),
-    "Pipeline": (ml.Pipeline, pipeline.Pipeline),
-}
-MODELS = {
-    "LinearSVCModel": (our_classification.LinearSVCModel, classification.LinearSVCModel),
-    "NaiveBayesModel": (our_classification.NaiveBayesModel, classification.NaiveBayesModel),
-    "DecisionTreeClassificationModel": (our_classification.DecisionTreeClassificationModel, classification.DecisionTreeClassificationModel),
-    "RandomForestClassificationModel": (our_classification.RandomForestClassificationModel, classification.RandomForestClassificationModel),
-    "GBTClassificationModel": (our_classification.GBTClassificationModel, classification.GBTClassificationModel),
-    "DecisionTreeRegressionModel": (our_regression.DecisionTreeRegressionModel, regression.DecisionTreeRegressionModel),
-    "RandomForestRegressionModel": (our_regression.RandomForestRegressionModel, regression.RandomForestRegressionModel),
-    "GBTRegressionModel": (our_regression.GBTRegressionModel, regression.GBTRegressionModel),
-    "LogisticRegressionModel": (our_classification.LogisticRegressionModel, classification.LogisticRegressionModel),
-    "LinearRegressionModel": (our_regression.LinearRegressionModel, regression.LinearRegressionModel),
-    "GeneralizedLinearRegressionModel": (our_regression.GeneralizedLinearRegressionModel, regression.GeneralizedLinearRegressionModel),
-    "KMeansModel": (our_clustering.KMeansModel, clustering.KMeansModel),
-    "LDAModel": (our_clustering.LDAModel, clustering.LDAModel),
-    "LocalLDAModel": (our_clustering.LocalLDAModel, clustering.LocalLDAModel),
-    "DistributedLDAModel": (our_clustering.DistributedLDAModel, clustering.DistributedLDAModel),
-    "StandardScalerModel": (our_feature.StandardScalerModel, feature.StandardScalerModel),
-    "PCAModel": (our_feature.PCAModel, feature.PCAModel),
-}
 # `evaluate` of a model is a method of the evaluators here; the others read Java objects or write their own format.
 JAVA_ONLY = {"save", "write", "read", "load"}
 
