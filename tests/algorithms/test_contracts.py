@@ -155,6 +155,10 @@ CASES = {
     "ClusteringEvaluator": Case(
         "ClusteringEvaluator", lambda: replace(_clusters(), prediction=_classes().label), predicts=False, weighs=False
     ),
+    "DecisionTreeClassifier": Case("DecisionTreeClassifier", _classes),
+    "DecisionTreeRegressor": Case("DecisionTreeRegressor", _targets),
+    "GBTClassifier": Case("GBTClassifier", _classes, {"maxIter": 3, "maxDepth": 3}),
+    "GBTRegressor": Case("GBTRegressor", _targets, {"maxIter": 3, "maxDepth": 3}),
     "GeneralizedLinearEvaluator": None,
     "GeneralizedLinearRegression": Case("GeneralizedLinearRegression", _targets, {"family": "gaussian"}),
     "KMeans": Case("KMeans", _clusters, draws=True),
@@ -166,6 +170,8 @@ CASES = {
     "NaiveBayes": Case("NaiveBayes", _counts),
     "OneHotEncoder": Case("OneHotEncoder", _categories, **RAW),
     "PCA": Case("PCA", _clusters, {"k": 2}, weighs=False),
+    "RandomForestClassifier": Case("RandomForestClassifier", _classes, {"numTrees": 3}, draws=True),
+    "RandomForestRegressor": Case("RandomForestRegressor", _targets, {"numTrees": 3}, draws=True),
     "RegressionEvaluator": Case("RegressionEvaluator", _predicted, predicts=False, refuses_nan=False),
     "StandardScaler": Case("StandardScaler", _clusters, {"withMean": True}, weighs=False),
     "StringIndexer": Case("StringIndexer", _words, **RAW),
