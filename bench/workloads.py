@@ -97,9 +97,9 @@ class Workload:
 def mllib_api() -> SimpleNamespace:
     """Return the reference's classes."""
     from pyspark.ml.classification import LinearSVC, LogisticRegression, NaiveBayes
-    from pyspark.ml.clustering import KMeans
+    from pyspark.ml.clustering import GaussianMixture, KMeans
     from pyspark.ml.feature import PCA, VectorAssembler
-    from pyspark.ml.regression import LinearRegression
+    from pyspark.ml.regression import GeneralizedLinearRegression, LinearRegression
 
     return SimpleNamespace(
         LogisticRegression=LogisticRegression,
@@ -107,6 +107,8 @@ def mllib_api() -> SimpleNamespace:
         LinearSVC=LinearSVC,
         NaiveBayes=NaiveBayes,
         KMeans=KMeans,
+        GaussianMixture=GaussianMixture,
+        GeneralizedLinearRegression=GeneralizedLinearRegression,
         PCA=PCA,
         VectorAssembler=VectorAssembler,
     )
@@ -115,9 +117,9 @@ def mllib_api() -> SimpleNamespace:
 def secure_api() -> SimpleNamespace:
     """Return our classes of the same names."""
     from securemllib.ml.classification import LinearSVC, LogisticRegression, NaiveBayes
-    from securemllib.ml.clustering import KMeans
+    from securemllib.ml.clustering import GaussianMixture, KMeans
     from securemllib.ml.feature import PCA, VectorAssembler
-    from securemllib.ml.regression import LinearRegression
+    from securemllib.ml.regression import GeneralizedLinearRegression, LinearRegression
 
     return SimpleNamespace(
         LogisticRegression=LogisticRegression,
@@ -125,6 +127,8 @@ def secure_api() -> SimpleNamespace:
         LinearSVC=LinearSVC,
         NaiveBayes=NaiveBayes,
         KMeans=KMeans,
+        GaussianMixture=GaussianMixture,
+        GeneralizedLinearRegression=GeneralizedLinearRegression,
         PCA=PCA,
         VectorAssembler=VectorAssembler,
     )
@@ -175,6 +179,12 @@ def _gaussian_clusters(generator: np.random.Generator, rows: int, columns: int) 
     return centres[chosen] + 4.0 * generator.standard_normal((rows, columns)), None
 
 
+def _counts(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    features = generator.uniform(-1.0, 1.0, (rows, columns))
+    weights = generator.uniform(-0.3, 0.3, columns)
+    return features, generator.poisson(np.exp(features @ weights + 0.7)).astype(np.float64)
+
+
 def _falling_spectrum(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, None]:
     directions, _ = np.linalg.qr(generator.standard_normal((columns, columns)))
     deviations = 1.0 / np.sqrt(np.arange(1, columns + 1))
@@ -205,6 +215,16 @@ def _cost(data: Data, fitted: Fitted) -> float:
     squares = (data.features**2).sum(axis=1)
     distances = squares[:, None] - 2.0 * data.features @ fitted.weights.T + (fitted.weights**2).sum(axis=1)
     return float(np.maximum(distances.min(axis=1), 0.0).sum())
+
+
+def _poisson_deviance(data: Data, fitted: Fitted) -> float:
+    predictor = data.features @ fitted.weights + fitted.intercept
+    logs = np.log(np.where(data.label > 0, data.label, 1.0))
+    return float(2.0 * np.mean(data.label * (logs - predictor) - data.label + np.exp(predictor)))
+
+
+def _mixture_likelihood(_: Data, fitted: Fitted) -> float:
+    return fitted.intercept
 
 
 def _explained(data: Data, fitted: Fitted) -> float:
@@ -238,6 +258,17 @@ def _read_svc(plain: Any, trained: Any) -> Fitted:
 
 def _read_bayes(plain: Any, _: Any) -> Fitted:
     return Fitted(weights=np.column_stack([plain.theta.toArray(), plain.pi.toArray()]))
+
+
+def _read_generalized(plain: Any, trained: Any) -> Fitted:
+    iterations = trained.summary.numIterations if trained.hasSummary else 0
+    return Fitted(weights=np.asarray(plain.coefficients.toArray()), intercept=float(plain.intercept), iterations=int(iterations))
+
+
+def _read_mixture(plain: Any, trained: Any) -> Fitted:
+    means = np.array([gaussian.mean.toArray() for gaussian in plain.gaussians])
+    # The likelihood takes the place of an intercept: it is what both sides' summaries report.
+    return Fitted(weights=means, intercept=float(trained.summary.logLikelihood), iterations=int(trained.summary.numIter))
 
 
 def _read_kmeans(plain: Any, trained: Any) -> Fitted:
@@ -309,6 +340,30 @@ WORKLOADS = {
             read=_read_kmeans,
             quality=_cost,
             quality_name="cost",
+            difference=_centre_distance,
+            target=0.10,
+        ),
+        Workload(
+            name="generalized_linear_regression",
+            rows=300_000,
+            columns=50,
+            generate=_counts,
+            estimator=lambda api, _: api.GeneralizedLinearRegression(family="poisson", link="log", regParam=0.01),
+            read=_read_generalized,
+            quality=_poisson_deviance,
+            quality_name="deviance",
+            difference=_coefficient_distance,
+            target=0.10,
+        ),
+        Workload(
+            name="gaussian_mixture",
+            rows=100_000,
+            columns=20,
+            generate=_gaussian_clusters,
+            estimator=lambda api, seed: api.GaussianMixture(k=_CLUSTERS, maxIter=10, tol=0.0, seed=seed),
+            read=_read_mixture,
+            quality=_mixture_likelihood,
+            quality_name="log likelihood",
             difference=_centre_distance,
             target=0.10,
         ),
