@@ -179,6 +179,11 @@ def _gaussian_clusters(generator: np.random.Generator, rows: int, columns: int) 
     return centres[chosen] + 4.0 * generator.standard_normal((rows, columns)), None
 
 
+def _close_clusters(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, None]:
+    # Densities of the clusters above are below the 2e-16 that MLlib adds to each, where it does not learn.
+    return _gaussian_clusters(generator, rows, columns)[0] / 10.0, None
+
+
 def _counts(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
     features = generator.uniform(-1.0, 1.0, (rows, columns))
     weights = generator.uniform(-0.3, 0.3, columns)
@@ -359,7 +364,7 @@ WORKLOADS = {
             name="gaussian_mixture",
             rows=100_000,
             columns=20,
-            generate=_gaussian_clusters,
+            generate=_close_clusters,
             estimator=lambda api, seed: api.GaussianMixture(k=_CLUSTERS, maxIter=10, tol=0.0, seed=seed),
             read=_read_mixture,
             quality=_mixture_likelihood,

@@ -61,6 +61,7 @@ CASES = {
     "softmax": ("LogisticRegression", {"regParam": 0.01, "family": "multinomial", "tol": 1e-9}, "y"),
     "lasso": ("LogisticRegression", {"regParam": 0.01, "elasticNetParam": 1.0, "tol": 1e-9}, "y"),
     "svc": ("LinearSVC", {"regParam": 0.01}, "y"),
+    "mixture": ("GaussianMixture", {"k": 2, "maxIter": 4}, None),
     "bayes": ("NaiveBayes", {"modelType": "gaussian"}, "y"),
     "normal": ("LinearRegression", {}, "y"),
     "squared": ("LinearRegression", {"solver": "l-bfgs", "tol": 1e-12}, "y"),

@@ -88,6 +88,8 @@ class GaussianMixtureStatistics:
         sizes: ``(k,)`` rows by likeliest component.
     """
 
+    ADDITIVE: ClassVar[tuple[str, ...]] = ("weight", "sums", "products", "log_likelihood", "sizes")
+
     weight: Floats
     sums: Floats
     products: Floats
@@ -191,6 +193,10 @@ class GaussianMixture:
     def is_done(self, state: GaussianMixtureState) -> bool:
         """Return whether the sizes of the final clusters are known."""
         return state.phase == _DONE
+
+    def is_additive(self, state: GaussianMixtureState) -> bool:
+        """Return whether the next round draws no rows."""
+        return state.phase != _DRAW
 
     def statistics(self, state: GaussianMixtureState, block: Block) -> GaussianMixtureStatistics:
         """Return the block's drawn rows in the first round, its sums in a step, its clusters' sizes in the last round."""

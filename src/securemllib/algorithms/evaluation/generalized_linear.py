@@ -9,7 +9,7 @@ the families named binomial and poisson, and the model of only an intercept is f
 Cost: one pass over two to four columns, and with offsets one more for each step of the model of only an intercept.
 
 Reveals: with mode="enclave" the number of rows and of rounds, which with offsets is that of the steps; the summary if the policy
-releases it. With mode="partitioned" the same, and the sums leave as masked integers.
+releases it. With mode="partitioned" the same; the sums never leave enclaves.
 """
 
 from dataclasses import dataclass, replace
