@@ -172,7 +172,7 @@ def views(relay, job, number, state):
     opened = open_state(session, state, number)
     key = session.job_key.derive("securemllib/masked-sum/v1", job.job_id, opened.digest, job.shares)
     held = [(reply.salt, np.frombuffer(payload, dtype="<u8")) for reply, payload in computed(job, [relay], number, state)]
-    bare = [unmask(key, [(statistics_context(session, opened, share), salt)], words) for share, (salt, words) in enumerate(held)]
+    bare = [unmask(key, [(statistics_context(session, opened, share), salt)], words.copy()) for share, (salt, words) in enumerate(held)]
     return [words for _, words in held], [words.view(np.uint64) for words in bare]
 
 

@@ -19,6 +19,7 @@ class Sums:
     """Statistics of every kind of field."""
 
     ADDITIVE: ClassVar[tuple[str, ...]] = ("rows", "loss", "vector", "gram", "counts", "cube")
+    SYMMETRIC: ClassVar[tuple[str, ...]] = ("gram",)
 
     rows: int
     loss: float

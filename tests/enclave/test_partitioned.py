@@ -140,8 +140,9 @@ def test_a_resumed_masked_job_gives_the_same_bytes(world):
     assert plain_model(again, job, finished) == expected
 
 
-def test_a_share_without_parts_counts_as_zeros(world):
+def test_a_share_without_parts_counts_as_zeros():
     """A job of more shares than parts trains the same model."""
+    world = World(Dataset(binomial_table(), parts=6))
     few, _, _ = trained(world, operation="PCA", params={"k": 2}, label=None, shares=2, mode=Mode.PARTITIONED)
     many, _, _ = trained(world, operation="PCA", params={"k": 2}, label=None, shares=9, mode=Mode.PARTITIONED)
     np.testing.assert_allclose(many["pc"], few["pc"], rtol=1e-9, atol=1e-12)

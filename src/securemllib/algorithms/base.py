@@ -160,9 +160,11 @@ class Statistics(Protocol):
     Attributes:
         ADDITIVE: The fields that are plain sums, numbers or arrays of them, whose shapes the state decides. In a round that is additive
             every other field is the same for all blocks, even one without rows. Without any, statistics are added in enclaves only.
+        SYMMETRIC: Those of them that are symmetric matrices.
     """
 
     ADDITIVE: ClassVar[tuple[str, ...]] = ()
+    SYMMETRIC: ClassVar[tuple[str, ...]] = ()
 
     def __add__(self, other: Self) -> Self: ...
 

@@ -5,6 +5,8 @@ A statistics class names the fields that are plain sums in ``ADDITIVE``. Their n
 ``high * 2**w + low``, both with the sign of ``x``. Each limb has 64 bits to itself, and ``w`` leaves room for the sum over all
 shares, so limbs are added without a carry, and a sum is in range by construction: ``shares * 2**w <= 2**SUM_BITS``.
 
+A field that is in ``SYMMETRIC``, too, is a symmetric matrix, of which little more than the upper triangle is written.
+
 Units follow from *exponents*. A field is seen as a matrix (an array's last axis is the columns, a vector or number one row), and row
 ``i`` and column ``j`` have exponents with ``|x_ij| < 2**(r_i + c_j)`` in every share, so that columns of very different scale keep
 their digits, in a Gram matrix, too. The unit is ``PRECISION`` bits below, and the bits above are left for growth: 50 with 4 shares, 20
@@ -49,23 +51,32 @@ class Exponents:
     columns: NDArray[np.int32]
 
     @classmethod
-    def of(cls, leaves: Floats) -> Self | None:
-        """Return the exponents of a matrix; None where a leaf is not finite."""
-        size = np.abs(leaves)
-        columns = _exponents(size.max(axis=0, initial=0.0))
+    def of(cls, field: "_Field") -> Self | None:
+        """Return the exponents of a field; None where a leaf is not finite."""
+        leaves = field.leaves
+        tops = np.zeros(leaves.shape[1])
+        for _, tile in field.tiles():
+            np.maximum(tops[tile[1]], np.abs(leaves[tile]).max(axis=0, initial=0.0), out=tops[tile[1]])
+        columns = _exponents(tops)
         if columns is None:
             return None
-        size *= np.exp2(-np.where(columns == _NONE, 0.0, columns))
-        rows = _exponents(size.max(axis=1, initial=0.0))
+        sizes, shrink = np.zeros(leaves.shape[0]), np.exp2(-np.where(columns == _NONE, 0.0, columns))
+        for _, tile in field.tiles():
+            size = leaves[tile] * shrink[tile[1]]
+            np.maximum(sizes[tile[0]], np.abs(size, out=size).max(axis=1, initial=0.0), out=sizes[tile[0]])
+        rows = _exponents(sizes)
         return None if rows is None else cls(rows=rows, columns=columns)
 
-    def scales(self, shape: tuple[int, int]) -> tuple[Floats, Floats] | None:
-        """Return ``2**r`` as a column and ``2**c`` as a row, for a matrix of that shape; None where the field was zero.
+    @property
+    def is_known(self) -> bool:
+        """Whether a leaf of the field was not zero."""
+        return bool((self.columns > _NONE).any())
+
+    def scales(self, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
+        """Return ``2**r`` as a column and ``2**c`` as a row, for a matrix of that shape.
 
         What was zero takes the largest exponent, and so does everything where the shape is another one than when it was measured.
         """
-        if not (self.columns > _NONE).any():
-            return None
         return _powers(self.rows, shape[0])[:, None], _powers(self.columns, shape[1])[None, :]
 
 
@@ -80,13 +91,13 @@ def limb_bits(shares: int) -> int:
 
 
 def width(statistics: Any) -> int:
-    """Return the number of leaves."""
-    return sum(np.size(getattr(statistics, name)) for name in additive(type(statistics)))
+    """Return the number of leaves that are written."""
+    return sum(part.stop - part.start for field in _fields(statistics) for part, _ in field.tiles())
 
 
 def exponents(statistics: Any) -> tuple[Exponents, ...] | None:
     """Return each additive field's exponents; None where a leaf is not finite."""
-    found = tuple(Exponents.of(leaves) for leaves in _fields(statistics))
+    found = tuple(Exponents.of(field) for field in _fields(statistics))
     return None if None in found else found  # type: ignore[return-value]
 
 
@@ -108,22 +119,23 @@ def to_limbs(statistics: Any, bound: tuple[Exponents, ...], bits: int, limbs: In
         limbs: ``(2, n)``, low limbs before high ones.
     """
     start = 0
-    for leaves, field in zip(_fields(statistics), bound, strict=True):
-        scales = field.scales(leaves.shape)
-        if scales is None and leaves.any():
+    for field, exponent in zip(_fields(statistics), bound, strict=True):
+        if not exponent.is_known and field.leaves.any():
             return False
-        rows, columns = (np.ones((1, 1)), np.ones((1, 1))) if scales is None else (1.0 / scales[0], 2.0**PRECISION / scales[1])
-        for part, tile in _tiles(leaves.shape):
-            value = leaves[tile] * columns[:, tile[1] if columns.size > 1 else slice(None)]
-            value *= rows[tile[0] if rows.size > 1 else slice(None)]
-            if not np.abs(value).max(initial=0.0) < 2.0 ** (2 * bits):
-                return False
+        rows, columns = exponent.scales(field.leaves.shape)
+        for part, tile in field.tiles() if exponent.is_known else ():
+            value = field.leaves[tile] * (2.0**PRECISION / columns[:, tile[1]])
+            value *= 1.0 / rows[tile[0]]
             np.rint(value, out=value)
-            high = np.trunc(value * 2.0**-bits)
-            value -= high * 2.0**bits
-            limbs[0, start + part.start : start + part.stop] = value.ravel()
+            high = value * 2.0**-bits
+            if not max(high.max(initial=0.0), -high.min(initial=0.0)) < 2.0**bits:
+                return False
+            np.trunc(high, out=high)
             limbs[1, start + part.start : start + part.stop] = high.ravel()
-        start += leaves.size
+            high *= 2.0**bits
+            value -= high
+            limbs[0, start + part.start : start + part.stop] = value.ravel()
+        start += field.width
     return True
 
 
@@ -137,19 +149,46 @@ def from_limbs(like: T, limbs: Integers, bound: tuple[Exponents, ...], bits: int
         bits: ``w``.
     """
     start, values = 0, {}
-    for name, zeros, field in zip(additive(type(like)), _fields(like), bound, strict=True):
-        found = np.zeros(zeros.shape)
-        scales = field.scales(zeros.shape)
-        for part, tile in _tiles(zeros.shape) if scales is not None else ():
+    for name, field, exponent in zip(additive(type(like)), _fields(like), bound, strict=True):
+        found = np.zeros(field.leaves.shape)
+        rows, columns = exponent.scales(found.shape)
+        for part, tile in field.tiles() if exponent.is_known else ():
             moved = slice(start + part.start, start + part.stop)
-            value = (limbs[1, moved] * 2.0**bits + limbs[0, moved]).reshape(found[tile].shape)
-            rows, columns = scales  # type: ignore[misc]
-            value *= rows[tile[0]]
+            value = limbs[1, moved] * 2.0**bits
+            value += limbs[0, moved]
+            value = value.reshape(found[tile].shape) * rows[tile[0]]
             value *= columns[:, tile[1]] * 2.0**-PRECISION
             found[tile] = value
-        start += zeros.size
+            if field.is_symmetric:
+                found[tile[1], tile[0]] = value.T
+        start += field.width
         values[name] = _shaped(getattr(like, name), found)
     return replace(like, **values)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Field:
+    """One additive field, as a matrix."""
+
+    leaves: Floats
+    is_symmetric: bool
+
+    @property
+    def width(self) -> int:
+        """The leaves that are written."""
+        return sum(part.stop - part.start for part, _ in self.tiles())
+
+    def tiles(self) -> Iterator[tuple[slice, tuple[slice, slice]]]:
+        """Yield where each tile of leaves is written, and where it is in the matrix; symmetric rows begin at their tile's diagonal."""
+        rows, columns = self.leaves.shape
+        high, wide, start = max(_CHUNK // max(columns, 1), 1), max(min(columns, _CHUNK), 1), 0
+        for row in range(0, rows, high):
+            below = min(row + high, rows)
+            for column in range(row if self.is_symmetric else 0, columns, wide):
+                right = min(column + wide, columns)
+                size = (below - row) * (right - column)
+                yield slice(start, start + size), (slice(row, below), slice(column, right))
+                start += size
 
 
 def _shaped(old: Any, leaves: Floats) -> Any:
@@ -159,11 +198,12 @@ def _shaped(old: Any, leaves: Floats) -> Any:
     return round(float(leaves[0, 0])) if isinstance(old, int) else float(leaves[0, 0])
 
 
-def _fields(statistics: Any) -> Iterator[Floats]:
-    """Yield each additive field as a matrix."""
+def _fields(statistics: Any) -> Iterator[_Field]:
+    symmetric = getattr(type(statistics), "SYMMETRIC", ())
     for name in additive(type(statistics)):
         values = np.asarray(getattr(statistics, name), dtype=np.float64)
-        yield values.reshape(-1, values.shape[-1]) if values.ndim > 1 and values.shape[-1] else values.reshape(1, -1)
+        leaves = values.reshape(-1, values.shape[-1]) if values.ndim > 1 and values.shape[-1] else values.reshape(1, -1)
+        yield _Field(leaves=leaves, is_symmetric=name in symmetric)
 
 
 def _exponents(size: Floats) -> NDArray[np.int32] | None:
@@ -179,15 +219,3 @@ def _powers(found: NDArray[np.int32], count: int) -> Floats:
         return np.full(count, np.exp2(float(max(most, _LEAST))))
     powers: Floats = np.exp2(np.where(found == _NONE, most, found).astype(np.float64))
     return powers
-
-
-def _tiles(shape: tuple[int, int]) -> Iterator[tuple[slice, tuple[slice, slice]]]:
-    """Yield tiles of a matrix that are contiguous, and where they are in the flat vector."""
-    rows, columns = shape
-    high, wide = max(_CHUNK // max(columns, 1), 1), min(columns, _CHUNK)
-    for row in range(0, rows, high):
-        below = min(row + high, rows)
-        for column in range(0, columns, max(wide, 1)):
-            right = min(column + wide, columns)
-            start = row * columns + column
-            yield slice(start, start + (below - row) * (right - column)), (slice(row, below), slice(column, right))

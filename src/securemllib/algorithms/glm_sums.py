@@ -32,6 +32,7 @@ class GeneralizedLinearStatistics:
     """
 
     ADDITIVE: ClassVar[tuple[str, ...]] = ("weight", "slope", "square", "sums", "gradient", "gram")
+    SYMMETRIC: ClassVar[tuple[str, ...]] = ("gram",)
 
     weight: float
     slope: float

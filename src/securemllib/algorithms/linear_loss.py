@@ -41,6 +41,7 @@ class LinearStatistics:
     """
 
     ADDITIVE: ClassVar[tuple[str, ...]] = ("loss", "slope", "gradient", "scale_slope", "gram")
+    SYMMETRIC: ClassVar[tuple[str, ...]] = ("gram",)
 
     loss: float
     slope: float

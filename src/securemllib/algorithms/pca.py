@@ -49,6 +49,7 @@ class PCAStatistics:
     """Rows, and the sums ``(d,)`` and products ``(d, d)`` of the rows minus the state's mean."""
 
     ADDITIVE: ClassVar[tuple[str, ...]] = ("rows", "sums", "gram")
+    SYMMETRIC: ClassVar[tuple[str, ...]] = ("gram",)
 
     rows: int
     sums: NDArray[np.float64]

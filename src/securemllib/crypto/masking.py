@@ -7,7 +7,7 @@ otherwise, is masked anew, so two masked vectors never tell their difference. Ad
 else, gives the sum under the sum of the masks; only a holder of the key can take those away, so whoever adds does not learn the
 sum either.
 
-``check`` is linear over the integers modulo p with secret coefficients: entry ``i`` of row ``j`` of 2048 entries has the
+``check`` is linear over the integers modulo p with secret coefficients: entry ``i`` of row ``j`` of up to 2048 entries has the
 coefficient ``b_j * r_i``. Two different vectors of entries below ``2**60`` in magnitude differ modulo p in some entry, and then
 have the same check with a probability of at most ``2/p``, whatever the adversary knows but the key: tags are padded one time each.
 A vector that was changed, or that lacks, repeats or exchanges a share, therefore passes with a probability below ``2**-59``.
@@ -46,28 +46,27 @@ Words = NDArray[np.uint64]
 Integers = NDArray[np.int64]
 
 
-def mask(key: DataKey, context: bytes, values: Integers) -> tuple[bytes, Words]:
-    """Return the salt of a share's vector, and the vector masked, with its tag behind it.
+def mask(key: DataKey, context: bytes, vector: Integers) -> bytes:
+    """Mask a share's vector in place, put its tag behind it, and return its salt.
 
     Args:
         key: Of the round.
         context: Which share.
-        values: ``(n,)`` below ``2**60`` in magnitude.
+        vector: ``(n + 2,)``: n numbers below ``2**60`` in magnitude, and room for the tag.
     """
     salt = os.urandom(SALT_BYTES)
-    masks = _Masks(key, context, salt)
-    masked = np.empty(values.size + TAG_WORDS, dtype=np.uint64)
-    words, check = values.view(np.uint64), _Check(key)
+    values, words = vector[:-TAG_WORDS], vector.view(np.uint64)
+    masks, check = _Masks(key, context, salt), _Check(key, values.size)
     for part in _chunks(values.size):
         check.add(values[part])
-        np.add(words[part], masks.take(part.stop - part.start), out=masked[part])
+        words[part] += masks.take(part.stop - part.start)
     tag = (check.value + masks.pad) % _PRIME
-    masked[values.size :] = tag & (2**_HALF_BITS - 1), tag >> _HALF_BITS
-    return salt, masked
+    words[values.size :] = tag & (2**_HALF_BITS - 1), tag >> _HALF_BITS
+    return salt
 
 
 def unmask(key: DataKey, shares: Sequence[tuple[bytes, bytes]], total: Words) -> Integers:
-    """Return the sum of the vectors of all shares.
+    """Return the sum of the vectors of all shares, in the place of its masked words.
 
     Args:
         key: Of the round.
@@ -82,8 +81,8 @@ def unmask(key: DataKey, shares: Sequence[tuple[bytes, bytes]], total: Words) ->
     masks = [_Masks(key, context, salt) for context, salt in shares]
     low, high = (int(word) for word in total[-TAG_WORDS:])
     claimed = (low + (high << _HALF_BITS) - sum(found.pad for found in masks)) % _PRIME
-    words = total[:-TAG_WORDS].copy()
-    values, check, in_range = words.view(np.int64), _Check(key), True
+    words = total[:-TAG_WORDS]
+    values, check, in_range = words.view(np.int64), _Check(key, words.size), True
     for part in _chunks(words.size):
         for found in masks:
             words[part] -= found.take(part.stop - part.start)
@@ -108,21 +107,22 @@ class _Masks:
 
 
 class _Check:
-    """The check of a vector that comes in chunks; all but the last have `_CHUNK` entries."""
+    """The check of a vector of some size that comes in chunks; all but the last have `_CHUNK` entries."""
 
-    def __init__(self, key: DataKey) -> None:
+    def __init__(self, key: DataKey, size: int) -> None:
+        self._width = min(max(size, 1), _ROW)
         derived = key.derive_bytes(2 * KEY_BYTES, "securemllib/check/v1")
-        words = _Stream(derived[:KEY_BYTES]).take(_ROW)
+        words = _Stream(derived[:KEY_BYTES]).take(self._width)
         self._rows = _Stream(derived[KEY_BYTES:])
         self._coefficients = _pieces((words >> np.uint64(3)).view(np.int64)).T
         self.value = 0
 
     def add(self, values: Integers) -> None:
         """Add the next entries."""
-        rows = -(-values.size // _ROW)
-        if rows * _ROW != values.size:
-            values = np.concatenate([values, np.zeros(rows * _ROW - values.size, dtype=np.int64)])
-        sums = _pieces(values).reshape(_PIECES * rows, _ROW) @ self._coefficients
+        rows = -(-values.size // self._width)
+        if rows * self._width != values.size:
+            values = np.concatenate([values, np.zeros(rows * self._width - values.size, dtype=np.int64)])
+        sums = _pieces(values).reshape(_PIECES * rows, self._width) @ self._coefficients
         scales = self._rows.take(rows).tolist()
         for piece in range(_PIECES):
             for scale, (low, middle, high) in zip(scales, sums[piece * rows : (piece + 1) * rows].tolist(), strict=True):

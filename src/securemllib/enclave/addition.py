@@ -23,7 +23,7 @@ from securemllib.algorithms.codec import from_tree, to_tree
 from securemllib.algorithms.fixed_point import Exponents, additive, from_limbs, largest, limb_bits, to_limbs
 from securemllib.algorithms.registry import types_of
 from securemllib.crypto.keys import DataKey
-from securemllib.crypto.masking import mask, unmask
+from securemllib.crypto.masking import TAG_WORDS, mask, unmask
 from securemllib.enclave.session import Session
 from securemllib.errors import CoverError
 from securemllib.wire.job import Mode
@@ -90,7 +90,9 @@ def measured_exponents(tree: Any) -> tuple[Exponents, ...] | None:
     return None if tree is None else from_tree(_Measured, tree).exponents
 
 
-def masked_share(session: Session, state: bytes, context: bytes, exponents: tuple[Exponents, ...], statistics: Any) -> tuple[bytes, bytes]:
+def masked_share(
+    session: Session, state: bytes, context: bytes, exponents: tuple[Exponents, ...], statistics: Any
+) -> tuple[bytes, memoryview]:
     """Return the salt and the masked bytes of one share's statistics.
 
     Args:
@@ -100,12 +102,12 @@ def masked_share(session: Session, state: bytes, context: bytes, exponents: tupl
         exponents: Those of each additive field.
         statistics: The sum over the share's rows.
     """
-    limbs = np.zeros((2, fixed_point.width(statistics) + 1), dtype=np.int64)
+    vector = np.zeros(2 * (fixed_point.width(statistics) + 1) + TAG_WORDS, dtype="<i8")
+    limbs = vector[:-TAG_WORDS].reshape(2, -1)
     if not to_limbs(statistics, exponents, limb_bits(session.job.shares), limbs[:, :-1]):
         limbs[:] = 0
         limbs[0, -1] = 1
-    salt, masked = mask(_round_key(session, state), context, limbs.ravel())
-    return salt, masked.astype("<u8", copy=False).tobytes()
+    return mask(_round_key(session, state), context, vector), vector.data.cast("B")
 
 
 def add_masked(
@@ -117,7 +119,7 @@ def add_masked(
         session: The job.
         state: The digest of the round's sealed state.
         shares: Each share's context and salt.
-        total: The host's sum.
+        total: The host's sum, in this enclave's memory, which is overwritten.
         exponents: Those of each additive field.
         like: The statistics of no rows.
 

@@ -1,6 +1,7 @@
 """What worker and aggregator must agree on to the byte: the sealed state, and the context of statistics."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from securemllib.algorithms.codec import from_tree, to_tree
@@ -19,7 +20,8 @@ CHECKPOINT = "checkpoint"
 STATE_LIMIT = 2**31
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: the digest is kept, because it is asked for once a share.
+@dataclass(frozen=True, kw_only=True)
 class SealedState:
     """A state at the start of a round.
 
@@ -37,7 +39,7 @@ class SealedState:
         """Return the plaintext of the sealed state."""
         return encode({"round": self.round, "state": self.state, "addition": to_tree(self.addition)})
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """What names this state in statistics and at the broker."""
         return digest("securemllib/state/v1", self.to_bytes())

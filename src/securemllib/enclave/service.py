@@ -105,7 +105,7 @@ class Enclave:
         with self._lock:
             return self._kept.setdefault(job_id, Kept())
 
-    def begin(self, request: task.Begin, checkpoint: memoryview) -> tuple[Record, bytes]:
+    def begin(self, request: task.Begin, checkpoint: memoryview) -> tuple[Record, bytes | memoryview]:
         """Become a job's aggregator."""
         aggregator = Aggregator(self.session(request.job_id), checkpoint)
         with self._lock:
@@ -146,7 +146,7 @@ class Conversation:
             # After a broken frame the next frame's beginning is unknown, so the conversation ends.
             send(self._connection, task.Failed(code=error.error_code))
 
-    def _answer(self, request: Record, payload: memoryview) -> tuple[Record, bytes]:
+    def _answer(self, request: Record, payload: memoryview) -> tuple[Record, bytes | memoryview]:
         try:
             return self._handle(request, payload)
         except ConnectionLostError:
@@ -158,7 +158,7 @@ class Conversation:
         except Exception:  # noqa: BLE001 - a message of an unforeseen error could hold a value, so none leaves
             return task.Failed(code="error.enclave"), b""
 
-    def _handle(self, request: Record, payload: memoryview) -> tuple[Record, bytes]:
+    def _handle(self, request: Record, payload: memoryview) -> tuple[Record, bytes | memoryview]:
         enclave = self._enclave
         match request:
             case task.Attest():
@@ -178,7 +178,7 @@ class Conversation:
             case _:
                 return self._work(request, payload)
 
-    def _work(self, request: Record, payload: memoryview) -> tuple[Record, bytes]:
+    def _work(self, request: Record, payload: memoryview) -> tuple[Record, bytes | memoryview]:
         if isinstance(request, task.Compute):
             session = self._enclave.session(request.job_id)
             enclave = self._enclave

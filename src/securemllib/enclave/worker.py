@@ -59,7 +59,7 @@ class Kept:
 
 def compute(
     session: Session, state: memoryview, *, round_number: int, share: int, cache: BlockCache, kept: Kept, fetch: Fetch
-) -> tuple[Computed | Masked, bytes]:
+) -> tuple[Computed | Masked, bytes | memoryview]:
     """Return the sealed or masked statistics of one share, as the state says.
 
     The blocks are added in the order of their parts, so that the same share gives the same statistics wherever and however often it runs.
