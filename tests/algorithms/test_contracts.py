@@ -159,6 +159,7 @@ CASES = {
     "DecisionTreeRegressor": Case("DecisionTreeRegressor", _targets),
     "GBTClassifier": Case("GBTClassifier", _classes, {"maxIter": 3, "maxDepth": 3}),
     "GBTRegressor": Case("GBTRegressor", _targets, {"maxIter": 3, "maxDepth": 3}),
+    "GaussianMixture": Case("GaussianMixture", _clusters, {"k": 2, "maxIter": 5}, draws=True),
     "GeneralizedLinearEvaluator": None,
     "GeneralizedLinearRegression": Case("GeneralizedLinearRegression", _targets, {"family": "gaussian"}),
     "KMeans": Case("KMeans", _clusters, draws=True),

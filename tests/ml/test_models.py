@@ -195,6 +195,8 @@ def test_saving_overwrites_only_when_told(logistic, tmp_path):
     with pytest.raises(UsageError, match="something else"):
         logistic.write().overwrite().save(str(tmp_path / "precious"))
     assert (tmp_path / "precious" / "thesis.txt").exists()
+    (tmp_path / "empty").mkdir()
+    logistic.write().overwrite().save(str(tmp_path / "empty"))
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ class Writer:
                 raise UsageError(
                     f"Path {folder.root} already exists.", next_step="Use write().overwrite().save(path).", code="usage.exists"
                 )
-            if not folder.exists(_METADATA):
+            if not folder.exists(_METADATA) and not folder.is_empty():
                 raise UsageError(
                     f"{folder.root} holds something else than a saved model.", next_step="Choose another path.", code="usage.exists"
                 )

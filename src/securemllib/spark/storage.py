@@ -66,6 +66,13 @@ class Folder:
         system, path = self._remote(name)
         return bool(system.get_file_info(path).type != arrow_fs.FileType.NotFound)
 
+    def is_empty(self) -> bool:
+        """Return whether there is nothing in the folder."""
+        if self.is_local:
+            return not any(Path(self.root).iterdir())
+        system, path = self._remote("")
+        return not system.get_file_info(arrow_fs.FileSelector(path.rstrip("/")))
+
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Write a file so that a reader sees all of it or none; `UnavailableError` where that fails."""
         try:

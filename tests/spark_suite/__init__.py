@@ -1,0 +1,1 @@
+"""Spark's own tests of pyspark.ml, run against sealed training with changed imports only."""

@@ -1,0 +1,186 @@
+"""A plain test DataFrame becomes a sealed one in one call, and what enclaves made of it is opened again.
+
+Spark's tests build a DataFrame, fit, and look at the model and at transformed rows. `Sealing.installed` lets them do so against this
+package: the rows are encrypted and enrolled under a policy that allows their analyst everything, training runs in enclaves, and whatever
+the test reads is released to the analyst and opened by the agent. Nothing is computed outside of enclaves.
+"""
+
+import contextlib
+import importlib
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import pyarrow as pa
+import pyspark.ml
+from pyspark.ml import base as spark_base
+from pyspark.ml.linalg import DenseVector, SparseVector, VectorUDT
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructField, StructType
+
+import securemllib.ml
+from securemllib.algorithms.vectors import VECTOR
+from securemllib.errors import SealedError
+from securemllib.ml import base, checks
+from securemllib.spark.dataframe import SecureDataFrame
+
+__all__ = ["Sealing"]
+
+_MODULES = ("classification", "clustering", "evaluation", "feature", "pipeline", "recommendation", "regression", "stat", "tuning")
+
+
+class Sealing:
+    """Seals plain frames and opens sealed ones, for one deployment and session.
+
+    Args:
+        deployment: Has ``dataset(table, name)``, which encrypts, enrols and allows.
+        session: The analyst's `SecureSession`.
+    """
+
+    def __init__(self, deployment: Any, session: Any) -> None:
+        self._deployment = deployment
+        self._session = session
+        self._sealed: dict[int, tuple[DataFrame, SecureDataFrame]] = {}
+
+    def seal(self, frame: DataFrame) -> SecureDataFrame:
+        """Return the sealed rows of a plain frame: the same handle for the same frame."""
+        held = self._sealed.get(id(frame))
+        if held is None:
+            path = self._deployment.dataset(_table(frame), f"frame-{len(self._sealed)}")
+            held = self._sealed[id(frame)] = (frame, self._session.read(str(path)))
+        return held[1]
+
+    def open(self, frame: SecureDataFrame) -> DataFrame:
+        """Return the rows of a sealed frame in the clear, released to the analyst."""
+        table = frame.release(columns=frame.columns).open().select(frame.columns)
+        fields = [StructField(field.name, field.dataType, True) for field in frame.schema]
+        columns = [_values(table.column(field.name), isinstance(field.dataType, VectorUDT)) for field in fields]
+        rows = [tuple(row) for row in zip(*columns, strict=True)]
+        return SparkSession.active().createDataFrame(rows, StructType(fields)).coalesce(1)
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Let this package's estimators, models and evaluators take plain frames, as those of pyspark.ml do."""
+        with contextlib.ExitStack() as stack:
+            require = checks.require_sealed
+
+            def require_sealed(dataset: Any, what: str) -> SecureDataFrame:
+                return require(self.seal(dataset) if isinstance(dataset, DataFrame) else dataset, what)
+
+            for module in [module for name, module in sys.modules.items() if name.startswith("securemllib.ml")]:
+                if getattr(module, "require_sealed", None) is require:
+                    stack.enter_context(mock.patch.object(module, "require_sealed", require_sealed))
+            stack.enter_context(mock.patch.object(spark_base.Transformer, "transform", self._opening(spark_base.Transformer.transform)))
+            stack.enter_context(mock.patch.object(base.SecureModel, "__getattr__", _released(base.SecureModel.__getattr__)))
+            stack.enter_context(mock.patch.object(SecureDataFrame, "__getattr__", self._opened(SecureDataFrame.__getattr__)))
+            for name in ("collect", "head", "first", "take", "show", "toPandas"):
+                stack.enter_context(mock.patch.object(SecureDataFrame, name, self._method(name)))
+            yield
+
+    def _opening(self, transform: Any) -> Any:
+        def opening(model: Any, dataset: Any, params: Any = None) -> Any:
+            found = transform(model, dataset, params)
+            return self.open(found) if isinstance(found, SecureDataFrame) and isinstance(dataset, DataFrame) else found
+
+        return opening
+
+    def _opened(self, original: Any) -> Any:
+        def attribute(frame: SecureDataFrame, name: str) -> Any:
+            try:
+                return original(frame, name)
+            except SealedError:
+                return getattr(self.open(frame), name)
+
+        return attribute
+
+    def _method(self, name: str) -> Any:
+        return lambda frame, *arguments: getattr(self.open(frame), name)(*arguments)
+
+    @staticmethod
+    def modules() -> dict[str, ModuleType]:
+        """Return modules that stand for those of pyspark.ml, by the names that changed imports use (``sealed_ml.feature``)."""
+        made = {"sealed_ml": _Stand("sealed_ml", securemllib.ml, pyspark.ml)}
+        for name in _MODULES:
+            original = importlib.import_module(f"pyspark.ml.{name}")
+            try:
+                ours = importlib.import_module(f"securemllib.ml.{name}")
+            except ModuleNotFoundError:
+                ours = ModuleType(name)
+            made[f"sealed_ml.{name}"] = _Stand(f"sealed_ml.{name}", ours, original)
+        return made
+
+
+class _Stand(ModuleType):
+    """Our module, and for each public class that it does not have one that says so when it is used."""
+
+    def __init__(self, name: str, ours: ModuleType, original: ModuleType) -> None:
+        super().__init__(name)
+        self._ours, self._original = ours, original
+        self.__path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or not hasattr(self._original, name):
+            raise AttributeError(name)
+        found = getattr(self._original, name)
+        if hasattr(self._ours, name):
+            return getattr(self._ours, name)
+        is_operation = "." in self.__name__ and isinstance(found, type) and name in self._original.__all__
+        return type(name, (_NotBuilt,), {"NAME": name}) if is_operation else found
+
+
+class _NotBuilt:
+    NAME = ""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        raise NotImplementedError(f"not built: {self.NAME}")
+
+
+def _released(original: Any) -> Any:
+    def attribute(model: Any, name: str) -> Any:
+        try:
+            return original(model, name)
+        except SealedError:
+            return getattr(_plain_of(model), name)
+
+    return attribute
+
+
+def _plain_of(model: Any) -> Any:
+    held = model.__dict__.get("_released_model")
+    if held is None:
+        held = model.__dict__["_released_model"] = model.release()
+    return held
+
+
+def _table(frame: DataFrame) -> pa.Table:
+    rows = frame.collect()
+    arrays = {}
+    for field in frame.schema:
+        values = [row[field.name] for row in rows]
+        if isinstance(field.dataType, VectorUDT):
+            arrays[field.name] = pa.array([_stored(value) for value in values], VECTOR)
+        else:
+            arrays[field.name] = frame.select(field.name).toArrow().column(0)
+    return pa.table(arrays)
+
+
+def _stored(vector: Any) -> dict[str, Any] | None:
+    if vector is None:
+        return None
+    if isinstance(vector, SparseVector):
+        return {"type": 0, "size": vector.size, "indices": vector.indices.tolist(), "values": vector.values.tolist()}
+    return {"type": 1, "size": None, "indices": None, "values": DenseVector(vector).toArray().tolist()}
+
+
+def _values(column: pa.ChunkedArray, is_vector: bool) -> list[Any]:
+    values = column.to_pylist()
+    return [_vector(value) for value in values] if is_vector else values
+
+
+def _vector(value: Any) -> Any:
+    if isinstance(value, dict):
+        sparse = value["type"] == 0
+        return SparseVector(value["size"], value["indices"], value["values"]) if sparse else DenseVector(value["values"])
+    return None if value is None else DenseVector(value)
