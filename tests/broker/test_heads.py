@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from securemllib.crypto.aead import seal
 from securemllib.crypto.keys import DataKey
-from securemllib.errors import FreshnessError, IntegrityError, PolicyError, UnsealError
+from securemllib.errors import FreshnessError, IntegrityError, PolicyError, UnsealError, UsageError
 from securemllib.wire.attestation import Head, HeadUpdate, head_context
 from securemllib.wire.job import Output, OutputKind
 from securemllib.wire.plan import ModelRef
@@ -159,3 +159,27 @@ def test_one_of_many_concurrent_updates_wins(world: World, job: str) -> None:
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == ["recorded"] + ["refused"] * 7
+
+
+@pytest.mark.parametrize("kind", [OutputKind.METRIC, OutputKind.ROWS])
+def test_a_job_without_a_model_is_finished_by_its_host(world: World, kind: OutputKind) -> None:
+    """Once its results have come it gets no more keys; saying so again changes nothing, and each time is in the log."""
+    world.enrol()
+    job_id = world.submit(outputs=(Output(kind=kind, recipient=world.analyst.public, columns=("age",) if kind is OutputKind.ROWS else ()),))
+    world.granted(job_id)
+    world.broker.finish(job_id)
+    world.broker.finish(job_id)
+    assert [event["event"] for event in world.events()][-2:] == ["finish", "finish"]
+    with pytest.raises(FreshnessError, match="finished"):
+        world.granted(job_id)
+
+
+def test_a_job_with_a_model_is_not_finished_by_its_host(world: World) -> None:
+    """Only the aggregator finishes it, with its model; an unknown job is not finished either."""
+    world.enrol()
+    job_id = world.submit()
+    with pytest.raises(UsageError, match="ends with its model"):
+        world.broker.finish(job_id)
+    with pytest.raises(UsageError, match="knows no job"):
+        world.broker.finish("0" * 64)
+    world.granted(job_id)

@@ -2,14 +2,14 @@
 
 from securemllib.broker.custody import Transaction
 from securemllib.broker.jobs import job_key, job_row, lineage_of, specification
-from securemllib.broker.schema import JobRow, ModelRow
+from securemllib.broker.schema import ACCEPTED, FINISHED, JobRow, ModelRow
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.keys import DataKey
-from securemllib.errors import FreshnessError, IntegrityError, PolicyError
+from securemllib.errors import FreshnessError, IntegrityError, PolicyError, UsageError
 from securemllib.wire.attestation import Head, HeadUpdate, head_acknowledgement_context, head_context
 from securemllib.wire.job import OutputKind
 
-__all__ = ["head_of", "move_head"]
+__all__ = ["finish", "head_of", "move_head"]
 
 
 def head_of(row: JobRow) -> Head | None:
@@ -47,6 +47,21 @@ def move_head(transaction: Transaction, job_id: str, update: bytes) -> bytes:
     return seal(key, head_acknowledgement_context(job_id, update), b"")
 
 
+def finish(transaction: Transaction, job_id: str) -> None:
+    """Give no more keys to a job that leaves no model: its host says that the results have come. Doing so twice changes nothing.
+
+    A job's id is a digest over a nonce, so only who carries its messages knows it, and can end it anyway, by carrying no more.
+
+    Raises:
+        UsageError: The job is unknown, or leaves a model: it is finished when the aggregator records that model.
+    """
+    row = job_row(transaction, job_id)
+    transaction.datasets |= {dataset.dataset_id for dataset in lineage_of(row)}
+    if specification(row).output(OutputKind.SEALED_MODEL) or row.status not in {ACCEPTED, FINISHED}:
+        raise UsageError(f"The job {job_id} ends with its model, not by a request.", code="usage.job_ends_with_model")
+    row.status = FINISHED
+
+
 def _is_repeated(transaction: Transaction, row: JobRow, current: Head | None, asked: HeadUpdate) -> bool:
     model = transaction.session.get(ModelRow, row.job_id)
     recorded = None if model is None else model.digest
@@ -60,7 +75,7 @@ def _check_follows(row: JobRow, current: Head | None, asked: HeadUpdate) -> None
             next_step="Let the newest aggregator continue.",
             code="integrity.freshness.fenced",
         )
-    if row.status != "accepted":
+    if row.status != ACCEPTED:
         raise FreshnessError(f"The job {row.job_id} is {row.status}.", code="integrity.freshness.finished")
     if _position(current) != _position(asked.previous) or asked.head.round < (-1 if current is None else current.round):
         raise FreshnessError(
@@ -86,4 +101,4 @@ def _record(transaction: Transaction, row: JobRow, asked: HeadUpdate) -> None:
         raise PolicyError(f"The job {row.job_id} has no sealed model among its outputs.", code="refused.policy.outputs")
     transaction.session.add(ModelRow(model_id=row.job_id, digest=asked.model.digest, epoch=asked.head.epoch))
     transaction.detail["model"] = asked.model.digest.hex()
-    row.status = "finished"
+    row.status = FINISHED

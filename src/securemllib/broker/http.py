@@ -62,6 +62,7 @@ def create_app(broker: Broker) -> FastAPI:
     _add_general(app, broker)
     _add_datasets(app, broker)
     _add_jobs(app, broker)
+    _add_ends(app, broker)
     _add_release(app, broker)
     return app
 
@@ -125,6 +126,13 @@ def _add_jobs(app: FastAPI, broker: Broker) -> None:
     def move_head(job_id: str, request: body.HeadUpdateBody) -> body.Acknowledgement:
         """Move the job's head: compare, then swap."""
         return body.Acknowledgement(acknowledgement=to_base64(broker.move_head(job_id, from_base64(request.update))))
+
+
+def _add_ends(app: FastAPI, broker: Broker) -> None:
+    @app.post("/v1/jobs/{job_id}/finish", status_code=HTTPStatus.NO_CONTENT)
+    def finish(job_id: str) -> None:
+        """Say that the results of a job without a model have come: it gets no more keys."""
+        broker.finish(job_id)
 
     @app.post("/v1/releases")
     def release(request: body.JobBody) -> body.ReleaseResult:

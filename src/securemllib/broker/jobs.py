@@ -5,7 +5,7 @@ from functools import lru_cache
 from securemllib.broker.authorise import Decision, Facts, ModelFacts, authorise, involved
 from securemllib.broker.custody import Transaction
 from securemllib.broker.datasets import dataset_facts
-from securemllib.broker.schema import GrantRow, JobRow, ModelRow, RuleRunsRow
+from securemllib.broker.schema import ACCEPTED, RELEASED, GrantRow, JobRow, ModelRow, RuleRunsRow
 from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import wrap
@@ -41,7 +41,7 @@ def submit(transaction: Transaction, signed: Signed) -> str:
     if job.operation == RELEASE_OPERATION:
         raise UsageError(f"{RELEASE_OPERATION} is asked for at /v1/releases.")
     if transaction.session.get(JobRow, job.job_id) is None:
-        _accept(transaction, job, signed, "accepted")
+        _accept(transaction, job, signed, ACCEPTED)
     return job.job_id
 
 
@@ -66,7 +66,7 @@ def release(transaction: Transaction, signed: Signed) -> tuple[tuple[Signed, ...
         raise UsageError(f"{RELEASE_OPERATION} has outputs of the kind {OutputKind.PLAIN_MODEL.value} and no other.")
     if transaction.session.get(JobRow, job.job_id) is not None:
         raise FreshnessError(f"The release {job.job_id} was answered before.", next_step="Sign a new one.")
-    _accept(transaction, job, signed, "released")
+    _accept(transaction, job, signed, RELEASED)
     key = model_key(transaction, model.model_id)
     recipients = {output.recipient.fingerprint: output.recipient for output in job.outputs}
     transaction.detail["recipients"] = sorted(recipients)

@@ -12,7 +12,7 @@ from securemllib.broker.custody import Transaction
 from securemllib.broker.datasets import dataset_facts, dataset_secret
 from securemllib.broker.heads import head_of
 from securemllib.broker.jobs import authorised, job_key, job_row, lineage_of, model_key, specification
-from securemllib.broker.schema import GrantRow, JobRow, SessionRow
+from securemllib.broker.schema import ACCEPTED, GrantRow, JobRow, SessionRow
 from securemllib.broker.token import TokenSubject, check_token, issue_token
 from securemllib.crypto.wrapping import wrap
 from securemllib.errors import AttestationError, FreshnessError, PolicyError
@@ -164,7 +164,7 @@ def _name(session: str) -> str:
 
 
 def _check_open(row: JobRow) -> None:
-    if row.status != "accepted":
+    if row.status != ACCEPTED:
         raise FreshnessError(f"The job {row.job_id} is {row.status}: it gets no more grants.", code="integrity.freshness.finished")
 
 

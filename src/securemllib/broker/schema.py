@@ -4,6 +4,9 @@ from sqlalchemy import BigInteger, ForeignKey, LargeBinary, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 __all__ = [
+    "ACCEPTED",
+    "FINISHED",
+    "RELEASED",
     "AuditHeadRow",
     "AuditRow",
     "AuditSubjectRow",
@@ -18,6 +21,9 @@ __all__ = [
     "SessionRow",
     "VersionRow",
 ]
+
+# What a job's status may be.
+ACCEPTED, FINISHED, RELEASED = "accepted", "finished", "released"
 
 _FINGERPRINT = String(52)
 _IDENTIFIER = String(128)

@@ -11,6 +11,7 @@ from securemllib.broker.custody import Custody
 from securemllib.broker.datasets import Enrolled
 from securemllib.broker.keystore import Keystore
 from securemllib.broker.rollback import RollbackGuard
+from securemllib.broker.schema import ACCEPTED
 from securemllib.broker.store import Store
 from securemllib.crypto.identity import verify
 from securemllib.errors import FreshnessError
@@ -74,7 +75,7 @@ class Broker:
         """Accept a job and return its id, and the session and challenge for its first enclave; None where it takes no more enclaves."""
         with self._custody.decide("job") as transaction:
             job_id = jobs.submit(transaction, signed)
-            is_open = jobs.job_row(transaction, job_id).status == "accepted"
+            is_open = jobs.job_row(transaction, job_id).status == ACCEPTED
             return job_id, release.challenge(transaction, job_id, tee) if is_open else None
 
     def challenge(self, job_id: str, tee: str) -> tuple[str, Challenge]:
@@ -106,6 +107,11 @@ class Broker:
         """Move a job's head and return the acknowledgement; see `heads.move_head`."""
         with self._custody.decide("head") as transaction:
             return heads.move_head(transaction, job_id, update)
+
+    def finish(self, job_id: str) -> None:
+        """Give no more keys to a job that leaves no model; see `heads.finish`."""
+        with self._custody.decide("finish") as transaction:
+            heads.finish(transaction, job_id)
 
     def release(self, signed: Signed) -> tuple[tuple[Signed, ...], Signed]:
         """Return a model's wrapped keys and its enclave's attestation result; see `jobs.release`."""

@@ -105,6 +105,10 @@ class BrokerClient:
         """Hand in an aggregator's sealed update of the job's head and return the sealed acknowledgement."""
         return _binary(self._call("POST", f"/v1/jobs/{job_id}/head", {"update": _base64(update)}), "acknowledgement")
 
+    def finish(self, job_id: str) -> None:
+        """Say that the results of a job without a model have come: it gets no more keys."""
+        self._request("POST", f"/v1/jobs/{job_id}/finish")
+
     def release(self, job: Signed) -> tuple[Signed, ...]:
         """Hand in a signed release and return the model's keys, each wrapped for one recipient."""
         keys = self._call("POST", "/v1/releases", {"job": _base64(job.to_bytes())}).get("keys")

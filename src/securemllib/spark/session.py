@@ -4,12 +4,13 @@ import atexit
 import shutil
 import tempfile
 import threading
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, ClassVar
 
 from pyspark.sql import SparkSession
 
-from securemllib.errors import FormatError, PolicyError, UsageError
+from securemllib.errors import FormatError, PolicyError, UnavailableError, UsageError
 from securemllib.spark.agent_client import AgentClient, agent_socket
 from securemllib.spark.broker_client import BrokerAddress, BrokerClient, broker_client
 from securemllib.spark.cluster import Cluster
@@ -124,6 +125,7 @@ class SecureSession:
         tasks, barrier = self._placement(parts)
         job, relay = self._prepare(frame, request, self.settings.shares or tasks, tasks, barrier)
         finished = self._engine.fit(relay, request.operation, barrier=barrier)
+        self._finish(job)
         trees: dict[OutputKind, Value] = {}
         mine = job.analyst.fingerprint
         for encoded in finished.results:
@@ -141,8 +143,9 @@ class SecureSession:
         request = Request(
             operation=ROWS_OPERATION, params={}, inputs={}, plan=frame.plan, outputs=((OutputKind.ROWS, to, columns),), dtype="float64"
         )
-        _, relay = self._prepare(frame, request, tasks, tasks, False)
+        job, relay = self._prepare(frame, request, tasks, tasks, False)
         rows = sorted(self._engine.rows(relay, 1, "rows"), key=lambda row: row.number)
+        self._finish(job)
         return SealedRows(self, tuple(row.payload for row in rows))
 
     def release_model(self, model: SealedModel, to: PublicIdentity | None) -> tuple[Signed, ...]:
@@ -163,6 +166,13 @@ class SecureSession:
             SecureSession._active = None
         if self._owns_spark:
             self.spark.stop()
+
+    def _finish(self, job: JobSpecification) -> None:
+        """Let a job get no more keys; one with a model ends when that is recorded."""
+        if not job.output(OutputKind.SEALED_MODEL):
+            # The results are here: a broker that went away meanwhile does not take them back.
+            with self._lock, suppress(UnavailableError):
+                self.broker.finish(job.job_id)
 
     def _placement(self, parts: int) -> tuple[int, bool]:
         """Return how many tasks a round has, and whether they fit into one barrier stage."""
