@@ -123,18 +123,28 @@ def test_an_evaluation_on_other_rows_is_that_of_mllib(logistic, plain_logistic, 
 
 
 def test_a_multiclass_summary_is_that_of_mllib(features, plain):
-    """Metrics of three classes are MLlib's; thresholds of three classes leave no curve, and without them a curve is refused."""
+    """Metrics of three classes are MLlib's, and there is no curve, with thresholds and without."""
     params = {"labelCol": "group", "regParam": 0.001, "maxIter": 200, "tol": 1e-12}
     for thresholds in ({}, {"thresholds": [0.3, 0.34, 0.36]}):
         model = LogisticRegression(**params, **thresholds).fit(features)
         theirs = classification.LogisticRegression(**params, **thresholds).fit(plain)
         assert_classifies_alike(model.summary, theirs.summary)
         assert_classifies_alike(model.evaluate(features), theirs.evaluate(plain))
-        assert isinstance(model.evaluate(features), BinaryLogisticRegressionSummary) is not bool(thresholds)
-        with pytest.raises(AttributeError if thresholds else DataError):
+        assert type(model.summary) is LogisticRegressionTrainingSummary
+        assert type(model.copy().evaluate(features)) is LogisticRegressionSummary
+        with pytest.raises(AttributeError):
             model.summary.roc  # noqa: B018
-    assert type(model.summary) is LogisticRegressionTrainingSummary
-    assert type(model.evaluate(features)) is LogisticRegressionSummary
+
+
+def test_a_loaded_model_does_not_tell_its_classes(features, tmp_path):
+    """The number of classes is in the training's summary alone: a loaded model of three classes has curves by name, and refuses them."""
+    model = LogisticRegression(labelCol="group", maxIter=3).fit(features)
+    model.save(str(tmp_path / "model"))
+    loaded = LogisticRegressionModel.load(str(tmp_path / "model"))
+    evaluated = loaded.evaluate(features)
+    assert type(evaluated) is BinaryLogisticRegressionSummary
+    with pytest.raises(DataError):
+        evaluated.roc  # noqa: B018
 
 
 def test_metrics_are_computed_once_and_only_when_asked_for(logistic, features, jobs):
@@ -246,6 +256,7 @@ def test_a_clusters_summary_is_that_of_its_predictions(features, plain):
     assert summary.cluster.columns == theirs.cluster.columns
     assert summary.predictions.columns[-1] == "prediction"
     released = summary.cluster.release(columns=["prediction"]).toPandas()["prediction"]
+    assert released.dtype == np.int32
     assert summary.clusterSizes == [(released == cluster).sum() for cluster in range(2)]
     assert summary.trainingCost == pytest.approx(theirs.trainingCost, rel=0.01)
     assert summary.numIter >= 1

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from securemllib.errors import CapacityError, DataError, FreshnessError, UsageError
-from securemllib.owner import reading
-from securemllib.owner.atomic import new_file, write_synced
+from securemllib.owner import atomic, reading
+from securemllib.owner.atomic import new_file
 from securemllib.owner.sources import Source
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -57,19 +57,42 @@ def test_a_full_disk_leaves_nothing_behind(owner, tmp_path: Path, table: pa.Tabl
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(*arguments)
 
-    def write(path: Path, data: memoryview) -> None:
-        full(path, data)
-
-    real = write_synced if call == "write" else os.fsync
-    target = "securemllib.owner.writing.write_synced" if call == "write" else "securemllib.owner.atomic.os.fsync"
+    real = atomic._write_all if call == "write" else os.fsync
+    target = "securemllib.owner.atomic._write_all" if call == "write" else "securemllib.owner.atomic.os.fsync"
     with monkeypatch.context() as patch:
-        patch.setattr(target, write if call == "write" else full)
+        patch.setattr(target, full)
         with pytest.raises(CapacityError, match="is full") as caught:
             owner.encrypt(table, tmp_path / "dataset", rows_per_part=10)
     assert caught.value.error_code == "unavailable.capacity.disk"
     assert left(tmp_path) == []
     owner.encrypt(table, tmp_path / "dataset", rows_per_part=10)
     assert left(tmp_path) == ["dataset"]
+
+
+def test_files_are_on_the_disk_when_their_writer_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is synced once, whole, before the writer ends; few of them wait at the same time."""
+    real, synced, waiting = os.fsync, [], []
+    monkeypatch.setattr(
+        "securemllib.owner.atomic.os.fsync", lambda descriptor: (real(descriptor), synced.append(os.fstat(descriptor).st_size))
+    )
+    with atomic.SyncedWriter() as disk:
+        for number in range(50):
+            disk.write(tmp_path / str(number), memoryview(b"x" * (number + 1)))
+            waiting.append(number + 1 - len(synced))
+    assert sorted(synced) == list(range(1, 51))
+    assert max(waiting) <= atomic._UNSYNCED_FILES + 1
+    with pytest.raises(FileExistsError), atomic.SyncedWriter() as disk:
+        disk.write(tmp_path / "0", memoryview(b"y"))
+    assert (tmp_path / "0").read_bytes() == b"x"
+
+
+def test_a_part_that_grows_in_parquet_round_trips(owner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that take more room in their file than in memory are written all the same."""
+    monkeypatch.setattr("securemllib.owner.parts._COLUMN_ROOM", -10_000)
+    table = pa.table({"lists": pa.array([[float(row)] for row in range(5000)]), "row": pa.array(range(5000))})
+    owner.encrypt(table, tmp_path / "dataset")
+    rows = pa.concat_tables(owner.open(tmp_path / "dataset").tables()).sort_by("row")
+    assert rows.column("lists").to_pylist() == table.column("lists").to_pylist()
 
 
 def can_mount() -> bool:

@@ -131,14 +131,14 @@ class KMeansModel:
     num_iter: int
     cluster_sizes: NDArray[np.int64]
 
-    def predict(self, features: Floats) -> dict[str, Floats]:
+    def predict(self, features: Floats) -> dict[str, NDArray[np.int32]]:
         """Return ``prediction``, the index of the nearest centre (the first of equally near ones)."""
         if features.shape[1] != self.cluster_centers.shape[1]:
             raise DataError(f"The model has {self.cluster_centers.shape[1]} columns, the rows have {features.shape[1]}.")
         if self.distance_measure == "cosine":
-            return {"prediction": steps.nearest(steps.unit(features), steps.unit(self.cluster_centers)).astype(np.float64)}
+            return {"prediction": steps.nearest(steps.unit(features), steps.unit(self.cluster_centers)).astype(np.int32)}
         middle = self.cluster_centers.mean(axis=0)
-        return {"prediction": steps.nearest(features - middle, self.cluster_centers - middle).astype(np.float64)}
+        return {"prediction": steps.nearest(features - middle, self.cluster_centers - middle).astype(np.int32)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

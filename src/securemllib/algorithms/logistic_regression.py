@@ -102,7 +102,7 @@ class LogisticRegressionModel:
     """
 
     SPARSE: ClassVar[bool] = True
-    SUMMARY: ClassVar[tuple[str, ...]] = ("objective_history",)
+    SUMMARY: ClassVar[tuple[str, ...]] = ("objective_history", "num_classes")
     CHANGEABLE: ClassVar[tuple[str, ...]] = ("threshold", "thresholds")
 
     coefficients: Vector

@@ -1,6 +1,6 @@
 """Classifiers, named as in ``pyspark.ml.classification``."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pyspark.ml import classification as original
 from pyspark.ml.classification import (
@@ -37,6 +37,8 @@ from securemllib.ml.trees import (
     RandomForestClassificationModel,
     RandomForestClassifier,
 )
+from securemllib.spark.dataframe import SecureDataFrame
+from securemllib.wire.encoding import Value
 
 __all__ = [
     "BinaryLogisticRegressionSummary",
@@ -74,6 +76,13 @@ class LogisticRegressionModel(SecureModel, _LogisticRegressionParams):
         "prediction": "predictionCol",
     }
     CHANGEABLE = ("threshold", "thresholds")
+    # What the training's summary told; a loaded model has none.
+    _classes: int | None = None
+
+    def _trained_on(self, frame: SecureDataFrame, released: Value) -> Self:
+        if isinstance(released, dict) and isinstance(classes := released.get("num_classes"), int):
+            self._classes = classes
+        return super()._trained_on(frame, released)
 
     def evaluate(self, dataset: Any) -> LogisticRegressionSummary:
         """Return the summary of this model on a dataset; its metrics are computed when they are asked for."""
@@ -86,8 +95,9 @@ class LogisticRegressionModel(SecureModel, _LogisticRegressionParams):
 
     @property
     def _may_be_binary(self) -> bool:
-        # The number of classes is sealed; thresholds, one a class, are the only thing outside that can rule two of them out.
-        return len(converted(self, "thresholds") or ()) <= 2
+        # Where the policy kept the number of classes sealed, only thresholds, one a class, can rule two of them out.
+        classes = self._classes if self._classes is not None else len(converted(self, "thresholds") or ())
+        return classes <= 2
 
     def _plain(self, model: Any) -> PlainLogisticRegressionModel:
         return PlainLogisticRegressionModel(model)

@@ -3,13 +3,23 @@
 import errno
 import os
 import shutil
+import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from securemllib.errors import CapacityError, UnavailableError, UsageError
 
-__all__ = ["new_directory", "new_file", "write_synced"]
+__all__ = ["SyncedWriter", "new_directory", "new_file", "write_synced"]
+
+
+# Files that the disk has not confirmed yet: each holds a descriptor and its pages.
+_UNSYNCED_FILES = 16
 
 
 @contextmanager
@@ -56,10 +66,55 @@ def _temporary(target: Path) -> Iterator[Path]:
 def write_synced(path: Path, data: bytes | memoryview) -> None:
     """Write a new file and wait until the disk has it."""
     with path.open("xb", buffering=0) as file:
-        view = memoryview(data).cast("B")
-        while view:
-            view = view[file.write(view) :]
+        _write_all(file, memoryview(data))
         os.fsync(file.fileno())
+
+
+class SyncedWriter:
+    """Writes new files, and waits at its end until the disk has all of them: the disk works while the next ones are made.
+
+    It is for files in a `new_directory`, which is not seen under its name before that. An error of the disk is raised by a later write or
+    at the end, and takes the directory with it.
+    """
+
+    def __init__(self) -> None:
+        self._disk = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._disk.shutdown()
+        if kind is None:
+            for synced in self._waiting:
+                synced.result()
+
+    def write(self, path: Path, data: memoryview) -> None:
+        """Write a new file; it is synced by the end of the writer."""
+        file = path.open("xb", buffering=0)
+        try:
+            _write_all(file, data)
+        except BaseException:
+            file.close()
+            raise
+        with self._lock:
+            self._waiting.append(self._disk.submit(_synced, file))
+            late = self._waiting.popleft() if len(self._waiting) > _UNSYNCED_FILES else None
+        if late is not None:
+            late.result()
+
+
+def _synced(file: FileIO) -> None:
+    with file:
+        os.fsync(file.fileno())
+
+
+def _write_all(file: FileIO, data: memoryview) -> None:
+    view = data.cast("B")
+    while view:
+        view = view[file.write(view) :]
 
 
 def _place(temporary: Path, target: Path) -> None:

@@ -7,6 +7,8 @@ So the order within a source that fits one window is hidden completely; in a lon
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,9 @@ import pyarrow as pa
 
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import DataError, UsageError
-from securemllib.owner.atomic import write_synced
+from securemllib.owner.atomic import SyncedWriter
 from securemllib.owner.column_types import type_text
-from securemllib.owner.parts import encode_part, take
+from securemllib.owner.parts import encode_part
 from securemllib.owner.reading import Progress
 from securemllib.owner.sources import Source
 from securemllib.wire.dataset import Column, ManifestBody, Part
@@ -86,15 +88,17 @@ class PartWriter:
         parts: list[Part] = []
         done = 0
         # The next window is read while the parts of this one are written.
-        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(_THREADS) as pool, SyncedWriter() as disk:
             upcoming = reader.submit(next, windows, None)
             while (window := upcoming.result()) is not None:
                 upcoming = reader.submit(next, windows, None)
-                columns = self._columns(window.batches, pool)
-                count = self._part_count(columns, only=window.is_only)
-                dealt = np.array_split(generator.permutation(len(columns[0])), count)
-                work = [(directory, columns, len(parts) + index, chosen) for index, chosen in enumerate(dealt)]
-                for part in pool.map(self._part, *zip(*work, strict=True)):
+                order = generator.permutation(sum(batch.num_rows for batch in window.batches))
+                table = self._shuffled(window.batches, order, pool)
+                count = self._part_count(table, only=window.is_only)
+                bounds = [len(order) * index // count for index in range(count + 1)]
+                slices = [table.slice(start, end - start) for start, end in pairwise(bounds)]
+                ordinals = range(len(parts), len(parts) + count)
+                for part in pool.map(partial(self._part, directory, disk), ordinals, slices):
                     parts.append(part)
                     done += part.rows
                     if progress is not None:
@@ -107,23 +111,30 @@ class PartWriter:
         )
         return ManifestBody(parts=tuple(parts), columns=columns_known)
 
-    def _columns(self, batches: Sequence[pa.RecordBatch], pool: ThreadPoolExecutor) -> list[pa.Array]:
-        columns = list(pool.map(lambda index: pa.concat_arrays([batch.column(index) for batch in batches]), range(len(self.schema))))
-        self.nullable |= {item.name for item, column in zip(self.schema, columns, strict=True) if column.null_count}
-        return columns
+    def _shuffled(
+        self, batches: Sequence[pa.RecordBatch], order: np.ndarray[Any, np.dtype[np.int64]], pool: ThreadPoolExecutor
+    ) -> pa.Table:
+        """Return the window's rows in that order: whole columns, because a column stays in the cache while its rows are picked."""
+        index = pa.array(order)
 
-    def _part_count(self, columns: Sequence[pa.Array], *, only: bool) -> int:
-        rows = len(columns[0])
+        def shuffled(position: int) -> pa.Array:
+            return pa.concat_arrays([batch.column(position) for batch in batches]).take(index)
+
+        columns = list(pool.map(shuffled, range(len(self.schema))))
+        self.nullable |= {item.name for item, column in zip(self.schema, columns, strict=True) if column.null_count}
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
+    def _part_count(self, table: pa.Table, *, only: bool) -> int:
+        rows: int = table.num_rows
         if self.layout.rows_per_part is not None:
             return -(-rows // self.layout.rows_per_part)
-        size: int = sum(column.nbytes for column in columns)
-        count = -(-size // self.layout.part_bytes)
+        count = -(-table.nbytes // self.layout.part_bytes)
         shared = min(_SHARED_PARTS, rows // _SHARED_ROWS) if only else 1
         return min(rows, max(1, count, shared))
 
-    def _part(self, directory: Path, columns: list[pa.Array], ordinal: int, chosen: np.ndarray[Any, np.dtype[np.int64]]) -> Part:
+    def _part(self, directory: Path, disk: SyncedWriter, ordinal: int, rows: pa.Table) -> Part:
         part, data = encode_part(
-            take(columns, self.schema, chosen),
+            rows,
             secret=self.secret,
             dataset_id=self.dataset_id,
             version=self.version,
@@ -131,7 +142,7 @@ class PartWriter:
             compression=self.layout.compression,
             size_hiding=self.layout.size_hiding,
         )
-        write_synced(directory / part.file, memoryview(data))
+        disk.write(directory / part.file, memoryview(data))
         return part
 
 
