@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from hypothesis import strategies as st
 from securemllib.crypto.aead import unseal
 from securemllib.errors import DataError, UsageError
 from securemllib.owner import dataset, reading
-from securemllib.owner.column_types import type_from_text, type_text
+from securemllib.owner.column_types import parse_types, type_from_text, type_text
 from securemllib.owner.parts import WRAPPING_PURPOSE
+from securemllib.owner.sources import open_source
 from securemllib.wire.dataset import aad_prefix, part_key_context
 
 TYPES = [
@@ -28,12 +30,16 @@ TYPES = [
     pa.float64(),
     pa.bool_(),
     pa.string(),
+    pa.date32(),
+    pa.decimal128(9, 2),
+    pa.decimal128(38, 0),
     pa.list_(pa.float32()),
     pa.list_(pa.float64()),
     pa.timestamp("ms"),
     pa.timestamp("us", tz="UTC"),
     pa.timestamp("ns"),
 ]
+WIDE = Context(prec=38)
 MOMENT = datetime(2024, 2, 29, 12, 30, 15, 123000, tzinfo=UTC)
 
 
@@ -52,6 +58,10 @@ def values(kind: pa.DataType) -> st.SearchStrategy[Any]:
         plain = st.booleans()
     elif pa.types.is_string(kind):
         plain = st.text(max_size=8)
+    elif pa.types.is_date(kind):
+        plain = st.dates()
+    elif pa.types.is_decimal(kind):
+        plain = st.integers(-(10**kind.precision) + 1, 10**kind.precision - 1).map(lambda digits: Decimal(digits).scaleb(-kind.scale, WIDE))
     elif pa.types.is_list(kind):
         plain = st.lists(values(kind.value_type), max_size=3)
     else:
@@ -89,6 +99,17 @@ def test_any_table_comes_back(owner, tmp_path_factory, sorted_rows, table: pa.Ta
     assert sorted_rows(back) == sorted_rows(table)
     assert manifest.rows == table.num_rows
     assert [column.nullable for column in manifest.columns] == [column.null_count > 0 for column in table.columns]
+
+
+def test_dates_and_decimals_of_a_csv_file_are_kept(owner, tmp_path: Path) -> None:
+    """A column of dates is one of dates, and a decimal that is declared keeps every digit."""
+    (tmp_path / "rows.csv").write_text("day,price\n2024-02-29,12345678901234567.89\n,0.10\n")
+    source = open_source(tmp_path / "rows.csv", types=parse_types("price=decimal(19, 2)"))
+    owner.encrypt(source, tmp_path / "dataset")
+    back = opened(owner, tmp_path / "dataset").sort_by("price")
+    assert back.schema == pa.schema([("day", pa.date32()), ("price", pa.decimal128(19, 2))])
+    assert back["day"].to_pylist() == [None, date(2024, 2, 29)]
+    assert back["price"].to_pylist() == [Decimal("0.10"), Decimal("12345678901234567.89")]
 
 
 @pytest.mark.parametrize("kind", TYPES, ids=str)
@@ -139,7 +160,17 @@ def test_pandas_missing_values_are_nulls(owner, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.date32(), pa.decimal128(9, 2), pa.binary(), pa.list_(pa.int64()), pa.struct([("a", pa.int8())]), pa.null()], ids=str
+    "kind",
+    [
+        pa.time32("s"),
+        pa.decimal256(50, 2),
+        pa.decimal128(3, -2),
+        pa.binary(),
+        pa.list_(pa.int64()),
+        pa.struct([("a", pa.int8())]),
+        pa.null(),
+    ],
+    ids=str,
 )
 def test_other_types_are_refused(owner, tmp_path: Path, kind: pa.DataType) -> None:
     """A column of a type that datasets do not hold is refused by name before anything is written."""

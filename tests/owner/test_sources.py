@@ -23,7 +23,7 @@ def test_types_are_inferred_and_told(tmp_path: Path) -> None:
     """Undeclared columns get the types of their values, and the source says which it inferred."""
     path = tmp_path / "rows.csv"
     path.write_text("i,f,b,s,t,d\n1,1.5,true,x,2024-01-02 03:04:05,2024-01-02\n")
-    inferred = {"i": "int64", "f": "double", "b": "bool", "s": "string", "t": "timestamp[ms]", "d": "timestamp[ms]"}
+    inferred = {"i": "int64", "f": "double", "b": "bool", "s": "string", "t": "timestamp[ms]", "d": "date32[day]"}
     assert open_source(path).inferred == inferred
     assert rows_of(path).num_rows == 1
     declared = open_source(path, types=parse_types("i=float32, s=string,t=timestamp[us]"))
@@ -80,7 +80,9 @@ def test_lines_longer_than_a_block_are_read(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "rows.csv").num_rows == 3
 
 
-@pytest.mark.parametrize("text", ["a", "a=", "=int64", "a=decimal", "a=timestamp[h]", "a=list<int64>"])
+@pytest.mark.parametrize(
+    "text", ["a", "a=", "=int64", "a=decimal", "a=decimal(39, 2)", "a=decimal(2, 3)", "a=decimal(0, 0)", "a=timestamp[h]", "a=list<int64>"]
+)
 def test_odd_declarations_are_refused(text: str) -> None:
     """A declaration without a name or of an unknown type is refused; a good one beside it is not."""
     assert parse_types("a=int64") == {"a": pa.int64()}

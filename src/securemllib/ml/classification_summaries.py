@@ -185,8 +185,8 @@ class LogisticRegressionSummary(ClassificationSummary):
 class BinaryLogisticRegressionSummary(LogisticRegressionSummary, BinaryClassificationSummary):
     """A logistic regression of two classes, as ``pyspark.ml.classification.BinaryLogisticRegressionSummary``.
 
-    How many classes a model has is sealed, so a model whose `thresholds` do not tell gives this summary, and a curve of more than two
-    classes is refused.
+    The number of classes is in the summary of the training. Where that was not released, and of a loaded model, it is sealed: unless
+    `thresholds` tell, this is the summary, and a curve of more than two classes is refused.
     """
 
     ORIGINAL = classification.BinaryLogisticRegressionSummary

@@ -22,11 +22,23 @@ _SIMPLE: dict[str, pa.DataType] = {
     "double": pa.float64(),
     "bool": pa.bool_(),
     "string": pa.string(),
+    "date32[day]": pa.date32(),
     "list<float>": pa.list_(pa.float32()),
     "list<double>": pa.list_(pa.float64()),
     "vector": VECTOR,
 }
-_ALIASES = {"float32": "float", "float64": "double", "boolean": "bool", "str": "string", "int": "int64"}
+_ALIASES = {
+    "float32": "float",
+    "float64": "double",
+    "boolean": "bool",
+    "str": "string",
+    "int": "int64",
+    "date": "date32[day]",
+    "date32": "date32[day]",
+}
+_DECIMAL = re.compile(r"decimal(?:128)?\(([0-9]{1,2}), ?([0-9]{1,2})\)")
+# What 128 bits hold; MLlib's host, Spark, has no wider one either.
+_DECIMAL_DIGITS = 38
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:, ?tz=([A-Za-z0-9_+:/-]+))?\]")
 
 
@@ -34,10 +46,13 @@ def type_from_text(text: str) -> pa.DataType:
     """Return the Arrow type that a text names; `UsageError` for any other text."""
     if found := _TIMESTAMP.fullmatch(text):
         return pa.timestamp(found.group(1), tz=found.group(2))
+    if (found := _DECIMAL.fullmatch(text)) and _is_decimal(*map(int, found.groups())):
+        return pa.decimal128(*map(int, found.groups()))
     name = _ALIASES.get(text, text)
     if name not in _SIMPLE:
         raise UsageError(
-            f"{text!r} is no column type.", next_step=f"Use one of {', '.join(_SIMPLE)}, timestamp[us] or timestamp[us, tz=UTC]."
+            f"{text!r} is no column type.",
+            next_step=f"Use one of {', '.join(_SIMPLE)}, date, decimal(10, 2), timestamp[us] or timestamp[us, tz=UTC].",
         )
     return _SIMPLE[name]
 
@@ -45,7 +60,7 @@ def type_from_text(text: str) -> pa.DataType:
 def parse_types(text: str) -> dict[str, pa.DataType]:
     """Return the types that a list like ``age=int64,weight=double`` declares; commas within brackets belong to a type."""
     types: dict[str, pa.DataType] = {}
-    for item in re.split(r",(?![^\[]*\])", text):
+    for item in re.split(r",(?![^\[(]*[\])])", text):
         name, equals, kind = item.strip().rpartition("=") if "tz=" not in item else item.strip().partition("=")
         if not equals or not name:
             raise UsageError(f"{item!r} declares no column's type.", next_step="Write NAME=TYPE, for example age=int64,weight=double.")
@@ -57,7 +72,7 @@ def normal_schema(schema: pa.Schema) -> pa.Schema:
     """Return the schema that rows of ``schema`` are stored with.
 
     Large, viewed and dictionary-encoded strings become ``string``, large and fixed-size lists become ``list``, timestamps in seconds become
-    milliseconds, the coarsest unit of Parquet; metadata is dropped.
+    milliseconds, the coarsest unit of Parquet; dates are days, decimals of up to 38 digits have 128 bits; metadata is dropped.
 
     Raises:
         DataError: A column has another type, two columns have one name, or there is no column.
@@ -69,20 +84,33 @@ def normal_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([pa.field(field.name, _normal(field.type, field.name)) for field in schema])
 
 
+def _is_decimal(precision: int, scale: int) -> bool:
+    return 0 <= scale <= precision <= _DECIMAL_DIGITS and precision > 0
+
+
+def _stored(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_timestamp(kind) and kind.unit == "s":
+        return pa.timestamp("ms", tz=kind.tz)
+    if pa.types.is_date(kind):
+        return pa.date32()
+    if pa.types.is_decimal(kind):
+        return pa.decimal128(kind.precision, kind.scale) if _is_decimal(kind.precision, kind.scale) else pa.null()
+    return kind
+
+
 def _normal(kind: pa.DataType, name: str) -> pa.DataType:
     if pa.types.is_dictionary(kind):
         return _normal(kind.value_type, name)
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
     if pa.types.is_struct(kind) and [field.name for field in kind] == [field.name for field in VECTOR]:
         return VECTOR
     if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
         kind = pa.list_(kind.value_type)
-    if pa.types.is_timestamp(kind) and kind.unit == "s":
-        return pa.timestamp("ms", tz=kind.tz)
-    if pa.types.is_timestamp(kind) or kind in _SIMPLE.values():
-        return kind
-    advice = "Cast it to one of: integer, float, boolean, string, timestamp, list of floats; or leave it out."
+    stored = _stored(kind)
+    if pa.types.is_timestamp(stored) or pa.types.is_decimal(stored) or stored in _SIMPLE.values():
+        return stored
+    advice = "Cast it to one of: integer, float, boolean, string, date, timestamp, decimal of 38 digits, list of floats; or leave it out."
     if pa.types.is_null(kind):
         advice = "Declare its type: every value that was looked at is null."
     raise DataError(f"Column {name!r} has the type {kind}, which datasets do not hold.", next_step=advice, code="data.type")

@@ -179,9 +179,7 @@ def _from_text(reader: _Reader, types: Mapping[str, pa.DataType], path: Path) ->
         raise _misfit(error, path, delivered=0) from None
     if unknown := sorted(types.keys() - set(first.names)):
         raise UsageError(f"Types are declared for columns that {path.name} does not have: {unknown}.")
-    # A column of dates is read as timestamps at midnight: datasets hold no dates.
-    declared = [(field.name, pa.timestamp("s") if pa.types.is_date(field.type) else field.type) for field in first]
-    schema = normal_schema(pa.schema(declared))
+    schema = normal_schema(first)
     inferred = {field.name: type_text(field.type) for field in schema if field.name not in types}
     block = max(_BLOCK_BYTES, _LINES_PER_BLOCK * max(map(len, head.split(b"\n"))))
     return Source(schema=schema, batches=_cast(_text_batches(reader, block, schema, path), schema), inferred=inferred)
