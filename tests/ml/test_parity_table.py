@@ -23,6 +23,8 @@ def other_value(value):
     """Return a value of the same type that is not the default."""
     if isinstance(value, bool):
         return not value
+    if isinstance(value, list):
+        return [*value, "x"]
     return value + 1 if isinstance(value, int | float) else f"{value}x"
 
 

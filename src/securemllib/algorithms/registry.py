@@ -16,8 +16,14 @@ from securemllib.algorithms.evaluation.generalized_linear import GeneralizedLine
 from securemllib.algorithms.evaluation.multiclass import MulticlassClassificationEvaluator
 from securemllib.algorithms.evaluation.regression import RegressionEvaluator
 from securemllib.algorithms.evaluation.topics import TopicEvaluator
+from securemllib.algorithms.feature.buckets import Binarizer, Bucketizer
+from securemllib.algorithms.feature.hashing import FeatureHasher, HashingTF
+from securemllib.algorithms.feature.labels import IndexToString
 from securemllib.algorithms.feature.one_hot_encoder import OneHotEncoder
+from securemllib.algorithms.feature.scaling import DCT, ElementwiseProduct, Normalizer
+from securemllib.algorithms.feature.shape import Interaction, PolynomialExpansion, VectorSizeHint, VectorSlicer
 from securemllib.algorithms.feature.string_indexer import StringIndexer
+from securemllib.algorithms.feature.text import NGram, RegexTokenizer, StopWordsRemover, Tokenizer
 from securemllib.algorithms.gaussian_mixture import GaussianMixture
 from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression
 from securemllib.algorithms.gradient_boosting import GBTClassifier, GBTRegressor
@@ -37,13 +43,13 @@ __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_na
 ALGORITHMS: dict[str, type[Any]] = {
     "BinaryClassificationEvaluator": BinaryClassificationEvaluator,
     "ClusteringEvaluator": ClusteringEvaluator,
-    "GaussianMixture": GaussianMixture,
-    "GeneralizedLinearEvaluator": GeneralizedLinearEvaluator,
-    "GeneralizedLinearRegression": GeneralizedLinearRegression,
     "DecisionTreeClassifier": DecisionTreeClassifier,
     "DecisionTreeRegressor": DecisionTreeRegressor,
     "GBTClassifier": GBTClassifier,
     "GBTRegressor": GBTRegressor,
+    "GaussianMixture": GaussianMixture,
+    "GeneralizedLinearEvaluator": GeneralizedLinearEvaluator,
+    "GeneralizedLinearRegression": GeneralizedLinearRegression,
     "KMeans": KMeans,
     "LDA": LDA,
     "LinearRegression": LinearRegression,
@@ -62,7 +68,24 @@ ALGORITHMS: dict[str, type[Any]] = {
 }
 
 # Transformers that nothing is trained for: a plan names them.
-TRANSFORMERS: dict[str, type[Any]] = {}
+TRANSFORMERS: dict[str, type[Any]] = {
+    "Binarizer": Binarizer,
+    "Bucketizer": Bucketizer,
+    "DCT": DCT,
+    "ElementwiseProduct": ElementwiseProduct,
+    "FeatureHasher": FeatureHasher,
+    "HashingTF": HashingTF,
+    "IndexToString": IndexToString,
+    "Interaction": Interaction,
+    "NGram": NGram,
+    "Normalizer": Normalizer,
+    "PolynomialExpansion": PolynomialExpansion,
+    "RegexTokenizer": RegexTokenizer,
+    "StopWordsRemover": StopWordsRemover,
+    "Tokenizer": Tokenizer,
+    "VectorSizeHint": VectorSizeHint,
+    "VectorSlicer": VectorSlicer,
+}
 
 
 def param_name(field: str) -> str:

@@ -10,7 +10,18 @@ from pyspark.ml.param.shared import HasHandleInvalid, HasInputCols, HasOutputCol
 from securemllib.errors import UsageError
 from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import require_new, require_sealed
+from securemllib.ml.features.buckets import Binarizer, Bucketizer, IndexToString
 from securemllib.ml.features.categories import OneHotEncoder, OneHotEncoderModel, StringIndexer, StringIndexerModel
+from securemllib.ml.features.text import FeatureHasher, HashingTF, NGram, RegexTokenizer, StopWordsRemover, Tokenizer
+from securemllib.ml.features.vectors import (
+    DCT,
+    ElementwiseProduct,
+    Interaction,
+    Normalizer,
+    PolynomialExpansion,
+    VectorSizeHint,
+    VectorSlicer,
+)
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.persistence import Persistent
 from securemllib.ml.plain import PlainPCAModel, PlainStandardScalerModel
@@ -19,15 +30,31 @@ from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.wire.plan import Assemble, HandleInvalid
 
 __all__ = [
+    "DCT",
     "PCA",
+    "Binarizer",
+    "Bucketizer",
+    "ElementwiseProduct",
+    "FeatureHasher",
+    "HashingTF",
+    "IndexToString",
+    "Interaction",
+    "NGram",
+    "Normalizer",
     "OneHotEncoder",
     "OneHotEncoderModel",
     "PCAModel",
+    "PolynomialExpansion",
+    "RegexTokenizer",
     "StandardScaler",
     "StandardScalerModel",
+    "StopWordsRemover",
     "StringIndexer",
     "StringIndexerModel",
+    "Tokenizer",
     "VectorAssembler",
+    "VectorSizeHint",
+    "VectorSlicer",
 ]
 
 

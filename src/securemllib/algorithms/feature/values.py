@@ -10,7 +10,19 @@ from securemllib.algorithms.transformer import Column
 from securemllib.algorithms.vectors import AnyVector, SparseVector, Vector, numbers, stored_vector
 from securemllib.errors import DataError
 
-__all__ = ["boolean", "decoded", "index_in", "inputs_of", "java_text", "numbers_of", "refuse_invalid", "texts", "tokens_of", "vector_of"]
+__all__ = [
+    "boolean",
+    "decoded",
+    "index_in",
+    "inputs_of",
+    "java_text",
+    "numbers_of",
+    "of_width",
+    "refuse_invalid",
+    "texts",
+    "tokens_of",
+    "vector_of",
+]
 
 # Where Java's `Double.toString` changes to computerised scientific notation.
 _JAVA_SMALL, _JAVA_LARGE = 1e-3, 1e7
@@ -117,3 +129,16 @@ def index_in(array: pa.Array, values: pa.Array) -> tuple[NDArray[np.int64], NDAr
     found = pc.index_in(encoded.dictionary.cast(values.type), value_set=values).take(encoded.indices)
     missing = boolean(pc.is_null(found))
     return np.asarray(found.fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64), missing
+
+
+def of_width(vector: AnyVector, width: int, what: str) -> AnyVector:
+    """Return vectors that have so many slots; without rows, which tell no width, as many empty columns.
+
+    Raises:
+        DataError: The vectors have another number of slots.
+    """
+    if vector.width == width:
+        return vector
+    if vector.rows:
+        raise DataError(f"{what} has {width} slots, the vectors have {vector.width}.", code="data.length")
+    return Vector(tuple(np.zeros(0) for _ in range(width)))

@@ -1,0 +1,185 @@
+"""Do transformers of numbers and vectors give what pyspark.ml gives, keep sparse vectors sparse, and refuse what it refuses?"""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.ml import feature
+from pyspark.ml.linalg import Vectors
+from scipy import sparse
+
+from securemllib.algorithms.registry import build_transformer
+from securemllib.algorithms.transformer import Column
+from securemllib.algorithms.vectors import SparseVector, Vector
+from securemllib.errors import DataError, UsageError
+from tests.algorithms.feature.running import collected, listed, spark_frame, transformed
+
+MATRIX = np.array([[1.0, 0.0, -2.0], [0.0, 0.0, 0.0], [0.5, 3.0, 0.0], [0.0, -1.0, 4.0]])
+DENSE = Column(Vector.of(MATRIX))
+SPARSE = Column(SparseVector(sparse.csr_array(MATRIX)))
+VALUES = [-1.0, 0.0, 0.5, 1.0, 2.5, None, float("nan"), math.inf]
+
+
+@pytest.fixture(scope="module")
+def vectors(spark):
+    """The matrix as a plain Spark frame, dense and sparse."""
+    rows = [(Vectors.dense(row), Vectors.sparse(3, [(i, v) for i, v in enumerate(row) if v])) for row in MATRIX.tolist()]
+    return spark.createDataFrame(rows, ["dense", "sparse"]).coalesce(1).cache()
+
+
+@pytest.mark.parametrize(
+    ("operation", "params"),
+    [
+        ("Normalizer", {"p": 1.0}),
+        ("Normalizer", {"p": 2.0}),
+        ("Normalizer", {"p": 3.5}),
+        ("Normalizer", {"p": math.inf}),
+        ("ElementwiseProduct", {"scalingVec": (2.0, -1.0, 0.0)}),
+        ("DCT", {}),
+        ("DCT", {"inverse": True}),
+        ("VectorSlicer", {"indices": (2, 0)}),
+        ("PolynomialExpansion", {"degree": 2}),
+        ("PolynomialExpansion", {"degree": 3}),
+        ("Binarizer", {"threshold": 0.4}),
+        ("Binarizer", {"threshold": -1.5}),
+    ],
+)
+def test_vectors_become_those_of_mllib(vectors, operation, params):
+    """Dense and sparse vectors become MLlib's to 1e-12, the error of a few operations."""
+    given = {
+        name: Vectors.dense(value) if name == "scalingVec" else list(value) if isinstance(value, tuple) else value
+        for name, value in params.items()
+    }
+    for column, name in ((DENSE, "dense"), (SPARSE, "sparse")):
+        theirs = collected(getattr(feature, operation)(inputCol=name, outputCol="out", **given).transform(vectors), "out")
+        made = transformed(operation, column, **params).columns
+        ours = made["output0" if operation == "Binarizer" else "output"]
+        assert np.allclose(listed(ours), theirs, rtol=1e-12, atol=1e-12)
+        dense_out = operation == "DCT" or params.get("threshold") == -1.5
+        assert isinstance(ours.values, SparseVector) == (name == "sparse" and not dense_out)
+
+
+def test_numbers_are_binarized_as_in_mllib(spark):
+    """Each of several columns has its threshold; a null or NaN is not above it."""
+    plain = spark_frame(spark, "a double, b double", VALUES, VALUES)
+    theirs = feature.Binarizer(inputCols=["a", "b"], outputCols=["c", "d"], thresholds=[0.0, 1.0]).transform(plain)
+    ours = transformed("Binarizer", pa.array(VALUES), pa.array(VALUES), thresholds=(0.0, 1.0)).columns
+    assert [listed(ours["output0"]), listed(ours["output1"])] == [collected(theirs, "c"), collected(theirs, "d")]
+    assert ours["output0"].arity.tolist() == [2]
+    with pytest.raises(DataError):
+        transformed("Binarizer", pa.array(VALUES), thresholds=(0.0, 1.0))
+
+
+@pytest.mark.parametrize("mode", ["keep", "skip"])
+def test_buckets_are_those_of_mllib(spark, mode):
+    """Each of several columns has its splits, the last one closed above, and invalid values are kept or skipped as in MLlib."""
+    first, second = [-1.0, 0.0, 0.5, 1.0, float("nan"), 5.0], [1, 2, 3, 3, 2, 1]
+    splits = ((-math.inf, 0.0, 0.5, math.inf), (1.0, 2.0, 3.0))
+    plain = spark_frame(spark, "a double, b int", first, second)
+    theirs = feature.Bucketizer(
+        inputCols=["a", "b"], outputCols=["c", "d"], splitsArray=list(map(list, splits)), handleInvalid=mode
+    ).transform(plain)
+    made = transformed("Bucketizer", pa.array(first), pa.array(second, pa.int32()), splitsArray=splits, handleInvalid=mode)
+    kept = np.ones(6, bool) if made.keep is None else made.keep
+    assert [np.array(listed(made.columns[stem]))[kept].tolist() for stem in ("output0", "output1")] == [
+        collected(theirs, name) for name in "cd"
+    ]
+    assert made.columns["output1"].arity.tolist() == [3 if mode == "keep" else 2]
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 2.1, None, float("nan")])
+def test_values_outside_of_the_buckets_are_refused(wrong):
+    """A value outside of all buckets is refused, and so is a null or NaN unless it is kept or skipped."""
+    assert listed(transformed("Bucketizer", pa.array([0.0, 2.0]), splits=(0.0, 1.0, 2.0)).columns["output0"]) == [0.0, 1.0]
+    with pytest.raises(DataError):
+        transformed("Bucketizer", pa.array([wrong], pa.float64()), splits=(0.0, 1.0, 2.0))
+    if wrong is not None and wrong == wrong:
+        with pytest.raises(DataError):
+            transformed("Bucketizer", pa.array([wrong]), splits=(0.0, 1.0, 2.0), handleInvalid="keep")
+
+
+def test_labels_come_back():
+    """An index becomes the label of the Param or of its column; one beyond them, and a column without labels, are refused."""
+    column = Column(pa.array([1.0, 0.0]), labels=("ä", "b"))
+    assert listed(transformed("IndexToString", column).columns["output"]) == ["b", "ä"]
+    assert listed(transformed("IndexToString", column, labels=("x", "y")).columns["output"]) == ["y", "x"]
+    for wrong in (
+        Column(pa.array([1.0])),
+        Column(pa.array([2.0]), labels=("a", "b")),
+        Column(pa.array([None], pa.float64()), labels=("a",)),
+    ):
+        with pytest.raises(DataError):
+            transformed("IndexToString", wrong)
+
+
+def test_interactions_are_those_of_mllib(spark):
+    """Numbers, vectors and indexed categories multiply to MLlib's slots in MLlib's order."""
+    categories = ["x", "y", "z", "x"]
+    numbers = [2.0, -1.0, 0.5, 3.0]
+    plain = spark_frame(spark, "category string, number double, a double, b double, c double", categories, numbers, *MATRIX.T.tolist())
+    plain = feature.VectorAssembler(inputCols=["a", "b", "c"], outputCol="vector").transform(plain)
+    indexer = feature.StringIndexer(inputCol="category", outputCol="index", stringOrderType="alphabetAsc").fit(plain)
+    theirs = feature.Interaction(inputCols=["number", "vector", "index"], outputCol="out").transform(indexer.transform(plain))
+    index = Column(pa.array([0.0, 1.0, 2.0, 0.0]), arity=np.array([3]))
+    for vector in (DENSE, SPARSE):
+        ours = transformed("Interaction", Column(pa.array(numbers)), vector, index).columns["output"]
+        assert listed(ours) == collected(theirs, "out")
+    with pytest.raises(DataError):
+        transformed("Interaction", Column(pa.array([None, 1.0])))
+
+
+def test_a_size_is_checked():
+    """Vectors of another size are refused, skipped or let through as handleInvalid says, and those of the size stay."""
+    for column in (DENSE, SPARSE):
+        assert listed(transformed("VectorSizeHint", column, size=3).columns["output"]) == MATRIX.tolist()
+        assert not transformed("VectorSizeHint", column, size=2, handleInvalid="skip").keep.any()
+        assert transformed("VectorSizeHint", column, size=2, handleInvalid="optimistic").keep is None
+        with pytest.raises(DataError):
+            transformed("VectorSizeHint", column, size=2)
+
+
+@pytest.mark.parametrize("operation", ["VectorSlicer", "ElementwiseProduct"])
+def test_vectors_of_another_size_are_refused(operation):
+    """A slot beyond a vector, or a scaling vector of another size, is refused; without rows there is nothing to refuse."""
+    params = {"indices": (0, 7)} if operation == "VectorSlicer" else {"scalingVec": (1.0, 2.0)}
+    with pytest.raises(DataError):
+        transformed(operation, DENSE, **params)
+    empty = transformed(operation, pa.array([], pa.list_(pa.float64())), **params).columns["output"]
+    assert (empty.rows, empty.values.width) == (0, 2)
+
+
+def test_a_slice_keeps_its_categories():
+    """Slots that are categories stay so in a slice."""
+    column = Column(DENSE.values, arity=np.array([0, 3, 2]))
+    assert transformed("VectorSlicer", column, indices=(2, 0)).columns["output"].arity.tolist() == [2, 0]
+
+
+def test_an_expansion_has_a_bound():
+    """An expansion that would fill the enclave is refused before it is made."""
+    with pytest.raises(DataError):
+        transformed("PolynomialExpansion", Column(SparseVector(sparse.csr_array((1, 1 << 12)))), degree=3)
+
+
+@pytest.mark.parametrize(
+    ("operation", "right", "wrong"),
+    [
+        ("Normalizer", {"p": 1}, {"p": 0.5}),
+        ("Bucketizer", {"splits": (0.0, 1.0, 2.0)}, {"splits": (0.0, 1.0)}),
+        ("Bucketizer", {"splits": (0.0, 1.0, 2.0)}, {"splits": (0.0, 1.0, 1.0)}),
+        ("Bucketizer", {"splits": (0.0, 1.0, 2.0)}, {"splits": (0.0, 1.0, math.nan)}),
+        ("Bucketizer", {"splits": (0.0, 1.0, 2.0)}, {"splits": (0.0, 1.0, 2.0), "splitsArray": ((0.0, 1.0, 2.0),)}),
+        ("VectorSlicer", {"indices": (0,)}, {"indices": (0, 0)}),
+        ("VectorSlicer", {"indices": (0,)}, {}),
+        ("PolynomialExpansion", {"degree": 1}, {"degree": 0}),
+        ("VectorSizeHint", {"size": 1}, {"size": -1}),
+        ("VectorSizeHint", {"size": 1}, {"size": 1, "handleInvalid": "keep"}),
+        ("DCT", {}, {"inverse": 1}),
+        ("Binarizer", {}, {"threshold": math.nan}),
+    ],
+)
+def test_params_out_of_their_domain_are_refused(operation, right, wrong):
+    """A value outside of a Param's domain is refused beside one inside."""
+    build_transformer(operation, right)
+    with pytest.raises(UsageError):
+        build_transformer(operation, wrong)
