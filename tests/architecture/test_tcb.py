@@ -20,7 +20,10 @@ from securemllib.algorithms.registry import ALGORITHMS, TRANSFORMERS
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 ROOT_PACKAGE = "securemllib"
 THIRD_PARTY = frozenset({"numpy", "scipy", "pyarrow", "cryptography", "cbor2"})
-MAX_LINES = 7_000
+MAX_LINES = 6_000
+# Trees with their compiled loops are two thousand lines: their owners read more than those of any other operation (ADR 0007).
+MAX_TREE_LINES = 7_000
+TREES = "securemllib.algorithms.trees"
 # Code that runs other code, talks to names, or turns bytes into objects of the sender's choosing.
 FORBIDDEN_STDLIB = frozenset(
     {"pickle", "shelve", "marshal", "subprocess", "multiprocessing", "pty", "http", "urllib", "ftplib", "smtplib", "xmlrpc", "webbrowser"}
@@ -152,7 +155,8 @@ def test_foreign_calls_stay_in_two_modules() -> None:
 def test_the_code_that_one_job_trusts_is_small_enough_to_read(operation: str, record_property: Callable[[str, object], None]) -> None:
     """The core and the one operation that a job names stay within the bound, blank lines not counted."""
     record_property("tcb_lines", trusted_lines(operation))
-    assert 0 < trusted_lines(operation) <= MAX_LINES
+    grows_trees = any(module.startswith(TREES) for module in reached([operations()[operation]]))
+    assert 0 < trusted_lines(operation) <= (MAX_TREE_LINES if grows_trees else MAX_LINES)
 
 
 def test_the_bound_would_notice_a_large_operation() -> None:
