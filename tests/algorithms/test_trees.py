@@ -1,0 +1,211 @@
+"""Do trees keep to their bounds, choose among categories as MLlib does, and refuse what it refuses?"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from securemllib.algorithms.base import Block, Scratch, Seed
+from securemllib.algorithms.registry import build
+from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.trees.params import features_per_node
+from securemllib.errors import DataError, UsageError
+from securemllib.ml import plain_trees
+
+Floats = NDArray[np.float64]
+SEED = Seed(bytes(32))
+
+
+def _nominal(blocks: list[Block], arity: list[int]) -> list[Block]:
+    return [replace(block, arity=np.array(arity), scratch=Scratch()) for block in blocks]
+
+
+def _categories(classes: int) -> tuple[Floats, Floats]:
+    """Return a category of 4, one of 12 and a number, and labels that depend on sets of categories."""
+    generator = np.random.default_rng(classes)
+    rows = 600
+    features = np.column_stack(
+        [generator.integers(0, 4, rows), generator.integers(0, 12, rows), generator.integers(0, 5, rows) / 2]
+    ).astype(float)
+    signal = np.isin(features[:, 0], [0, 2]) + 2 * np.isin(features[:, 1], [1, 4, 5, 9]) + (features[:, 2] > 1)
+    label = (signal % classes).astype(float)
+    noisy = generator.random(rows) < 0.1
+    label[noisy] = generator.integers(0, classes, noisy.sum())
+    return features, label
+
+
+def _theirs(name: str, params: dict[str, Any], features: Floats, label: Floats, spark: Any) -> Any:
+    """Return MLlib's model of rows whose first two features it knows as categories."""
+    from pyspark.ml import classification, regression
+    from pyspark.ml.feature import VectorAssembler
+    from pyspark.sql import functions
+
+    rows = [(*map(float, row), float(target)) for row, target in zip(features, label, strict=True)]
+    table = spark.createDataFrame(rows, ["a", "b", "c", "label"]).coalesce(2)
+    for column, arity in (("a", 4), ("b", 12)):
+        nominal = {"ml_attr": {"type": "nominal", "vals": [str(value) for value in range(arity)]}}
+        table = table.withColumn(column, functions.col(column).alias(column, metadata=nominal))
+    table = VectorAssembler(inputCols=["a", "b", "c"], outputCol="features").transform(table)
+    kind = getattr(classification if name.endswith("Classifier") else regression, name)
+    return kind(**params).fit(table)
+
+
+@pytest.mark.parametrize(("name", "classes"), [("DecisionTreeClassifier", 2), ("DecisionTreeClassifier", 3), ("DecisionTreeRegressor", 4)])
+def test_categories_are_split_as_mllib_splits_them(name: str, classes: int, spark: Any, fit: Any, cut: Any) -> None:
+    """Few categories of many classes are split by subsets, others in the order of their centroids: the text is MLlib's."""
+    features, label = _categories(classes)
+    if name.endswith("Regressor"):
+        label = label + np.round(np.random.default_rng(0).normal(size=len(label)) * 64) / 64
+    params = {"maxDepth": 4, "maxBins": 16}
+    theirs = _theirs(name, params, features, label, spark)
+    model = fit(build(name, params), _nominal(cut(features, label), [4, 12, 0]))
+    kind = name.replace("Classifier", "Classification").replace("Regressor", "Regression")
+    plain = getattr(plain_trees, f"Plain{kind}Model")(model, theirs.uid)
+    assert plain.toDebugString == theirs.toDebugString
+    assert "in {" in plain.toDebugString
+    from pyspark.ml.linalg import Vectors
+
+    # Values that are no category go the way that MLlib sends them.
+    for row in ([7.0, 20.0, 1.0], [0.5, 3.0, 0.0], [-1.0, 11.0, 2.0], [2.0, 4.5, 2.0]):
+        assert plain.predict(Vectors.dense(row)) == pytest.approx(theirs.predict(Vectors.dense(row)))
+
+
+def test_more_categories_than_bins_are_refused(fit: Any, cut: Any) -> None:
+    """Twelve categories need twelve bins and twelve rows, and a value must be one of its feature's categories."""
+    features, label = _categories(2)
+    fit(build("DecisionTreeClassifier", {"maxBins": 12}), _nominal(cut(features, label), [4, 12, 0]))
+    with pytest.raises(UsageError, match="max_bins"):
+        fit(build("DecisionTreeClassifier", {"maxBins": 11}), _nominal(cut(features, label), [4, 12, 0]))
+    with pytest.raises(UsageError, match="max_bins"):
+        fit(build("DecisionTreeClassifier", {}), _nominal(cut(features[:11], label[:11]), [4, 12, 0]))
+    with pytest.raises(DataError, match="categories"):
+        fit(build("DecisionTreeClassifier", {}), _nominal(cut(features, label), [4, 11, 0]))
+
+
+def test_a_deep_tree_grows_within_its_bound(fit: Any, cut: Any) -> None:
+    """A tree of depth 30 learns rows that only 30 splits tell apart, with one node a round too, and is the same tree."""
+    features = np.arange(31.0)[:, None]
+    label = (np.arange(31) % 2).astype(float)
+    weight = 3.0 ** -np.arange(31)
+    blocks = cut(features, label, weight)
+    trees = [fit(build("DecisionTreeClassifier", {"maxDepth": 30, "maxMemoryInMB": size}), blocks) for size in (0, 256)]
+    assert trees[0].forest.depth.max() > 20
+    assert (trees[0].predict(features)["prediction"] == label).all()
+    for field in ("left", "feature", "threshold", "stats"):
+        assert (getattr(trees[0].forest, field) == getattr(trees[1].forest, field)).all()
+
+
+def test_a_round_stays_within_its_memory(cut: Any) -> None:
+    """No round's histograms take more than maxMemoryInMB, and more rounds with less memory grow the same forest."""
+    generator = np.random.default_rng(1)
+    features = generator.normal(size=(400, 120))
+    label = (features[:, 0] + features[:, 1] > 0).astype(float)
+    forests = []
+    for memory in (1, 64):
+        algorithm = build("RandomForestClassifier", {"maxMemoryInMB": memory, "featureSubsetStrategy": "all", "numTrees": 24})
+        blocks = [replace(block, scratch=Scratch()) for block in cut(features, label)]
+        state = algorithm.initial(sum_of([Summary.of(block) for block in blocks]), SEED)
+        rounds = 0
+        while not algorithm.is_done(state):
+            total = sum_of([algorithm.statistics(state, block) for block in blocks])
+            assert total.sums.nbytes <= memory << 20
+            state, rounds = algorithm.update(state, total), rounds + 1
+            if state.growth is not None:
+                assert state.growth.parents.nbytes <= memory << 20
+        forests.append((rounds, algorithm.to_model(state).predict(features)["rawPrediction"]))
+    assert forests[0][0] > forests[1][0]
+    assert (forests[0][1] == forests[1][1]).all()
+
+
+def sum_of(parts: list[Any]) -> Any:
+    """Return the sum of some statistics."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [("auto", 4), ("all", 10), ("sqrt", 4), ("log2", 4), ("onethird", 4), ("3", 3), ("30", 10), ("0.25", 3), ("1.0", 10)],
+)
+def test_every_form_of_the_feature_subset_is_known(strategy: str, expected: int) -> None:
+    """Each strategy of MLlib draws its number of ten features, and what is none is refused."""
+    assert features_per_node(strategy, columns=10, trees=2, classification=True) == expected
+    for wrong in ("0", "1.5", "-1", "some", "0.0", "nan"):
+        with pytest.raises(UsageError):
+            features_per_node(wrong, columns=10, trees=2, classification=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("DecisionTreeClassifier", {"maxDepth": 31}),
+        ("DecisionTreeClassifier", {"maxBins": 1}),
+        ("DecisionTreeClassifier", {"impurity": "variance"}),
+        ("DecisionTreeRegressor", {"impurity": "gini"}),
+        ("DecisionTreeClassifier", {"minInstancesPerNode": 0}),
+        ("DecisionTreeClassifier", {"minWeightFractionPerNode": 0.5}),
+        ("DecisionTreeClassifier", {"minInfoGain": -1.0}),
+        ("DecisionTreeClassifier", {"maxMemoryInMB": -1}),
+        ("DecisionTreeClassifier", {"thresholds": [0.0, 0.0]}),
+        ("RandomForestClassifier", {"numTrees": 0}),
+        ("RandomForestClassifier", {"subsamplingRate": 0.0}),
+        ("RandomForestRegressor", {"featureSubsetStrategy": "1.5"}),
+        ("RandomForestRegressor", {"bootstrap": 1}),
+        ("GBTClassifier", {"lossType": "squared"}),
+        ("GBTClassifier", {"maxIter": 0}),
+        ("GBTRegressor", {"stepSize": 0.0}),
+        ("GBTRegressor", {"validationTol": -1.0}),
+    ],
+)
+def test_params_out_of_their_domain_are_refused(name: str, params: dict[str, Any]) -> None:
+    """What MLlib refuses is refused; defaults, and names in capitals, are accepted."""
+    build(name, {})
+    build("DecisionTreeClassifier", {"impurity": "GINI", "maxDepth": 30, "maxMemoryInMB": 0, "thresholds": [0.0, 1.0]})
+    with pytest.raises(UsageError):
+        build(name, params)
+
+
+def test_labels_and_marks_must_fit(fit: Any, cut: Any) -> None:
+    """Boosting takes classes 0 and 1 only, thresholds are one a class, and a validation column marks some row, not all."""
+    features, label = _categories(3)
+    blocks = cut(features, (label > 0).astype(float))
+    marked = [replace(block, extras={"validation": (np.arange(block.rows) % 4 == 0).astype(float)}) for block in blocks]
+    fit(build("GBTClassifier", {"maxIter": 2}), marked)
+    for wrong in (0.0, 1.0):
+        with pytest.raises(DataError):
+            fit(
+                build("GBTClassifier", {"maxIter": 2}),
+                [replace(block, extras={"validation": np.full(block.rows, wrong)}) for block in blocks],
+            )
+    with pytest.raises(DataError, match=r"data\.label"):
+        fit(build("GBTClassifier", {}), cut(features, label))
+    fit(build("DecisionTreeClassifier", {"thresholds": [0.2, 0.3, 0.5]}), cut(features, label))
+    with pytest.raises(UsageError, match="thresholds"):
+        fit(build("DecisionTreeClassifier", {"thresholds": [0.5, 0.5]}), cut(features, label))
+
+
+def test_few_values_are_found_in_every_part(fit: Any, cut: Any) -> None:
+    """Values that few of many rows have are candidates all the same, from parts that are centred differently, in float32."""
+    generator = np.random.default_rng(2)
+    features = generator.choice([0.1, 0.2, 0.7], (30_000, 1))
+    features[::10_000] = 1e3 + 0.3
+    label = (features[:, 0] > 1e3).astype(float)
+    model = fit(build("DecisionTreeClassifier", {"maxDepth": 1}), cut(features, label, parts=5, dtype=np.float32))
+    assert model.forest.threshold[0] == pytest.approx(500.5, abs=1e-3)
+    assert (model.predict(features)["prediction"] == label).all()
+
+
+def test_leaves_are_numbered_from_left_to_right(fit: Any, cut: Any) -> None:
+    """Where the leaf column is asked for, leaves are numbered in the order of a feature that alone was split."""
+    features = np.linspace(0, 1, 200)[:, None]
+    label = np.sin(9 * features[:, 0])
+    model = fit(build("GBTRegressor", {"maxIter": 3, "maxDepth": 3}), cut(features, label))
+    assert "leaf" not in model.predict(features)
+    leaves = replace(model, leaf_col="leaf").predict(features)["leaf"]
+    assert leaves.shape == (200, 3)
+    assert (np.diff(leaves, axis=0) >= 0).all()
+    assert leaves.max(axis=0).min() >= 4
