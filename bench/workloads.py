@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from forests import nodes_of_text, sums_of_trees
 
 __all__ = ["WORKLOADS", "Data", "Fitted", "Workload", "make_data", "mllib_api", "secure_api"]
 
@@ -51,9 +52,9 @@ class Fitted:
     """The numbers of a trained model, the same from both sides.
 
     Attributes:
-        weights: Coefficients, centres (k, d), components (d, k), or terms and priors (k, d + 1).
+        weights: Coefficients, centres (k, d), components (d, k), terms and priors (k, d + 1), or nodes of trees (nodes, 6).
         intercept: Of linear models.
-        explained: Of PCA.
+        explained: Of PCA; the importances of trees.
         iterations: How many the training took; 0 where it does not iterate.
     """
 
@@ -96,7 +97,7 @@ class Workload:
 
 def mllib_api() -> SimpleNamespace:
     """Return the reference's classes."""
-    from pyspark.ml.classification import LinearSVC, LogisticRegression, NaiveBayes
+    from pyspark.ml.classification import GBTClassifier, LinearSVC, LogisticRegression, NaiveBayes, RandomForestClassifier
     from pyspark.ml.clustering import GaussianMixture, KMeans
     from pyspark.ml.feature import PCA, VectorAssembler
     from pyspark.ml.regression import GeneralizedLinearRegression, LinearRegression
@@ -106,6 +107,8 @@ def mllib_api() -> SimpleNamespace:
         LinearRegression=LinearRegression,
         LinearSVC=LinearSVC,
         NaiveBayes=NaiveBayes,
+        GBTClassifier=GBTClassifier,
+        RandomForestClassifier=RandomForestClassifier,
         KMeans=KMeans,
         GaussianMixture=GaussianMixture,
         GeneralizedLinearRegression=GeneralizedLinearRegression,
@@ -116,7 +119,7 @@ def mllib_api() -> SimpleNamespace:
 
 def secure_api() -> SimpleNamespace:
     """Return our classes of the same names."""
-    from securemllib.ml.classification import LinearSVC, LogisticRegression, NaiveBayes
+    from securemllib.ml.classification import GBTClassifier, LinearSVC, LogisticRegression, NaiveBayes, RandomForestClassifier
     from securemllib.ml.clustering import GaussianMixture, KMeans
     from securemllib.ml.feature import PCA, VectorAssembler
     from securemllib.ml.regression import GeneralizedLinearRegression, LinearRegression
@@ -126,6 +129,8 @@ def secure_api() -> SimpleNamespace:
         LinearRegression=LinearRegression,
         LinearSVC=LinearSVC,
         NaiveBayes=NaiveBayes,
+        GBTClassifier=GBTClassifier,
+        RandomForestClassifier=RandomForestClassifier,
         KMeans=KMeans,
         GaussianMixture=GaussianMixture,
         GeneralizedLinearRegression=GeneralizedLinearRegression,
@@ -165,6 +170,13 @@ def _pages(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.
     for start in range(0, rows, 10_000):
         features[start : start + 10_000] = generator.poisson(rates[label[start : start + 10_000]])
     return features, label.astype(np.float64)
+
+
+def _uneven_classes(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return classes that a linear model does not tell apart: ten features add up, two interact."""
+    features = generator.standard_normal((rows, columns))
+    score = features[:, :10].sum(axis=1) + 2.0 * np.sin(3.0 * features[:, 0]) * features[:, 1]
+    return features, (score + generator.standard_normal(rows) > 0).astype(np.float64)
 
 
 def _linear_response(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -237,6 +249,16 @@ def _explained(data: Data, fitted: Fitted) -> float:
     return float(np.sum((centred @ fitted.weights) ** 2) / np.sum(centred**2))
 
 
+def _boosted_accuracy(data: Data, fitted: Fitted) -> float:
+    return float(np.mean((sums_of_trees(data.features, fitted.weights) > 0) == data.label))
+
+
+def _voted_accuracy(data: Data, fitted: Fitted) -> float:
+    """Return the accuracy of the trees' majority: the text tells each leaf's class, not the shares that forests add."""
+    trees = np.count_nonzero(~np.isnan(fitted.weights[:, 0]))
+    return float(np.mean((sums_of_trees(data.features, fitted.weights) > trees / 2) == data.label))
+
+
 def _coefficient_distance(ours: Fitted, reference: Fitted) -> float:
     return float(np.abs(ours.weights - reference.weights).max())
 
@@ -274,6 +296,10 @@ def _read_mixture(plain: Any, trained: Any) -> Fitted:
     means = np.array([gaussian.mean.toArray() for gaussian in plain.gaussians])
     # The likelihood takes the place of an intercept: it is what both sides' summaries report.
     return Fitted(weights=means, intercept=float(trained.summary.logLikelihood), iterations=int(trained.summary.numIter))
+
+
+def _read_trees(plain: Any, _: Any) -> Fitted:
+    return Fitted(weights=nodes_of_text(plain.toDebugString), explained=plain.featureImportances.toArray())
 
 
 def _read_kmeans(plain: Any, trained: Any) -> Fitted:
@@ -335,6 +361,43 @@ WORKLOADS = {
             quality_name="accuracy",
             difference=_coefficient_distance,
             target=0.20,
+        ),
+        Workload(
+            name="gbt",
+            rows=100_000,
+            columns=50,
+            generate=_uneven_classes,
+            estimator=lambda api, seed: api.GBTClassifier(maxIter=20, maxDepth=5, seed=seed),
+            read=_read_trees,
+            quality=_boosted_accuracy,
+            quality_name="accuracy",
+            difference=_explained_distance,
+            target=0.10,
+        ),
+        Workload(
+            # HiBench's shape: more features than rows.
+            name="gbt_wide",
+            rows=1_000,
+            columns=2_000,
+            generate=_uneven_classes,
+            estimator=lambda api, seed: api.GBTClassifier(maxIter=20, maxDepth=5, seed=seed),
+            read=_read_trees,
+            quality=_boosted_accuracy,
+            quality_name="accuracy",
+            difference=_explained_distance,
+            target=0.10,
+        ),
+        Workload(
+            name="random_forest",
+            rows=100_000,
+            columns=50,
+            generate=_uneven_classes,
+            estimator=lambda api, seed: api.RandomForestClassifier(numTrees=20, maxDepth=5, seed=seed),
+            read=_read_trees,
+            quality=_voted_accuracy,
+            quality_name="accuracy",
+            difference=_explained_distance,
+            target=0.10,
         ),
         Workload(
             name="kmeans",

@@ -8,11 +8,14 @@ import pytest
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Scratch, Seed
+from securemllib.algorithms.codec import to_tree
+from securemllib.algorithms.kernels import trees as kernels
 from securemllib.algorithms.registry import build
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.trees.params import features_per_node
 from securemllib.errors import DataError, UsageError
 from securemllib.ml import plain_trees
+from securemllib.wire.encoding import encode
 
 Floats = NDArray[np.float64]
 SEED = Seed(bytes(32))
@@ -209,3 +212,19 @@ def test_leaves_are_numbered_from_left_to_right(fit: Any, cut: Any) -> None:
     assert leaves.shape == (200, 3)
     assert (np.diff(leaves, axis=0) >= 0).all()
     assert leaves.max(axis=0).min() >= 4
+
+
+@pytest.mark.parametrize("params", [{}, {"minInstancesPerNode": 9, "minInfoGain": 0.01, "minWeightFractionPerNode": 0.04}])
+@pytest.mark.parametrize("weighs", [False, True])
+def test_the_compiled_search_is_its_twin(params: dict[str, Any], weighs: bool, fit: Any, cut: Any, monkeypatch: Any) -> None:
+    """Trees of a target are the same to the bit whether the compiled search or numpy finds their splits."""
+    generator = np.random.default_rng(8)
+    features = np.column_stack([generator.normal(size=(300, 4)), generator.integers(0, 3, 300)])
+    label = features[:, 0] * features[:, 4] + generator.normal(size=300)
+    weight = generator.random(300) if weighs else None
+    algorithm = build("GBTRegressor", {"maxIter": 3, "maxBins": 20, **params})
+    compiled = fit(algorithm, cut(features, label, weight))
+    monkeypatch.setattr(kernels, "scan_targets", lambda *_, **__: None)
+    twin = fit(algorithm, cut(features, label, weight))
+    assert encode(to_tree(compiled)) == encode(to_tree(twin))
+    assert compiled.forest.nodes > 9

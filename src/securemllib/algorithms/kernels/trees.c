@@ -1,4 +1,5 @@
 /* Trees: values to bins, rows to leaves, and sums by (node, feature, bin). Twins in trees.py. */
+#include <math.h>
 #include <stddef.h>
 
 #include "kernel.h"
@@ -113,3 +114,48 @@ KERNEL void find_leaves(const double *features, int64_t rows, int64_t columns, c
 
 ADD_ROWS(add_rows_1, uint8_t)
 ADD_ROWS(add_rows_2, uint16_t)
+
+/* The gain of a split of a target's sums: the variance between the sides, or minus infinity where a side is too small. */
+static inline double gain_of(const double *left, const double *all, int64_t counted, double min_rows, double min_weight, double min_gain)
+{
+    double here = left[0], there = all[0] - here;
+    double rows = left[counted], others = all[counted] - rows;
+    if (here < min_weight || there < min_weight || rows < min_rows || others < min_rows)
+        return -INFINITY;
+    double apart = (left[1] / here - (all[1] - left[1]) / there) / all[0];
+    double gain = here * there * (apart * apart);
+    return gain >= min_gain ? gain : -INFINITY;
+}
+
+/* The best split of each histogram of a continuous feature: of gains within `tie` of the best, the first. */
+KERNEL void scan_targets(double *sums, int64_t histograms, int64_t channels, const int64_t *starts, const int64_t *sizes,
+                         double min_rows, double min_weight, double min_gain, double tie, double *gains, int64_t *places,
+                         double *lefts, double *totals)
+{
+    int64_t counted = channels == 3 ? 2 : 0;
+    for (int64_t h = 0; h < histograms; h++) {
+        double *cell = sums + starts[h] * channels;
+        int64_t size = sizes[h];
+        for (int64_t k = channels; k < size * channels; k++)
+            cell[k] += cell[k - channels];
+        const double *all = cell + (size - 1) * channels;
+        double best = -INFINITY;
+        for (int64_t k = 0; k + 1 < size; k++) {
+            double gain = gain_of(cell + k * channels, all, counted, min_rows, min_weight, min_gain);
+            best = gain > best ? gain : best;
+        }
+        int64_t place = 0;
+        gains[h] = -INFINITY;
+        for (int64_t k = 0; k + 1 < size && best > -INFINITY; k++) {
+            double gain = gain_of(cell + k * channels, all, counted, min_rows, min_weight, min_gain);
+            if (gain >= best - tie * best) {
+                gains[h] = gain;
+                place = k;
+                break;
+            }
+        }
+        places[h] = place;
+        memcpy(lefts + h * channels, cell + place * channels, channels * sizeof *lefts);
+        memcpy(totals + h * channels, all, channels * sizeof *totals);
+    }
+}

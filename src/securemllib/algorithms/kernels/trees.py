@@ -9,9 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from securemllib.algorithms.kernels.library import INTEGER, array_of, function
+from securemllib.algorithms.kernels.library import INTEGER, REAL, array_of, function
 
-__all__ = ["add_rows", "add_rows_twin", "bin_rows", "bin_rows_twin", "descend", "descend_twin", "find_leaves", "find_leaves_twin"]
+__all__ = [
+    "add_rows",
+    "add_rows_twin",
+    "bin_rows",
+    "bin_rows_twin",
+    "descend",
+    "descend_twin",
+    "find_leaves",
+    "find_leaves_twin",
+    "scan_targets",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -49,6 +59,12 @@ _ADD_ROWS = {
     )
     for size in _BINS
 }  # fmt: skip
+_SCAN_TARGETS = function(
+    "scan_targets",
+    array_of(np.float64, written=True), INTEGER, INTEGER, _READ_64, _READ_64, REAL, REAL, REAL, REAL,
+    array_of(np.float64, written=True), array_of(np.int64, written=True), array_of(np.float64, written=True),
+    array_of(np.float64, written=True),
+)  # fmt: skip
 
 
 def bin_rows(features: NDArray[np.floating[Any]], thresholds: Floats, starts: Places, bins: Bins) -> None:
@@ -160,3 +176,29 @@ def add_rows_twin(
         cell = (starts[mine, k] + bins[rows, column]) * sums.shape[1]
         for value in range(added.shape[1]):
             np.add.at(flat, cell + (rest + value - 1 if value else first), added[rows, value])
+
+
+def scan_targets(
+    sums: Floats, starts: Places, sizes: Places, *, min_rows: float, min_weight: float, min_gain: float, tie: float
+) -> tuple[Floats, Places, Floats, Floats] | None:
+    """Return the best split of each histogram of a continuous feature, or None where nothing was compiled: `SplitSearch` is the twin.
+
+    Args:
+        sums: ``(cells, 2 or 3)`` weight, weighted target, and rows where these are counted; cumulated in place.
+        starts: ``(h,)`` the first cell of each histogram; no two share one.
+        sizes: ``(h,)`` cells of each.
+        min_rows: What a split must leave on each side.
+        min_weight: The same in weight; above 0.
+        min_gain: What it must gain.
+        tie: Of gains that differ by less than this share, the first wins.
+
+    Returns:
+        Gains ``(h,)``, minus infinity where no split is valid; the last bin that goes left; sums of the left side, and of both.
+    """
+    if _SCAN_TARGETS is None:
+        return None
+    count, channels = len(starts), sums.shape[1]
+    gains, places = np.empty(count), np.empty(count, dtype=np.int64)
+    lefts, totals = np.empty((count, channels)), np.empty((count, channels))
+    _SCAN_TARGETS(sums, count, channels, starts, sizes, min_rows, min_weight, min_gain, tie, gains, places, lefts, totals)
+    return gains, places, lefts, totals

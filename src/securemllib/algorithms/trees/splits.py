@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from securemllib.algorithms.kernels import trees
 from securemllib.algorithms.trees.binning import Binning
 from securemllib.algorithms.trees.forest import Splits
 from securemllib.algorithms.trees.impurity import Impurity
@@ -54,12 +55,33 @@ class SplitSearch:
             starts: ``(s, m)`` the first cell of each node and column.
             columns: ``(s, m)`` the columns that are searched.
         """
+        found = self._scanned(cells, starts, columns)
+        if found is not None:
+            return self._chosen(columns, *found, order=None, subset_left=None)
         width = max(int(self.binning.sizes.max(initial=2)), 2)
         step = max(_CELLS // (columns.shape[1] * width * self.impurity.channels), 1)
         slices = [slice(first, first + step) for first in range(0, len(columns), step)]
-        found = [self._of_some(self._padded(cells, starts[some], columns[some], width), columns[some]) for some in slices]
+        parts = [self._of_some(self._padded(cells, starts[some], columns[some], width), columns[some]) for some in slices]
         names = Splits.__slots__
-        return Splits(**{name: np.concatenate([getattr(part, name) for part in found]) for name in names})
+        return Splits(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+    def _scanned(self, cells: Floats, starts: Ints, columns: Ints) -> tuple[Floats, Ints, Floats, Floats] | None:
+        """Return gain, place and sums of the best split of each node and column, of continuous columns and a target; else None."""
+        if self.impurity.classes or self.binning.arity.any():
+            return None
+        sizes = self.binning.sizes[columns].ravel()
+        found = trees.scan_targets(
+            cells.copy(), starts.ravel(), sizes, min_rows=self.min_rows, min_weight=self._least_weight, min_gain=self.min_gain, tie=_TIE
+        )
+        if found is None:
+            return None
+        gain, place, left, total = found
+        shape = columns.shape
+        return gain.reshape(shape), place.reshape(shape), left.reshape(*shape, -1), total.reshape(*shape, -1)
+
+    @property
+    def _least_weight(self) -> float:
+        return max(self.min_weight, float(np.finfo(np.float64).tiny))
 
     def _padded(self, cells: Floats, starts: Ints, columns: Ints, width: int) -> Floats:
         sizes = self.binning.sizes[columns]
@@ -73,7 +95,6 @@ class SplitSearch:
 
     def _of_some(self, sums: Floats, columns: Ints) -> Splits:
         order = self._ordered(sums, columns)
-        nodes = np.arange(len(columns))
         ordered = sums if order is None else np.take_along_axis(sums, order[..., None], axis=2)
         cumulative = np.cumsum(ordered, axis=2)
         total, left = cumulative[:, :, -1], cumulative[:, :, :-1]
@@ -81,14 +102,20 @@ class SplitSearch:
         gains = np.where(possible, self._gains(left, total), -np.inf)
         place = self._first(gains)
         gain = np.take_along_axis(gains, place[..., None], axis=2)[..., 0]
+        best_left = np.take_along_axis(left, place[..., None, None], axis=2)[:, :, 0]
         subset_left = self._unordered(sums, total, columns, gain, place)
-        chosen = self._first(gain)
+        return self._chosen(columns, gain, place, best_left, total, order=order, subset_left=subset_left)
+
+    def _chosen(
+        self, columns: Ints, gain: Floats, place: Ints, left: Floats, total: Floats, *, order: Ints | None, subset_left: Floats | None
+    ) -> Splits:
+        """Return the best column's split of each node, of the best split of each node and column."""
+        nodes, chosen = np.arange(len(columns)), self._first(gain)
         place, gain, feature = place[nodes, chosen], gain[nodes, chosen], columns[nodes, chosen]
-        best_left, best_total = left[nodes, chosen, place % left.shape[2]], total[nodes, chosen]
+        best_left, best_total = left[nodes, chosen], total[nodes, chosen]
         subset, is_subset = self._subsets(feature, place, None if order is None else order[nodes, chosen])
-        unordered = self.binning.unordered[feature]
         if subset_left is not None:
-            best_left = np.where(unordered[:, None], subset_left[nodes, chosen], best_left)
+            best_left = np.where(self.binning.unordered[feature][:, None], subset_left[nodes, chosen], best_left)
         return Splits(
             gain=self._without_noise(gain, best_left, best_total),
             feature=feature.astype(np.int32),
@@ -112,7 +139,7 @@ class SplitSearch:
         """Return the gains of splits, minus infinity where one is not valid."""
         right = total[..., None, :] - left
         impurity = self.impurity
-        valid = np.minimum(impurity.weight(left), impurity.weight(right)) >= max(self.min_weight, np.finfo(np.float64).tiny)
+        valid = np.minimum(impurity.weight(left), impurity.weight(right)) >= self._least_weight
         if impurity.counts_rows or self.min_rows > 0:
             valid &= np.minimum(impurity.rows(left), impurity.rows(right)) >= self.min_rows
         gain = impurity.gain(left, total)
