@@ -128,7 +128,7 @@ class PartWriter:
         rows: int = table.num_rows
         if self.layout.rows_per_part is not None:
             return -(-rows // self.layout.rows_per_part)
-        count = -(-table.nbytes // self.layout.part_bytes)
+        count = -(-int(table.nbytes) // self.layout.part_bytes)
         shared = min(_SHARED_PARTS, rows // _SHARED_ROWS) if only else 1
         return min(rows, max(1, count, shared))
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import time
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -14,14 +15,17 @@ class Progress:
 
     Args:
         title: What the line says.
+        rows: Rows that each round reads; None where their number is not known.
     """
 
-    def __init__(self, title: str) -> None:
-        self._title = title
+    def __init__(self, title: str, rows: int | None = None) -> None:
+        self._title, self._rows = title, rows
+        self._begun: float | None = None
         self._bar: Any = None
         self._task: Any = None
         self._stack = ExitStack()
         self.round: int | None = None
+        self.text = title
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty() and importlib.util.find_spec("rich") is not None:
@@ -38,7 +42,11 @@ class Progress:
         self._stack.close()
 
     def at_round(self, number: int) -> None:
-        """Show that a round begins."""
-        self.round = number
+        """Show that a round begins, and how fast the one before it went through the rows."""
+        now = time.monotonic()
+        before, self._begun, self.round = self._begun, now, number
+        self.text = f"{self._title}: round {number}"
+        if before is not None and self._rows is not None and now > before:
+            self.text += f", {self._rows / (now - before):,.0f} rows/s"
         if self._bar is not None:
-            self._bar.update(self._task, description=f"{self._title}: round {number}")
+            self._bar.update(self._task, description=self.text)

@@ -1,8 +1,10 @@
 """The engine: one resident barrier stage a fit, or one Spark job a round where the cluster cannot give one."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -22,9 +24,13 @@ from securemllib.wire.task import Finished
 __all__ = ["Engine"]
 
 _LOST = "unavailable.stage"
+_DESCRIPTION = "spark.job.description"
 
 # As often as Spark runs a stage again (spark.stage.maxConsecutiveAttempts).
 _BARRIER_ATTEMPTS = 4
+# A standalone master starts a lost executor anew within seconds; a machine that takes longer is done without.
+_SLOTS_SECONDS = 30.0
+_POLL_SECONDS = 0.5
 
 
 class Engine:
@@ -52,28 +58,36 @@ class Engine:
             self._rendezvous = Rendezvous(*address)
         return None if self._rendezvous is None else self._rendezvous.address
 
-    def fit(self, job: RelayJob, title: str, *, barrier: bool) -> Finished:
+    def fit(self, job: RelayJob, title: str, *, barrier: bool, rows: int | None = None) -> Finished:
         """Return the results of a job of rounds.
 
         Args:
             job: The job.
             title: What the user sees of it; no value of the data.
             barrier: Whether its tasks fit into one barrier stage.
+            rows: Rows of the dataset, None where its owner hides them.
 
         Raises:
             SecureMLlibError: What an enclave or a task reported.
         """
-        with Progress(title) as progress, self._described(f"SecureMLlib {title}, job {job.job_id[:12]}"):
+        description = f"SecureMLlib {title}, job {job.job_id[:12]}"
+        with Progress(title, rows) as progress, self._described(description):
             if not barrier:
-                return run_round_jobs(job, self._run, progress.at_round)
+
+                def at_round(number: int) -> None:
+                    progress.at_round(number)
+                    self._describe(f"{description}, round {number}")
+
+                return run_round_jobs(job, self._run, at_round)
+            # Spark takes a job's description when it is submitted, so the one stage of all rounds keeps its first.
             if self._rendezvous is not None:
                 self._rendezvous.open(job.job_id, progress.at_round)
             try:
-                rows = self._stage(job)
+                left = self._stage(job)
             finally:
                 if self._rendezvous is not None:
                     self._rendezvous.close(job.job_id)
-        finished = [row for row in rows if row.kind == FINISHED]
+        finished = [row for row in left if row.kind == FINISHED]
         if len(finished) != 1:
             raise FormatError(f"The stage of job {job.job_id} left {len(finished)} results.")
         return Finished.from_bytes(finished[0].payload)
@@ -81,13 +95,27 @@ class Engine:
     def _stage(self, job: RelayJob) -> list[TaskRow]:
         """Return what the barrier stage left: it may be lost any number of times while the head moves, a few times while it stands."""
         reached: int | None = None
+        attempts = _BARRIER_ATTEMPTS
         while True:
             try:
                 return self._run(BarrierRelay(job), job.tasks, True)
             except UnavailableError as error:
-                before, reached = reached, broker_client(job.broker).head(job.job_id) if error.error_code == _LOST else None
-                if reached is None or reached == before:
+                if error.error_code != _LOST:
                     raise
+                attempts -= 1
+                if attempts == 0:
+                    before, reached = reached, broker_client(job.broker).head(job.job_id)
+                    if reached is None or reached == before:
+                        raise
+                    attempts = _BARRIER_ATTEMPTS
+            job = self._fitted(job)
+
+    def _fitted(self, job: RelayJob) -> RelayJob:
+        """Return the job with as many tasks as have slots, once a lost worker had its time to come back; its shares stay as signed."""
+        deadline = time.monotonic() + _SLOTS_SECONDS
+        while (slots := self._cluster.slots) < job.tasks and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return replace(job, tasks=min(job.tasks, slots))
 
     def rows(self, job: RelayJob, outputs: int, title: str) -> list[TaskRow]:
         """Return the sealed rows of every part, for each of the job's outputs of rows."""
@@ -96,21 +124,15 @@ class Engine:
         return [row for row in found if row.kind == ROWS]
 
     def _run(self, function: TaskFunction, tasks: int, barrier: bool) -> list[TaskRow]:
-        # Spark runs tasks of an ordinary stage again by itself; a barrier stage that failed runs again here, from the checkpoint.
-        attempts = _BARRIER_ATTEMPTS if barrier else 1
-        found: list[TaskRow] | None = None
-        while found is None:
-            attempts -= 1
-            try:
-                found = run_tasks(self._spark, self._cluster.context, function, tasks, barrier=barrier)
-            except (PySparkException, Py4JError) as error:
-                if attempts:
-                    continue
-                raise UnavailableError(
-                    "The job's tasks were lost again and again.",
-                    next_step="See the failed stage in the Spark UI; its executors or enclaves end early.",
-                    code=_LOST,
-                ) from error
+        # Spark runs tasks of an ordinary stage again by itself; a barrier stage that failed is run again by `_stage`, from the checkpoint.
+        try:
+            found = run_tasks(self._spark, self._cluster.context, function, tasks, barrier=barrier)
+        except (PySparkException, Py4JError) as error:
+            raise UnavailableError(
+                "The job's tasks were lost again and again.",
+                next_step="See the failed stage in the Spark UI; its executors or enclaves end early.",
+                code=_LOST,
+            ) from error
         for row in found:
             if row.kind == FAILED:
                 raise error_from_code(*json.loads(row.payload))
@@ -122,9 +144,13 @@ class Engine:
         if context is None:
             yield
             return
-        before = context.getLocalProperty("spark.job.description")
+        before = context.getLocalProperty(_DESCRIPTION)
         context.setJobDescription(description)
         try:
             yield
         finally:
             context.setJobDescription(before)  # type: ignore[arg-type]
+
+    def _describe(self, description: str) -> None:
+        if self._cluster.context is not None:
+            self._cluster.context.setJobDescription(description)

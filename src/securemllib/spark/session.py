@@ -124,7 +124,7 @@ class SecureSession:
             raise UsageError("The dataset has no parts.", code="data.no_rows")
         tasks, barrier = self._placement(parts)
         job, relay = self._prepare(frame, request, self.settings.shares or tasks, tasks, barrier)
-        finished = self._engine.fit(relay, request.operation, barrier=barrier)
+        finished = self._engine.fit(relay, request.operation, barrier=barrier, rows=frame.source.manifest.rows)
         self._finish(job)
         trees: dict[OutputKind, Value] = {}
         mine = job.analyst.fingerprint
