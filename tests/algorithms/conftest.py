@@ -76,7 +76,8 @@ def spark() -> Iterator[Any]:
         .config("spark.sql.shuffle.partitions", "2")
         .config("spark.driver.memory", "1g")
         # The virtual machine's second compiler crashed in MLlib's own Huber loss; small fits are faster without it anyway.
-        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1")
+        # Lineages of iterative fits without checkpoints are read recursively, which takes stack.
+        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -Xss8m")
         .getOrCreate()
     )
     built.sparkContext.setLogLevel("ERROR")

@@ -92,6 +92,12 @@ def _documents() -> Rows:
     return Rows(drawn.poisson(1.0, (ROWS, 6)).astype(float))
 
 
+def _rated() -> Rows:
+    drawn = _generator()
+    users, items = (drawn.integers(0, 9, ROWS).astype(float) for _ in range(2))
+    return Rows(np.zeros((ROWS, 0)), extras={"user": users, "item": items, "rating": drawn.normal(size=ROWS)})
+
+
 def _targets() -> Rows:
     rows = _classes()
     return replace(rows, label=rows.features @ np.array([1.0, 2.0, -1.0]) + _generator().normal(size=ROWS))
@@ -151,6 +157,7 @@ class Case:
 RAW: dict[str, Any] = {"weighs": False, "predicts": False, "refuses_nan": False}
 
 CASES = {
+    "ALS": Case("ALS", _rated, {"rank": 2, "maxIter": 2}, weighs=False, predicts=False, refuses_nan=False),
     "BinaryClassificationEvaluator": Case("BinaryClassificationEvaluator", _classified, predicts=False),
     "ClusteringEvaluator": Case(
         "ClusteringEvaluator", lambda: replace(_clusters(), prediction=_classes().label), predicts=False, weighs=False
@@ -173,6 +180,7 @@ CASES = {
     "PCA": Case("PCA", _clusters, {"k": 2}, weighs=False),
     "RandomForestClassifier": Case("RandomForestClassifier", _classes, {"numTrees": 3}, draws=True),
     "RandomForestRegressor": Case("RandomForestRegressor", _targets, {"numTrees": 3}, draws=True),
+    "Recommender": None,
     "RegressionEvaluator": Case("RegressionEvaluator", _predicted, predicts=False, refuses_nan=False),
     "StandardScaler": Case("StandardScaler", _clusters, {"withMean": True}, weighs=False),
     "StringIndexer": Case("StringIndexer", _words, **RAW),

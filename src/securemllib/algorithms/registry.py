@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+from securemllib.algorithms.als import ALS
 from securemllib.algorithms.decision_tree import DecisionTreeClassifier, DecisionTreeRegressor
 from securemllib.algorithms.evaluation.binary import BinaryClassificationEvaluator
 from securemllib.algorithms.evaluation.clustering import ClusteringEvaluator
 from securemllib.algorithms.evaluation.generalized_linear import GeneralizedLinearEvaluator
 from securemllib.algorithms.evaluation.multiclass import MulticlassClassificationEvaluator
+from securemllib.algorithms.evaluation.recommendations import Recommender
 from securemllib.algorithms.evaluation.regression import RegressionEvaluator
 from securemllib.algorithms.evaluation.topics import TopicEvaluator
 from securemllib.algorithms.feature.buckets import Binarizer, Bucketizer
@@ -41,6 +43,7 @@ from securemllib.errors import UsageError
 __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_name", "types_of"]
 
 ALGORITHMS: dict[str, type[Any]] = {
+    "ALS": ALS,
     "BinaryClassificationEvaluator": BinaryClassificationEvaluator,
     "ClusteringEvaluator": ClusteringEvaluator,
     "DecisionTreeClassifier": DecisionTreeClassifier,
@@ -61,6 +64,7 @@ ALGORITHMS: dict[str, type[Any]] = {
     "PCA": PCA,
     "RandomForestClassifier": RandomForestClassifier,
     "RandomForestRegressor": RandomForestRegressor,
+    "Recommender": Recommender,
     "RegressionEvaluator": RegressionEvaluator,
     "StandardScaler": StandardScaler,
     "StringIndexer": StringIndexer,

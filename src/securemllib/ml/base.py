@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from pyspark.ml.base import Estimator, Model
-from pyspark.ml.param import Params
+from pyspark.ml.param import Param, Params
 
 from securemllib.algorithms.codec import from_tree
 from securemllib.algorithms.registry import ALGORITHMS, types_of
@@ -161,6 +161,10 @@ class SecureModel(Model, Persistent):
         """Return a copy with the same sealed bytes."""
         copied: Self = Params.copy(self, extra)
         return copied
+
+    def hasParam(self, paramName: str) -> bool:
+        """Return whether there is a Param of that name; what is sealed under the name of an estimator's Param is none."""
+        return isinstance(getattr(type(self), paramName, None), Param)
 
     def __getattr__(self, name: str) -> Any:
         return refuse_sealed(self, name, type(self).ORIGINAL)

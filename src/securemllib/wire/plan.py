@@ -220,7 +220,7 @@ class ApplyModel(Record):
     @property
     def keeps_rows(self) -> bool:
         """Whether no row is dropped or refused for its values."""
-        return self.params.get("handleInvalid") in {None, "keep"}
+        return self.params.get("handleInvalid") in {None, "keep"} and self.params.get("coldStartStrategy") in {None, "nan"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

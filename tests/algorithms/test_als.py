@@ -1,0 +1,298 @@
+"""Do factors of ratings minimise MLlib's objective as MLlib's do, and predict and recommend as MLlib's?"""
+
+import functools
+import operator
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyspark.ml import recommendation
+from scipy.optimize import nnls
+
+from securemllib.algorithms.als import ALS
+from securemllib.algorithms.als_model import ALSModel, best
+from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.transformer import Column
+from securemllib.errors import DataError, UsageError
+
+SEED = Seed(b"r" * 32)
+
+
+def _ratings(seed, count=1500, users=60, items=40, rank=3):
+    """Return user ids, item ids (with gaps, negative ones among them) and ratings that factors explain, some of them below 0."""
+    rng = np.random.default_rng(seed)
+    user, item = rng.integers(0, users, count), rng.integers(0, items, count)
+    factors = rng.normal(size=(users, rank)), rng.normal(size=(items, rank))
+    rating = np.einsum("ij,ij->i", factors[0][user], factors[1][item]) + 0.1 * rng.normal(size=count) + 1.0
+    return user * 7 - 50, item * 3, rating.astype(np.float32).astype(float)
+
+
+def _blocks(user, item, rating, parts=3):
+    return [
+        Block(
+            ordinal=ordinal,
+            features=np.zeros((len(rows), 0)),
+            offset=np.zeros(0),
+            extras={"user": user[rows].astype(float), "item": item[rows].astype(float), "rating": rating[rows]},
+        )
+        for ordinal, rows in enumerate(np.array_split(np.arange(len(user)), parts))
+    ]
+
+
+def _frame(spark, user, item, rating):
+    rows = [(int(u), int(i), float(r)) for u, i, r in zip(user, item, rating, strict=True)]
+    return spark.createDataFrame(rows, "user int, item int, rating float").coalesce(1).cache()
+
+
+def _objective(user, item, rating, model, reg, alpha=None):
+    """Return MLlib's objective of factors, over the ratings or, with alpha, over all pairs."""
+    users, items = model.user_factors.astype(float), model.item_factors.astype(float)
+    u, i = np.searchsorted(model.user_ids, user), np.searchsorted(model.item_ids, item)
+    counted = np.ones(len(rating), dtype=bool) if alpha is None else rating > 0
+    ridge = reg * (np.bincount(u[counted], minlength=len(users)) @ (users**2).sum(axis=1))
+    ridge += reg * (np.bincount(i[counted], minlength=len(items)) @ (items**2).sum(axis=1))
+    products = users @ items.T
+    if alpha is None:
+        return ((rating - products[u, i]) ** 2).sum() + ridge
+    # Confidence minus 1 and confidence times preference add up over repeated ratings of a pair, as in MLlib's equations.
+    more, wanted = np.zeros_like(products), np.zeros_like(products)
+    np.add.at(more, (u, i), alpha * np.abs(rating))
+    np.add.at(wanted, (u, i), np.where(rating > 0, 1 + alpha * np.abs(rating), 0.0))
+    return ((1 + more) * products**2 - 2 * wanted * products).sum() + ridge
+
+
+def _mllib(spark, frame, **params):
+    """Return MLlib's factors as a model of ours."""
+    theirs = recommendation.ALS(numUserBlocks=1, numItemBlocks=1, **params).fit(frame)
+    sides = [side.orderBy("id").collect() for side in (theirs.userFactors, theirs.itemFactors)]
+    ids = [np.array([row.id for row in side], dtype=np.int32) for side in sides]
+    factors = [np.array([row.features for row in side], dtype=np.float32) for side in sides]
+    return theirs, ALSModel(user_ids=ids[0], item_ids=ids[1], user_factors=factors[0], item_factors=factors[1])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "alpha"),
+    [
+        ({}, {}, None),
+        ({"nonnegative": True}, {"nonnegative": True}, None),
+        ({"implicit_prefs": True, "alpha": 2.0}, {"implicitPrefs": True, "alpha": 2.0}, 2.0),
+        ({"implicit_prefs": True, "nonnegative": True}, {"implicitPrefs": True, "nonnegative": True}, 1.0),
+    ],
+)
+def test_the_objective_is_as_low_as_mllibs(spark, fit, ours, theirs, alpha):
+    """After 15 iterations from random factors the objective, and the error of the ratings, are within 1 % of MLlib's."""
+    data = _ratings(1)
+    _, reference = _mllib(spark, _frame(spark, *data), rank=4, maxIter=15, regParam=0.05, seed=3, **theirs)
+    model = fit(ALS(rank=4, max_iter=15, reg_param=0.05, **ours), _blocks(*data), SEED)
+    np.testing.assert_array_equal(model.user_ids, reference.user_ids)
+    np.testing.assert_array_equal(model.item_ids, reference.item_ids)
+    mine, other = (_objective(*data, found, 0.05, alpha) for found in (model, reference))
+    assert mine == pytest.approx(other, rel=0.01)
+    pairs = np.column_stack(data[:2]).astype(float)
+    if not ours:
+        errors = [np.sqrt(np.mean((found.predict(pairs)["prediction"] - data[2]) ** 2)) for found in (model, reference)]
+        assert errors[0] == pytest.approx(errors[1], rel=0.01)
+    if "nonnegative" in ours:
+        assert min(model.user_factors.min(), model.item_factors.min()) >= 0.0
+
+
+def _after(algorithm, data, rounds, parts=3):
+    blocks = _blocks(*data, parts)
+    state = algorithm.initial(functools.reduce(operator.add, map(Summary.of, blocks)), SEED)
+    for _ in range(rounds):
+        state = algorithm.update(state, functools.reduce(operator.add, (algorithm.statistics(state, block) for block in blocks)))
+    return state
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+@pytest.mark.parametrize("nonnegative", [False, True])
+def test_each_side_is_the_least_squares_solution(implicit, nonnegative):
+    """Each item's factors minimise its own squares, given the users', as numpy and scipy solve them one by one."""
+    user, item, rating = data = _ratings(2, count=300, users=20, items=15)
+    algorithm = ALS(rank=3, reg_param=0.2, implicit_prefs=implicit, alpha=1.5, nonnegative=nonnegative)
+    before, after = _after(algorithm, data, 1), _after(algorithm, data, 2)
+    users = before.user_factors.astype(float)
+    for index, one in enumerate(after.item_ids):
+        rows = item == one
+        factors, found = users[np.searchsorted(before.user_ids, user[rows])], rating[rows]
+        matrix, side, counted = factors.T @ factors, factors.T @ found, int(rows.sum())
+        if implicit:
+            confidence = 1.5 * np.abs(found)
+            matrix = users.T @ users + (factors * confidence[:, None]).T @ factors
+            side, counted = factors.T @ np.where(found > 0, 1 + confidence, 0.0), int((found > 0).sum())
+        matrix = matrix + 0.2 * counted * np.eye(3)
+        expected = np.linalg.solve(matrix, side)
+        if nonnegative:
+            root = np.linalg.cholesky(matrix)
+            expected, _ = nnls(root.T, np.linalg.solve(root, side))
+        # Factors are rounded to float32.
+        np.testing.assert_allclose(after.item_factors[index], expected, rtol=2e-6, atol=2e-6)
+
+
+def test_ranges_of_ids_give_the_same_factors(fit):
+    """A side whose equations exceed one round takes more rounds, and the factors are the same to the byte."""
+    data = _ratings(3)
+
+    class Narrow(ALS):
+        ROUND_BYTES = 8 * (10 + 4) * 7  # seven ids of rank 4
+
+    whole, pieces = _after(ALS(rank=4), data, 3), _after(Narrow(rank=4), data, 1 + 6 + 9)
+    assert pieces.user_factors.tobytes() == whole.user_factors.tobytes()
+    assert pieces.item_factors.tobytes() == whole.item_factors.tobytes()
+    assert (whole.phase, whole.iteration, whole.start) == (pieces.phase, pieces.iteration, pieces.start)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 30), st.integers(1, 30), st.booleans())
+def test_statistics_add_up_in_any_order(seed, first, second, implicit):
+    """Ids, counts and equations of a union are the sums of those of its parts, in any order of rows."""
+    data = _ratings(seed, count=first + second)
+    algorithm = ALS(rank=2, implicit_prefs=implicit)
+    order = np.random.default_rng(seed).permutation(first + second)
+    (whole,) = _blocks(*(column[order] for column in data), 1)
+    parts = [_blocks(*(column[rows] for column in data), 1)[0] for rows in (slice(0, first), slice(first, None))]
+    state = algorithm.initial(Summary.of(whole), SEED)
+    for _ in range(3):
+        total, one = (
+            functools.reduce(operator.add, (algorithm.statistics(state, part) for part in parts)),
+            algorithm.statistics(state, whole),
+        )
+        for name in ("user_ids", "user_counts", "item_ids", "item_counts"):
+            np.testing.assert_array_equal(getattr(total, name), getattr(one, name))
+        np.testing.assert_allclose(total.equations, one.equations, rtol=1e-9, atol=1e-9)
+        state = algorithm.update(state, one)
+
+
+def test_a_seed_names_one_training(fit):
+    """The same seed gives the same bytes, another seed other factors; without iterations factors are unit vectors."""
+    blocks = _blocks(*_ratings(4))
+    one, same, other = (fit(ALS(max_iter=2), blocks, seed).user_factors.tobytes() for seed in (SEED, SEED, Seed(b"o" * 32)))
+    assert one == same != other
+    start = fit(ALS(max_iter=0), blocks, SEED)
+    np.testing.assert_allclose(np.linalg.norm(start.user_factors, axis=1), 1.0, rtol=1e-6)
+
+
+def test_ratings_default_to_one(fit):
+    """Without a rating column every row is a rating of 1, as with MLlib's empty ratingCol."""
+    user, item, _ = _ratings(5)
+    blocks = _blocks(user, item, np.ones(len(user)))
+    bare = [replace(block, extras={name: block.extras[name] for name in ("user", "item")}) for block in blocks]
+    with_ones, without = (fit(ALS(max_iter=2, implicit_prefs=True), rows, SEED) for rows in (blocks, bare))
+    assert with_ones.user_factors.tobytes() == without.user_factors.tobytes()
+
+
+@pytest.fixture(scope="module")
+def trained(spark):
+    """MLlib's model and ours of the same factors."""
+    return _mllib(spark, _frame(spark, *_ratings(6)), rank=3, maxIter=3, seed=1)
+
+
+@pytest.mark.parametrize("strategy", ["nan", "drop"])
+def test_predictions_are_mllibs(spark, trained, strategy):
+    """For the same factors predictions are MLlib's floats, and unknown users and items give NaN, or no row."""
+    theirs, model = trained
+    user, item, rating = (column[:40].copy() for column in _ratings(6))
+    user[3], item[5] = 10**6, 10**6
+    frame = _frame(spark, user, item, rating)
+    expected = theirs.copy().setColdStartStrategy(strategy).transform(frame).toPandas().sort_values(["user", "item", "rating"])
+    columns = tuple(Column(pa.array(column)) for column in (user, item))
+    made = replace(model, cold_start_strategy=strategy).transform(columns)
+    prediction = made.columns["prediction"].values.to_numpy(zero_copy_only=False)
+    keep = np.ones(40, dtype=bool) if made.keep is None else made.keep
+    assert int(keep.sum()) == len(expected) == (40 if strategy == "nan" else 38)
+    order = np.lexsort((rating[keep], item[keep], user[keep]))
+    # MLlib adds three products of floats in another order.
+    np.testing.assert_allclose(prediction[keep][order], expected["prediction"], rtol=1e-5, atol=1e-6)
+    assert made.columns["prediction"].values.type == pa.float32()
+
+
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_recommendations_are_mllibs(trained, side):
+    """The best partners of every user and item, and their scores, are MLlib's; an unknown id has none."""
+    theirs, model = trained
+    frame = theirs.recommendForAllUsers(5) if side == "user" else theirs.recommendForAllItems(5)
+    expected = {row[side]: [(found[0], found["rating"]) for found in row.recommendations] for row in frame.collect()}
+    ids = np.array([*expected, 10**6, *expected])
+    made = replace(model, recommend=side, count=5).transform((Column(pa.array(ids)),)).columns["recommendations"].values.matrix()
+    assert np.isnan(made[len(expected)]).all()
+    for row in np.delete(made, len(expected), axis=0):
+        assert [int(found) for found in row[1:6]] == [found for found, _ in expected[int(row[0])]]
+        np.testing.assert_allclose(row[6:], [score for _, score in expected[int(row[0])]], rtol=1e-5, atol=1e-6)
+
+
+def test_the_best_are_those_of_a_full_sort():
+    """The best partners are those of sorting all products, equal ones by position, and all where more are asked for."""
+    rng = np.random.default_rng(7)
+    factors, partners = (rng.integers(-2, 3, (rows, 2)).astype(np.float32) for rows in (9, 11))
+    products = factors @ partners.T
+    whole = np.argsort(-products, axis=1, kind="stable")
+    for count in (1, 4, 11, 50):
+        order, scores = best(factors, partners, count)
+        np.testing.assert_array_equal(scores, np.take_along_axis(products, whole, axis=1)[:, :count])
+        assert order.shape == (9, min(count, 11))
+    np.testing.assert_array_equal(best(factors, partners, 50)[0], whole)
+    with pytest.raises(UsageError):
+        best(factors, partners, 0)
+
+
+@pytest.mark.parametrize("value", [0.5, 2.0**31, -(2.0**31) - 1, np.inf, np.nan])
+def test_ids_are_javas_integers(fit, value):
+    """Ids with a fraction, beyond 32 bits or missing are refused in training and prediction; the extreme integers are accepted."""
+    user, item, rating = _ratings(8, count=50)
+    user, item = user.astype(float), item.astype(float)
+    user[0], user[1] = -(2.0**31), 2.0**31 - 1
+    model = fit(ALS(rank=2, max_iter=1), _blocks(user, item, rating), SEED)
+    assert (model.user_ids[0], model.user_ids[-1]) == (-(2**31), 2**31 - 1)
+    for bad in ((np.where(np.arange(50) == 7, value, user), item), (user, np.where(np.arange(50) == 7, value, item))):
+        with pytest.raises(DataError) as refused:
+            fit(ALS(rank=2, max_iter=1), _blocks(*bad, rating), SEED)
+        assert refused.value.error_code == "data.id"
+        with pytest.raises(DataError):
+            model.predict(np.column_stack(bad))
+
+
+def test_ratings_are_finite_floats(fit):
+    """A rating that is infinite as a float, and a part without users, are refused; great ones are accepted."""
+    user, item, rating = _ratings(9, count=50)
+    rating[3] = 1e6
+    fit(ALS(rank=2, max_iter=1), _blocks(user, item, rating), SEED)
+    for value in (np.inf, 1e39, np.nan):
+        rating[3] = value
+        with pytest.raises(DataError):
+            fit(ALS(rank=2, max_iter=1), _blocks(user, item, rating), SEED)
+    (block,) = _blocks(user, item, np.ones(50), 1)
+    with pytest.raises(DataError):
+        fit(ALS(rank=2, max_iter=1), [replace(block, extras={"item": block.extras["item"]})], SEED)
+    with pytest.raises(DataError):
+        fit(ALS(), _blocks(user[:0], item[:0], rating[:0], 1), SEED)
+
+
+def test_a_singular_system_is_refused(fit):
+    """With regParam 0 and fewer ratings than factors there is no one solution; a ridge gives one."""
+    data = _ratings(10, count=30)
+    fit(ALS(rank=5, max_iter=1, reg_param=0.01), _blocks(*data), SEED)
+    with pytest.raises(DataError) as refused:
+        fit(ALS(rank=5, max_iter=1, reg_param=0.0), _blocks(*data), SEED)
+    assert refused.value.error_code == "data.singular"
+
+
+@pytest.mark.parametrize(
+    ("accepted", "refused"),
+    [
+        ({"rank": 1}, {"rank": 0}),
+        ({"max_iter": 0}, {"max_iter": -1}),
+        ({"reg_param": 0.0}, {"reg_param": -0.1}),
+        ({"alpha": 0.0}, {"alpha": -0.1}),
+        ({"cold_start_strategy": "Drop"}, {"cold_start_strategy": "keep"}),
+        ({"implicit_prefs": True}, {"implicit_prefs": 1}),
+    ],
+)
+def test_params_have_mllibs_domains(accepted, refused):
+    """A Param out of its domain is refused, its nearest neighbour within is accepted."""
+    ALS(**accepted)
+    with pytest.raises(UsageError):
+        ALS(**refused)
