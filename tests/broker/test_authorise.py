@@ -78,6 +78,20 @@ def test_a_job_that_a_rule_allows_is_allowed() -> None:
     assert decision.lineage == (SOURCE,)
 
 
+def test_a_rule_of_one_mode_refuses_the_other() -> None:
+    """A partitioned job needs a rule that names its mode; the same job in enclave mode does not."""
+    partitioned = job(mode=Mode.PARTITIONED)
+    refused(partitioned, facts(replace(RULE, modes=(Mode.ENCLAVE,))), "mode")
+    assert authorise(partitioned, facts(replace(RULE, modes=tuple(Mode))), now=NOW).permissions
+    assert authorise(job(), facts(replace(RULE, modes=(Mode.ENCLAVE,))), now=NOW).permissions
+
+
+def test_the_decision_has_the_rules_group_size() -> None:
+    """The group size of the rule that allows the job goes with the decision, into the grant; without one it is 0."""
+    assert authorise(job(), facts(RULE), now=NOW).min_group_size == 0
+    assert authorise(job(), facts(replace(RULE, min_group_size=50)), now=NOW).min_group_size == 50
+
+
 def test_without_a_rule_nothing_is_allowed() -> None:
     """Neither an empty policy nor a missing one allows anything, nor does an unknown dataset."""
     refused(job(), facts(), "analyst")

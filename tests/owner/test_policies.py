@@ -60,6 +60,15 @@ def test_a_policy_says_what_its_yaml_says() -> None:
     assert Policy.from_bytes(policy.to_bytes()) == policy
 
 
+def test_a_rule_says_in_which_modes_and_groups() -> None:
+    """Modes and a group size are read; without them a rule is for enclave mode and asks for no group size."""
+    first = read(GOOD.replace("maximum_runs: 5", "maximum_runs: 5\n    modes: [enclave, partitioned]\n    min_group_size: 20", 1)).rules[0]
+    assert (first.modes, first.min_group_size) == (tuple(Mode), 20)
+    assert (read(GOOD).rules[0].modes, read(GOOD).rules[0].min_group_size) == ((Mode.ENCLAVE,), 0)
+    with pytest.raises(UsageError):
+        read(GOOD.replace("maximum_runs: 5", "maximum_runs: 5\n    min_group_size: -1", 1))
+
+
 @pytest.mark.parametrize(
     ("found", "written", "advice"),
     [

@@ -175,6 +175,8 @@ class Model(Protocol):
     Attributes:
         SUMMARY: The fields that a training summary holds where the policy releases it; they are no part of what predicts.
         CHANGEABLE: The fields that whoever applies the model may set anew, as MLlib's models have Params of their own.
+
+    A model whose summary tells groups of rows apart says with a ``smallest_group`` how many rows, or how much weight, the smallest has.
         SPARSE: Whether `predict` takes compressed sparse rows too.
     """
 

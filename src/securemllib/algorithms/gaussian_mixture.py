@@ -135,6 +135,11 @@ class GaussianMixtureModel:
     num_iter: int
     cluster_sizes: NDArray[np.int64]
 
+    @property
+    def smallest_group(self) -> float:
+        """The rows of the smallest cluster that has any."""
+        return float(self.cluster_sizes[self.cluster_sizes > 0].min(initial=np.iinfo(np.int64).max))
+
     def predict(self, features: Floats) -> dict[str, Floats]:
         """Return ``probability`` of shape ``(n, k)`` and ``prediction``, the likeliest component."""
         if features.shape[1] != self.means.shape[1]:

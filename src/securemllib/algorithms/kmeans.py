@@ -131,6 +131,11 @@ class KMeansModel:
     num_iter: int
     cluster_sizes: NDArray[np.int64]
 
+    @property
+    def smallest_group(self) -> float:
+        """The rows of the smallest cluster that has any."""
+        return float(self.cluster_sizes[self.cluster_sizes > 0].min(initial=np.iinfo(np.int64).max))
+
     def predict(self, features: Floats) -> dict[str, NDArray[np.int32]]:
         """Return ``prediction``, the index of the nearest centre (the first of equally near ones)."""
         if features.shape[1] != self.cluster_centers.shape[1]:

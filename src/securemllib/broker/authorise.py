@@ -60,10 +60,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permission:
-    """The rule by which one dataset's policy allows a job."""
+    """The rule by which one dataset's policy allows a job, and the group size that it asks for."""
 
     dataset_id: str
     rule: str
+    min_group_size: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,11 @@ class Decision:
 
     permissions: tuple[Permission, ...]
     lineage: tuple[DatasetRef, ...]
+
+    @property
+    def min_group_size(self) -> int:
+        """The largest of the group sizes that the rules ask for."""
+        return max(permission.min_group_size for permission in self.permissions)
 
 
 def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: bool = False) -> Decision:
@@ -145,7 +151,7 @@ def _permission(job: JobSpecification, dataset_id: str, facts: Facts, now: int, 
     missing = {rule.name: _missing(rule, question) for rule in policy.rules}
     for rule in policy.rules:
         if not missing[rule.name]:
-            return Permission(dataset_id=dataset_id, rule=rule.name)
+            return Permission(dataset_id=dataset_id, rule=rule.name, min_group_size=rule.min_group_size)
     raise _refusal(job, dataset_id, policy, missing)
 
 

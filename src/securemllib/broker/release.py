@@ -146,14 +146,14 @@ def _answered(transaction: Transaction, session: str, evidence: Evidence) -> Ses
 def _granted(transaction: Transaction, row: SessionRow, evidence: Evidence) -> tuple[Signed, Head | None]:
     job = job_row(transaction, row.job_id)
     _check_open(job)
-    authorised(transaction, specification(job), counted=True)
+    decision = authorised(transaction, specification(job), counted=True)
     claims = _appraised(transaction, job, evidence, Challenge.from_bytes(row.challenge))
     row.state = _GRANTED
     job.epoch += 1
     transaction.detail |= {"epoch": job.epoch, "enclave": evidence.identity.fingerprint, "tee": claims.tee}
     result = _result(transaction, job.job_id, evidence, claims)
     transaction.session.add(GrantRow(job_id=job.job_id, epoch=job.epoch, result=result.to_bytes()))
-    given = _grant(transaction, job, result)
+    given = _grant(transaction, job, result, decision.min_group_size)
     wrapped = wrap(evidence.identity.recipient_key, grant_context(job.job_id, evidence.identity.fingerprint), given.to_bytes())
     return transaction.identity.sign(WrappedGrant(job_id=job.job_id, wrapped=wrapped)), given.head
 
@@ -197,7 +197,7 @@ def _result(transaction: Transaction, job_id: str, evidence: Evidence, claims: C
     )
 
 
-def _grant(transaction: Transaction, row: JobRow, result: Signed) -> Grant:
+def _grant(transaction: Transaction, row: JobRow, result: Signed, min_group_size: int) -> Grant:
     job = specification(row)
     sources = () if job.plan is None else (job.plan.source,)
     return Grant(
@@ -209,4 +209,5 @@ def _grant(transaction: Transaction, row: JobRow, result: Signed) -> Grant:
         models=tuple(ModelGrant(model=model, key=model_key(transaction, model.model_id)) for model in job.models),
         head=head_of(row),
         result=result,
+        min_group_size=min_group_size,
     )

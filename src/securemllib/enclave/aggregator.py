@@ -1,5 +1,6 @@
 """The aggregator: sealed statistics of all shares, or their masked sum, to the next state, to the model."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from threading import Lock
@@ -11,7 +12,7 @@ from securemllib.algorithms.summary import Summary
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.keys import DataKey
 from securemllib.enclave.addition import MASKED, MEASURED, Addition, add_masked, measured_exponents
-from securemllib.enclave.results import sealed_result
+from securemllib.enclave.results import require_group, sealed_result
 from securemllib.enclave.rounds import CHECKPOINT, STATE, STATE_LIMIT, SealedState, open_state, seal_state, statistics_context
 from securemllib.enclave.session import Session
 from securemllib.enclave.worker import no_rows
@@ -153,6 +154,7 @@ class Aggregator:
         addition = self._current.addition
         if self._state is None:
             self._state = self._algorithm.initial(total, self._session.algorithm_seed)
+            require_group(self._session, (OutputKind.METRIC, OutputKind.SUMMARY), 0 if total is None else total.used_rows)
             addition = replace(addition, columns=0 if total is None else total.columns)
         else:
             self._state = self._algorithm.update(self._state, total)
@@ -173,6 +175,7 @@ class Aggregator:
     def _finish(self) -> Reply:
         session = self._session
         model = self._algorithm.to_model(self._state)
+        require_group(session, (OutputKind.SUMMARY,), getattr(model, "smallest_group", math.inf))
         tree = to_tree(model)
         sealed: SealedModel | None = None
         if session.job.output(OutputKind.SEALED_MODEL):

@@ -7,12 +7,12 @@ from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import wrap
 from securemllib.enclave.rows import Rows
 from securemllib.enclave.session import Session
-from securemllib.errors import DataError
+from securemllib.errors import DataError, PolicyError
 from securemllib.wire.encoding import Value
 from securemllib.wire.job import Output, OutputKind
 from securemllib.wire.result import ResultBody, SealedResult, result_context
 
-__all__ = ["rows_table", "sealed_result"]
+__all__ = ["require_group", "rows_table", "sealed_result"]
 
 
 def sealed_result(session: Session, output: Output, *, ordinal: int = 0, tree: Value = None, table: bytes = b"") -> SealedResult:
@@ -31,6 +31,22 @@ def sealed_result(session: Session, output: Output, *, ordinal: int = 0, tree: V
         wrapped_key=wrap(output.recipient.recipient_key, context, key.expose()),
         envelope=seal(key, context, session.identity.sign(body).to_bytes()),
     )
+
+
+def require_group(session: Session, kinds: tuple[OutputKind, ...], size: float) -> None:
+    """Raise where the job has an output of these kinds that would be of fewer rows than the owners' policies ask for.
+
+    Args:
+        session: The job.
+        kinds: The kinds of output.
+        size: The rows, or the weight, of the smallest group that they tell of.
+
+    Raises:
+        PolicyError: There are too few.
+    """
+    least = session.grant.min_group_size
+    if size < least and any(output.kind in kinds for output in session.job.outputs):
+        raise PolicyError(f"An output would be of fewer than {least} rows.", code="refused.policy.group")
 
 
 def rows_table(rows: Rows, columns: tuple[str, ...]) -> bytes:

@@ -44,12 +44,25 @@ rules:
     not_before: 2026-01-01
     not_after: 2027-01-01
     maximum_runs: 100
+    # The fewest rows behind a metric, a summary, or a group that a summary tells apart.
+    min_group_size: 0
 """
 
 _FINGERPRINT = re.compile(r"[a-z2-7]{52}")
 _POLICY_FIELDS = ("serial", "enclaves", "rules")
 _ENCLAVE_FIELDS = ("allow_insecure", "tees", "measurements", "minimum_security_version")
-_RULE_FIELDS = ("name", "analysts", "operations", "columns", "modes", "outputs", "not_before", "not_after", "maximum_runs")
+_RULE_FIELDS = (
+    "name",
+    "analysts",
+    "operations",
+    "columns",
+    "modes",
+    "outputs",
+    "not_before",
+    "not_after",
+    "maximum_runs",
+    "min_group_size",
+)
 _BOUND_FIELDS = ("min", "max", "allowed")
 _ROWS_FIELDS = ("recipients", "columns")
 _TEES = ("sgx", "tdx")
@@ -147,6 +160,7 @@ class _Reader:
             not_before=not_before,
             not_after=not_after,
             maximum_runs=self.integer(known.get("maximum_runs"), f"{where}.maximum_runs"),
+            min_group_size=self.integer(known.get("min_group_size"), f"{where}.min_group_size") or 0,
         )
 
     def operations(self, tree: Any, where: str) -> tuple[OperationRule, ...]:

@@ -73,6 +73,10 @@ _REASONS: dict[str, tuple[str, str | None]] = {
     "refused": ("The broker refused keys to an enclave of the job.", None),
     "refused.attestation": ("An enclave's evidence does not satisfy the owner's appraisal policy.", None),
     "refused.policy": ("The owner's policy does not allow the job.", None),
+    "refused.policy.group": (
+        "A metric, a summary, or a group in a summary would be of fewer rows than the owner's policy asks for.",
+        "Use more rows or fewer groups, or set spark.securemllib.summary to false.",
+    ),
     "error.enclave": (
         "An enclave failed in a way that it does not name, because a name could hold a value.",
         "Report it with the job's id.",

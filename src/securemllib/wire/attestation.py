@@ -136,6 +136,7 @@ class Grant(Record):
         models: Keys of the plan's models.
         head: The last recorded state, None for a job that recorded none yet.
         result: The signed `AttestationResult` of this enclave.
+        min_group_size: The fewest rows that a metric, a summary, or a group in a summary may be of.
     """
 
     TYPE: ClassVar[str] = "securemllib/grant/v1"
@@ -148,6 +149,7 @@ class Grant(Record):
     models: tuple[ModelGrant, ...]
     head: Head | None
     result: Signed
+    min_group_size: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

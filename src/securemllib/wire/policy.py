@@ -77,6 +77,7 @@ class Rule(Record):
         not_before: Seconds since 1970 by the broker's clock, or None.
         not_after: Likewise.
         maximum_runs: How many jobs this rule allows in all, or None.
+        min_group_size: The fewest rows that a metric or summary may be of, and the smallest group that a summary may tell apart.
     """
 
     TYPE: ClassVar[str] = "rule"
@@ -90,6 +91,7 @@ class Rule(Record):
     not_before: int | None
     not_after: int | None
     maximum_runs: int | None
+    min_group_size: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

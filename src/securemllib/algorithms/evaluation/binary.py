@@ -90,6 +90,7 @@ class BinaryEvaluation:
         roc: ``(t + 2, 2)`` false positive rate and recall.
         pr: ``(t + 1, 2)`` recall and precision.
         rows: The number of rows.
+        smallest_group: The weight of the lightest step between two thresholds.
     """
 
     SUMMARY: ClassVar[tuple[str, ...]] = (
@@ -115,6 +116,7 @@ class BinaryEvaluation:
     roc: Floats
     pr: Floats
     rows: int
+    smallest_group: float = 0.0
 
     def f_measure(self, beta: float = 1.0) -> Floats:
         """Return ``(t,)`` F-measures by threshold, 0 where precision and recall are."""
@@ -192,4 +194,5 @@ class BinaryClassificationEvaluator:
         return BinaryEvaluation(
             value=under_roc if self.metric_name == "areaUnderROC" else under_pr, area_under_roc=under_roc, area_under_pr=under_pr,
             thresholds=thresholds, precision=precision, recall=recall, false_positive_rate=fpr, roc=roc, pr=pr, rows=state.total.rows,
+            smallest_group=float((positives + negatives).min()),
         )  # fmt: skip

@@ -108,6 +108,11 @@ class ClusteringEvaluation:
     clusters: Floats
     cluster_weights: Floats
 
+    @property
+    def smallest_group(self) -> float:
+        """The weight of the lightest cluster that has any."""
+        return float(self.cluster_weights[self.cluster_weights > 0].min(initial=np.inf))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusteringEvaluator:

@@ -115,6 +115,11 @@ class MulticlassEvaluation:
     recall_by_label: Floats
     false_positive_rate_by_label: Floats
 
+    @property
+    def smallest_group(self) -> float:
+        """The weight of the lightest cell of the confusion matrix that has any."""
+        return float(self.confusion_matrix[self.confusion_matrix > 0].min(initial=np.inf))
+
     def f_measure_by_label(self, beta: float = 1.0) -> Floats:
         """Return ``(c,)`` F-measures, 0 where precision and recall are."""
         precision, recall = self.precision_by_label, self.recall_by_label
