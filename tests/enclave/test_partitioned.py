@@ -127,8 +127,8 @@ def test_partitioned_mode_trains_enclave_modes_factors():
     asked = {"operation": "ALS", "params": {"rank": 2, "maxIter": 3}, "inputs": roles, "plan": plan}
     inside, _, _ = trained(rated, **asked)
     partitioned, _, masked = trained(rated, **asked, mode=Mode.PARTITIONED)
-    assert masked[:2] == [False, False]
-    assert all(masked[2:])
+    assert masked[:3] == [False, False, False]  # the summary, the ids, and the measured round
+    assert all(masked[3:])
     for side in ("user_factors", "item_factors"):
         np.testing.assert_allclose(partitioned[side], inside[side], rtol=1e-5, atol=1e-6)
 
