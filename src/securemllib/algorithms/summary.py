@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Block
+from securemllib.algorithms.kernels.matrix import moments
 from securemllib.errors import DataError
 
 __all__ = ["MAX_CLASSES", "Summary"]
@@ -87,26 +88,23 @@ class Summary:
 
     @classmethod
     def _of_rows(cls, block: Block, rows: slice) -> Self:
-        features = block.features[rows].astype(np.float64)
+        features = block.features[rows]
         count = len(features)
         weight = None if block.weight is None else block.weight[rows]
         weight_sum = float(count) if weight is None else float(weight.sum())
         scale = 1.0 / weight_sum if weight_sum > 0 else 0.0
-        mean = (features.sum(axis=0) if weight is None else weight @ features) * scale
-        used = features if weight is None or weight.all() else features[weight != 0]
-        edges = {"minimum": used.min(axis=0, initial=np.inf) + block.offset, "maximum": used.max(axis=0, initial=-np.inf) + block.offset}
-        features -= mean
-        m2 = np.einsum("ij,ij->j", features, features) if weight is None else np.einsum("i,ij,ij->j", weight, features, features)
+        mean, m2, minimum, maximum = moments(features, weight, scale)
         finite = bool(np.isfinite(m2).all())
         label_mean, label_m2 = _moments(None if block.label is None else block.label[rows], weight, scale)
         return cls(
             rows=count,
-            used_rows=len(used),
+            used_rows=count if weight is None else int(np.count_nonzero(weight)),
             weight_sum=weight_sum,
             weight_square_sum=float(count) if weight is None else float(weight @ weight),
             mean=mean + block.offset,
             m2=m2,
-            **edges,
+            minimum=minimum + block.offset,
+            maximum=maximum + block.offset,
             label_mean=label_mean,
             label_m2=label_m2,
             invalid_features=0 if finite else int((~np.isfinite(block.features[rows]).all(axis=1)).sum()),

@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import sparse
 
+from securemllib.algorithms.kernels.matrix import centred_rows, column_sums
 from securemllib.errors import DataError
 
 __all__ = [
@@ -59,8 +60,8 @@ class Vector:
     def invalid(self) -> NDArray[np.bool_]:
         """Return which rows hold a NaN: ``(n,)``."""
         found = np.zeros(self.rows, dtype=bool)
-        for column in self.columns:
-            if np.isnan(np.add.reduce(column)):
+        for column, total in zip(self.columns, column_sums(self.columns), strict=True):
+            if np.isnan(total):
                 found |= np.isnan(column)
         return found
 
@@ -70,23 +71,14 @@ class Vector:
 
     def matrix(self) -> NDArray[np.float64]:
         """Return the ``(n, d)`` float64 matrix."""
-        return self._assemble(np.zeros(len(self.columns)), "float64")
+        return centred_rows(self.columns, np.zeros(len(self.columns)), "float64")
 
     def centred(self, dtype: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Return the ``(n, d)`` matrix of one dtype minus the columns' means, and the means."""
-        means = np.array([np.add.reduce(column) for column in self.columns]) / max(self.rows, 1)
+        means = column_sums(self.columns) / max(self.rows, 1)
         # A column with an infinite value has no centre; the algorithm refuses the row or treats it as MLlib does.
         means = np.where(np.isfinite(means), means, 0.0)
-        return self._assemble(means, dtype), means
-
-    def _assemble(self, offsets: NDArray[np.float64], dtype: str) -> NDArray[Any]:
-        out = np.empty((self.rows, len(self.columns)), dtype=dtype)
-        size = max(_TILE_BYTES // (8 * max(len(self.columns), 1)), _FEWEST_ROWS)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for start in range(0, self.rows, size):
-                tile = np.array([column[start : start + size] for column in self.columns])
-                np.subtract(tile.T, offsets, out=out[start : start + size], casting="same_kind")
-        return out
+        return centred_rows(self.columns, means, dtype), means
 
 
 @dataclass(frozen=True, slots=True)

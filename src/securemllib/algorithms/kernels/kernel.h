@@ -33,17 +33,6 @@ static inline void store(float *to, floats value)
     memcpy(to, &value, sizeof value);
 }
 
-/* The first `count` values, 1 to LANES, and zeros in the other lanes. */
-static inline floats load_first(const float *from, int64_t count)
-{
-    floats value = {0};
-    if (count == LANES)
-        return load(from);
-    for (int64_t lane = 0; lane < count; lane++)
-        value[lane] = from[lane];
-    return value;
-}
-
 /* How a row's last columns, fewer than LANES, are read: with those before them. A row has at least LANES columns. */
 typedef struct {
     int64_t start;
@@ -87,21 +76,29 @@ static inline floats totals(const floats *v)
     return SHUFFLE(fours[0], fours[1], 0, 1, 2, 3, 8, 9, 10, 11) + SHUFFLE(fours[0], fours[1], 4, 5, 6, 7, 12, 13, 14, 15);
 }
 
+/* Lane i of out[k] is lane k of v[i]. */
+static inline void transpose(const floats *v, floats *out)
+{
+    floats two[LANES], four[LANES];
+    for (int k = 0; k < LANES; k += 2) {
+        two[k] = SHUFFLE(v[k], v[k + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        two[k + 1] = SHUFFLE(v[k], v[k + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (int k = 0; k < LANES; k += 4)
+        for (int half = 0; half < 2; half++) {
+            four[k + 2 * half] = SHUFFLE(two[k + half], two[k + 2 + half], 0, 1, 8, 9, 4, 5, 12, 13);
+            four[k + 2 * half + 1] = SHUFFLE(two[k + half], two[k + 2 + half], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (int k = 0; k < 4; k++) {
+        out[k] = SHUFFLE(four[k], four[k + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        out[k + 4] = SHUFFLE(four[k], four[k + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+
 /* The values of a row of sums in single precision: the whole vectors, then the tail's vector, so that no two stores overlap. */
 static inline int64_t padded(int64_t columns)
 {
     return (columns + LANES - 1) / LANES * LANES;
-}
-
-/* Adds scale times row to such a row of sums. */
-static inline void add_row(float *sum, const float *row, float scale, int64_t columns, const tail *last)
-{
-    int64_t whole = columns - columns % LANES;
-    floats scales = splat(scale);
-    for (int64_t j = 0; j < whole; j += LANES)
-        store(sum + j, load(sum + j) + scales * load(row + j));
-    if (whole < columns)
-        store(sum + whole, load(sum + whole) + scales * load_tail(row, last));
 }
 
 /* Adds such a row of sums to sums in double precision, and clears it. */

@@ -10,25 +10,26 @@
 /* Rows whose products are computed together. */
 #define GROUP (2 * LANES)
 
-/* Writes eight columns of eight rows with the rows in the lanes. */
-static inline void transpose(const float *const *row, int64_t column, float *out)
+/* Adds scale times row to a padded row of sums. */
+static inline void add_row(float *sum, const float *row, float scale, int64_t columns, const tail *last)
 {
-    floats r[LANES], two[LANES], four[LANES];
+    int64_t whole = columns - columns % LANES;
+    floats scales = splat(scale);
+    for (int64_t j = 0; j < whole; j += LANES)
+        store(sum + j, load(sum + j) + scales * load(row + j));
+    if (whole < columns)
+        store(sum + whole, load(sum + whole) + scales * load_tail(row, last));
+}
+
+/* Writes eight columns of eight rows with the rows in the lanes. */
+static inline void turn(const float *const *row, int64_t column, float *out)
+{
+    floats lines[LANES], columns[LANES];
     for (int k = 0; k < LANES; k++)
-        r[k] = load(row[k] + column);
-    for (int k = 0; k < LANES; k += 2) {
-        two[k] = SHUFFLE(r[k], r[k + 1], 0, 8, 1, 9, 4, 12, 5, 13);
-        two[k + 1] = SHUFFLE(r[k], r[k + 1], 2, 10, 3, 11, 6, 14, 7, 15);
-    }
-    for (int k = 0; k < LANES; k += 4)
-        for (int half = 0; half < 2; half++) {
-            four[k + 2 * half] = SHUFFLE(two[k + half], two[k + 2 + half], 0, 1, 8, 9, 4, 5, 12, 13);
-            four[k + 2 * half + 1] = SHUFFLE(two[k + half], two[k + 2 + half], 2, 3, 10, 11, 6, 7, 14, 15);
-        }
-    for (int k = 0; k < 4; k++) {
-        store(out + GROUP * k, SHUFFLE(four[k], four[k + 4], 0, 1, 2, 3, 8, 9, 10, 11));
-        store(out + GROUP * (k + 4), SHUFFLE(four[k], four[k + 4], 4, 5, 6, 7, 12, 13, 14, 15));
-    }
+        lines[k] = load(row[k] + column);
+    transpose(lines, columns);
+    for (int k = 0; k < LANES; k++)
+        store(out + GROUP * k, columns[k]);
 }
 
 static inline void choose(floats score, int32_t center, floats *best, ints *index)
@@ -50,9 +51,9 @@ static inline void nearest(const float *const *row, int64_t columns, const float
     for (int half = 0; half < 2; half++) {
         const float *const *here = row + half * LANES;
         for (int64_t j = 0; j + LANES <= columns; j += LANES)
-            transpose(here, j, scratch + GROUP * j + LANES * half);
+            turn(here, j, scratch + GROUP * j + LANES * half);
         if (columns % LANES)
-            transpose(here, columns - LANES, scratch + GROUP * (columns - LANES) + LANES * half);
+            turn(here, columns - LANES, scratch + GROUP * (columns - LANES) + LANES * half);
     }
     for (int64_t c = 0; c < count; c += TOGETHER) {
         const float *center = centers + c * columns;
