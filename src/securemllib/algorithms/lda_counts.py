@@ -20,7 +20,7 @@ def counts_of(block: Block) -> csr_array:
         DataError: A count is negative or no finite number.
     """
     if block.sparse is not None:
-        counts = csr_array(block.sparse, dtype=np.float64)
+        counts = block.sparse.astype(np.float64)
     else:
         data, indices, indptr = block.scratch.get("lda.counts", b"", lambda: _dense_counts(block))
         counts = csr_array((data, indices, indptr), shape=(block.rows, block.columns))
@@ -44,7 +44,8 @@ def _dense_counts(block: Block) -> tuple[NDArray[np.float64], NDArray[np.int32],
 
 def sparse_counts(features: NDArray[np.float64] | csr_array) -> csr_array:
     """Return rows to predict as ``(n, V)`` counts without stored zeros; `DataError` for a negative one or no finite number."""
-    return _usable(csr_array(features, dtype=np.float64), "A document")
+    counts = csr_array(features) if isinstance(features, np.ndarray) else features
+    return _usable(counts.astype(np.float64), "A document")
 
 
 def _usable(counts: csr_array, where: str) -> csr_array:

@@ -30,8 +30,8 @@ def assign(counts: csr_array, k: int, seed: Seed, ordinal: int) -> tuple[Floats,
         shares = rng.random((part.nnz, k))
         shares *= (part.data / shares.sum(axis=1))[:, None]
         each, tokens = np.ones(part.nnz), np.arange(part.nnz + 1)
-        documents[rows] = csr_array((each, tokens[:-1], part.indptr), shape=(part.shape[0], part.nnz)) @ shares
-        terms += csr_array((each, part.indices, tokens), shape=(part.nnz, counts.shape[1])).T @ shares
+        documents[rows] = np.asarray(csr_array((each, tokens[:-1], part.indptr), shape=(part.shape[0], part.nnz)) @ shares)
+        terms += np.asarray(csr_array((each, part.indices, tokens), shape=(part.nnz, counts.shape[1])).T @ shares)
     return documents, terms
 
 

@@ -87,7 +87,7 @@ def _document_bounds(counts: csr_array, logs: Floats, alpha: Floats, gamma: Floa
     for start in range(0, counts.nnz, size):
         part = slice(start, start + size)
         tokens[part] = counts.data[part] * logsumexp(theta[rows[part]] + logs[counts.indices[part]], axis=1)
-    bound: Floats = np.bincount(rows, weights=tokens, minlength=counts.shape[0])
+    bound: Floats = np.bincount(rows, weights=tokens, minlength=counts.shape[0]).astype(np.float64)
     bound += ((alpha - gamma) * theta + gammaln(gamma) - gammaln(alpha)).sum(axis=1) + gammaln(alpha.sum()) - gammaln(gamma.sum(axis=1))
     return np.where(np.diff(counts.indptr) > 0, bound, 0.0)
 
