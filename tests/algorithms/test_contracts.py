@@ -127,6 +127,21 @@ def _categories() -> Rows:
     return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.array((np.arange(ROWS) % 4).astype(float))})
 
 
+def _numbers() -> Rows:
+    return Rows(
+        np.zeros((ROWS, 0)), raw={"input0": pa.array(_generator().integers(0, 9, ROWS).astype(float), mask=np.arange(ROWS) % 7 == 0)}
+    )
+
+
+def _vectors() -> Rows:
+    matrix = _generator().poisson(1.0, (ROWS, 3)).astype(float)
+    return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), 3)})
+
+
+def _texts() -> Rows:
+    return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.array([[word, "a"] for word in _words().raw["input0"].to_pylist()])})
+
+
 @dataclass(frozen=True)
 class Case:
     """How the contract is tried on one operation.
@@ -162,6 +177,7 @@ CASES = {
     "ClusteringEvaluator": Case(
         "ClusteringEvaluator", lambda: replace(_clusters(), prediction=_classes().label), predicts=False, weighs=False
     ),
+    "CountVectorizer": Case("CountVectorizer", _texts, **RAW),
     "DecisionTreeClassifier": Case("DecisionTreeClassifier", _classes),
     "DecisionTreeRegressor": Case("DecisionTreeRegressor", _targets),
     "GBTClassifier": Case("GBTClassifier", _classes, {"maxIter": 3, "maxDepth": 3}),
@@ -169,22 +185,29 @@ CASES = {
     "GaussianMixture": Case("GaussianMixture", _clusters, {"k": 2, "maxIter": 5}, draws=True),
     "GeneralizedLinearEvaluator": None,
     "GeneralizedLinearRegression": Case("GeneralizedLinearRegression", _targets, {"family": "gaussian"}),
+    "IDF": Case("IDF", _vectors, **RAW),
+    "Imputer": Case("Imputer", _numbers, {"strategy": "median"}, **RAW),
     "KMeans": Case("KMeans", _clusters, draws=True),
     "LDA": Case("LDA", _documents, {"k": 2, "maxIter": 3}, draws=True, weighs=False),
     "LinearRegression": Case("LinearRegression", _targets),
     "LinearSVC": Case("LinearSVC", _classes, {"maxIter": 10, "regParam": 0.1, "standardization": False}, weighs=False),
     "LogisticRegression": Case("LogisticRegression", _classes, {"tol": 1e-12, "regParam": 0.1, "standardization": False}),
+    "MaxAbsScaler": Case("MaxAbsScaler", _vectors, **RAW),
+    "MinMaxScaler": Case("MinMaxScaler", _vectors, **RAW),
     "MulticlassClassificationEvaluator": Case("MulticlassClassificationEvaluator", _classified, predicts=False, refuses_nan=False),
     "NaiveBayes": Case("NaiveBayes", _counts),
     "OneHotEncoder": Case("OneHotEncoder", _categories, **RAW),
     "PCA": Case("PCA", _clusters, {"k": 2}, weighs=False),
+    "QuantileDiscretizer": Case("QuantileDiscretizer", _numbers, {"numBuckets": 4}, **RAW),
     "RandomForestClassifier": Case("RandomForestClassifier", _classes, {"numTrees": 3}, draws=True),
     "RandomForestRegressor": Case("RandomForestRegressor", _targets, {"numTrees": 3}, draws=True),
     "Recommender": None,
     "RegressionEvaluator": Case("RegressionEvaluator", _predicted, predicts=False, refuses_nan=False),
+    "RobustScaler": Case("RobustScaler", _vectors, **RAW),
     "StandardScaler": Case("StandardScaler", _clusters, {"withMean": True}, weighs=False),
     "StringIndexer": Case("StringIndexer", _words, **RAW),
     "TopicEvaluator": None,
+    "VectorIndexer": Case("VectorIndexer", _vectors, **RAW),
 }
 # Operations that read what a model made: the tests of that model run them.
 OF_A_MODEL = {name for name, case in CASES.items() if case is None}

@@ -9,7 +9,7 @@ from pyspark.ml import classification, feature
 from securemllib.errors import SealedError, UsageError
 from securemllib.ml import Pipeline, PipelineModel
 from securemllib.ml import feature as ours
-from securemllib.ml.classification import LogisticRegression
+from securemllib.ml.classification import LogisticRegression, NaiveBayes
 
 TOWNS = ["Köln", "Paris", "東京", "Oslo"]
 
@@ -79,6 +79,51 @@ def test_a_missing_label_is_passed_over(sealed):
     model = ours.StringIndexer(inputCols=["town", "doctor"], outputCols=["a", "b"]).fit(sealed)
     assert model.transform(sealed.drop("doctor")).columns == ["town", "age", "note", "back", "a"]
     assert model.transform(sealed.select("age", "back")).columns == ["age", "back"]
+
+
+def numeric(package):
+    """Return stages over numbers with gaps, from this package or from pyspark.ml."""
+    return [
+        package.Imputer(inputCols=["age"], outputCols=["filled"], strategy="median"),
+        package.QuantileDiscretizer(inputCol="filled", outputCol="bucket", numBuckets=4),
+        package.VectorAssembler(inputCols=["filled", "bucket", "doctor"], outputCol="raw"),
+        package.VectorIndexer(inputCol="raw", outputCol="indexed", maxCategories=4),
+        package.MinMaxScaler(inputCol="indexed", outputCol="scaled"),
+        package.Normalizer(inputCol="scaled", outputCol="normal"),
+    ]
+
+
+def test_numbers_go_through_the_stages_of_mllib(sealed, clear):
+    """Imputer, QuantileDiscretizer, VectorIndexer, MinMaxScaler and Normalizer release MLlib's attributes and rows."""
+    model, plain = Pipeline(stages=numeric(ours)).fit(sealed), PlainPipeline(stages=numeric(feature)).fit(clear)
+    imputer, discretizer, _, indexer, scaler, _ = model.stages
+    assert imputer.release().surrogateDF["age"][0] == plain.stages[0].surrogateDF.collect()[0]["age"]
+    assert discretizer.release().getSplits() == list(plain.stages[1].getSplits())
+    assert indexer.release().categoryMaps == {slot: dict(found) for slot, found in plain.stages[3].categoryMaps.items()}
+    assert np.allclose(scaler.release().originalMax, plain.stages[4].originalMax, rtol=1e-12)
+    released = model.transform(sealed).release(columns=["age", "normal"]).open()
+    made = np.array(released.column("normal").to_pylist())
+    expected = np.array([row["normal"].toArray() for row in plain.transform(clear).collect()])
+    assert np.allclose(np.sort(made, axis=0), np.sort(expected, axis=0), rtol=0, atol=1e-12)
+
+
+def wordy(package):
+    """Return stages over texts, from this package or from pyspark.ml."""
+    return [
+        package.Tokenizer(inputCol="note", outputCol="words"),
+        package.StopWordsRemover(inputCol="words", outputCol="kept", stopWords=["rest"]),
+        package.HashingTF(inputCol="kept", outputCol="hashed"),
+        package.IDF(inputCol="hashed", outputCol="features"),
+    ]
+
+
+def test_texts_train_the_classifier_of_mllib(sealed, clear):
+    """Tokenizer, StopWordsRemover, HashingTF with 2**18 slots, IDF and NaiveBayes give MLlib's model; texts stay sparse on the way."""
+    model = Pipeline(stages=[*wordy(ours), NaiveBayes(labelCol="back")]).fit(sealed)
+    plain = PlainPipeline(stages=[*wordy(feature), classification.NaiveBayes(labelCol="back")]).fit(clear)
+    weights, bayes = model.stages[3].release(), model.stages[4].release()
+    assert (weights.numDocs, weights.docFreq) == (plain.stages[3].numDocs, list(plain.stages[3].docFreq))
+    assert np.allclose(bayes.theta.toArray(), plain.stages[4].theta.toArray(), rtol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,21 @@ from securemllib.algorithms.evaluation.recommendations import Recommender
 from securemllib.algorithms.evaluation.regression import RegressionEvaluator
 from securemllib.algorithms.evaluation.topics import TopicEvaluator
 from securemllib.algorithms.feature.buckets import Binarizer, Bucketizer
+from securemllib.algorithms.feature.count_vectorizer import CountVectorizer
 from securemllib.algorithms.feature.hashing import FeatureHasher, HashingTF
+from securemllib.algorithms.feature.idf import IDF
+from securemllib.algorithms.feature.imputer import Imputer
 from securemllib.algorithms.feature.labels import IndexToString
+from securemllib.algorithms.feature.max_abs_scaler import MaxAbsScaler
+from securemllib.algorithms.feature.min_max_scaler import MinMaxScaler
 from securemllib.algorithms.feature.one_hot_encoder import OneHotEncoder
+from securemllib.algorithms.feature.quantile_discretizer import QuantileDiscretizer
+from securemllib.algorithms.feature.robust_scaler import RobustScaler
 from securemllib.algorithms.feature.scaling import DCT, ElementwiseProduct, Normalizer
 from securemllib.algorithms.feature.shape import Interaction, PolynomialExpansion, VectorSizeHint, VectorSlicer
 from securemllib.algorithms.feature.string_indexer import StringIndexer
 from securemllib.algorithms.feature.text import NGram, RegexTokenizer, StopWordsRemover, Tokenizer
+from securemllib.algorithms.feature.vector_indexer import VectorIndexer
 from securemllib.algorithms.gaussian_mixture import GaussianMixture
 from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression
 from securemllib.algorithms.gradient_boosting import GBTClassifier, GBTRegressor
@@ -46,6 +54,7 @@ ALGORITHMS: dict[str, type[Any]] = {
     "ALS": ALS,
     "BinaryClassificationEvaluator": BinaryClassificationEvaluator,
     "ClusteringEvaluator": ClusteringEvaluator,
+    "CountVectorizer": CountVectorizer,
     "DecisionTreeClassifier": DecisionTreeClassifier,
     "DecisionTreeRegressor": DecisionTreeRegressor,
     "GBTClassifier": GBTClassifier,
@@ -53,22 +62,29 @@ ALGORITHMS: dict[str, type[Any]] = {
     "GaussianMixture": GaussianMixture,
     "GeneralizedLinearEvaluator": GeneralizedLinearEvaluator,
     "GeneralizedLinearRegression": GeneralizedLinearRegression,
+    "IDF": IDF,
+    "Imputer": Imputer,
     "KMeans": KMeans,
     "LDA": LDA,
     "LinearRegression": LinearRegression,
     "LinearSVC": LinearSVC,
     "LogisticRegression": LogisticRegression,
+    "MaxAbsScaler": MaxAbsScaler,
+    "MinMaxScaler": MinMaxScaler,
     "MulticlassClassificationEvaluator": MulticlassClassificationEvaluator,
     "NaiveBayes": NaiveBayes,
     "OneHotEncoder": OneHotEncoder,
     "PCA": PCA,
+    "QuantileDiscretizer": QuantileDiscretizer,
     "RandomForestClassifier": RandomForestClassifier,
     "RandomForestRegressor": RandomForestRegressor,
     "Recommender": Recommender,
     "RegressionEvaluator": RegressionEvaluator,
+    "RobustScaler": RobustScaler,
     "StandardScaler": StandardScaler,
     "StringIndexer": StringIndexer,
     "TopicEvaluator": TopicEvaluator,
+    "VectorIndexer": VectorIndexer,
 }
 
 # Transformers that nothing is trained for: a plan names them.

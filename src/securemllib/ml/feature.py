@@ -12,6 +12,19 @@ from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import require_new, require_sealed
 from securemllib.ml.features.buckets import Binarizer, Bucketizer, IndexToString
 from securemllib.ml.features.categories import OneHotEncoder, OneHotEncoderModel, StringIndexer, StringIndexerModel
+from securemllib.ml.features.scalers import (
+    Imputer,
+    ImputerModel,
+    MaxAbsScaler,
+    MaxAbsScalerModel,
+    MinMaxScaler,
+    MinMaxScalerModel,
+    QuantileDiscretizer,
+    RobustScaler,
+    RobustScalerModel,
+    VectorIndexer,
+    VectorIndexerModel,
+)
 from securemllib.ml.features.text import FeatureHasher, HashingTF, NGram, RegexTokenizer, StopWordsRemover, Tokenizer
 from securemllib.ml.features.vectors import (
     DCT,
@@ -22,6 +35,7 @@ from securemllib.ml.features.vectors import (
     VectorSizeHint,
     VectorSlicer,
 )
+from securemllib.ml.features.words import IDF, CountVectorizer, CountVectorizerModel, IDFModel
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.persistence import Persistent
 from securemllib.ml.plain import PlainPCAModel, PlainStandardScalerModel
@@ -31,21 +45,34 @@ from securemllib.wire.plan import Assemble, HandleInvalid
 
 __all__ = [
     "DCT",
+    "IDF",
     "PCA",
     "Binarizer",
     "Bucketizer",
+    "CountVectorizer",
+    "CountVectorizerModel",
     "ElementwiseProduct",
     "FeatureHasher",
     "HashingTF",
+    "IDFModel",
+    "Imputer",
+    "ImputerModel",
     "IndexToString",
     "Interaction",
+    "MaxAbsScaler",
+    "MaxAbsScalerModel",
+    "MinMaxScaler",
+    "MinMaxScalerModel",
     "NGram",
     "Normalizer",
     "OneHotEncoder",
     "OneHotEncoderModel",
     "PCAModel",
     "PolynomialExpansion",
+    "QuantileDiscretizer",
     "RegexTokenizer",
+    "RobustScaler",
+    "RobustScalerModel",
     "StandardScaler",
     "StandardScalerModel",
     "StopWordsRemover",
@@ -53,6 +80,8 @@ __all__ = [
     "StringIndexerModel",
     "Tokenizer",
     "VectorAssembler",
+    "VectorIndexer",
+    "VectorIndexerModel",
     "VectorSizeHint",
     "VectorSlicer",
 ]

@@ -1,4 +1,4 @@
-"""How often each text occurs: statistics of columns of texts that add up."""
+"""How often each text or number of a column occurs: statistics that add up."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from securemllib.errors import DataError
 
-__all__ = ["MAX_VALUES", "TextCounts"]
+__all__ = ["MAX_VALUES", "NumberCounts", "TextCounts"]
 
 # Distinct texts that one column may have: beyond, a vocabulary no longer fits a round's message beside its counts.
 MAX_VALUES = 1 << 22
@@ -64,3 +64,30 @@ class TextCounts:
         counts[index[: len(self.counts)]] += self.counts
         counts[index[len(self.counts) :]] += other.counts
         return type(self).among(both.dictionary, counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NumberCounts:
+    """Distinct numbers in order, ``(m,)``, with a count each."""
+
+    numbers: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, numbers: NDArray[np.float64], counts: NDArray[np.int64] | None = None) -> Self:
+        """Return the counts of numbers, each standing for one row or for a count of rows; `DataError` where there are too many."""
+        # Adding 0 makes -0 the same as 0.
+        distinct, index = np.unique(numbers + 0.0, return_inverse=True)
+        if len(distinct) > MAX_VALUES:
+            raise DataError(f"A column has {len(distinct)} distinct values, over the bound of {MAX_VALUES}.", code="data.vocabulary")
+        total = np.zeros(len(distinct), dtype=np.int64)
+        np.add.at(total, index, 1 if counts is None else counts)
+        return cls(numbers=distinct, counts=total)
+
+    def __add__(self, other: Self) -> Self:
+        return type(self).of(np.concatenate([self.numbers, other.numbers]), np.concatenate([self.counts, other.counts]))
+
+    @property
+    def mode(self) -> float:
+        """The most frequent number; of equally frequent ones the smallest."""
+        return float(self.numbers[self.counts.argmax()])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.fft import dct, idct
 
-from securemllib.algorithms.feature.values import of_width, vector_of
+from securemllib.algorithms.feature.values import of_width, scaled, vector_of
 from securemllib.algorithms.params import require_bool, require_number
 from securemllib.algorithms.transformer import Column, Transformed
 from securemllib.algorithms.vectors import AnyVector, SparseVector, Vector
@@ -74,12 +74,7 @@ class ElementwiseProduct:
         (column,) = columns
         weights = np.array(self.scaling_vec, dtype=np.float64)
         vector = of_width(vector_of(column, "input"), len(weights), "The scaling vector")
-        if isinstance(vector, Vector):
-            product = Vector(tuple(values * weight for values, weight in zip(vector.columns, weights, strict=True)))
-            return Transformed(columns={"output": Column(product)})
-        rows = vector.values
-        scaled = sparse.csr_array((rows.data * weights[rows.indices], rows.indices, rows.indptr), shape=rows.shape)
-        return Transformed(columns={"output": Column(SparseVector(scaled))})
+        return Transformed(columns={"output": Column(scaled(vector, weights))})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy import sparse
 
 from securemllib.algorithms.base import Block
 from securemllib.algorithms.transformer import Column
@@ -19,6 +20,7 @@ __all__ = [
     "numbers_of",
     "of_width",
     "refuse_invalid",
+    "scaled",
     "texts",
     "tokens_of",
     "vector_of",
@@ -142,3 +144,11 @@ def of_width(vector: AnyVector, width: int, what: str) -> AnyVector:
     if vector.rows:
         raise DataError(f"{what} has {width} slots, the vectors have {vector.width}.", code="data.length")
     return Vector(tuple(np.zeros(0) for _ in range(width)))
+
+
+def scaled(vector: AnyVector, factors: NDArray[np.float64]) -> AnyVector:
+    """Return vectors with each slot times its factor, sparse ones as such."""
+    if isinstance(vector, Vector):
+        return Vector(tuple(values * factor for values, factor in zip(vector.columns, factors, strict=True)))
+    rows = vector.values
+    return SparseVector(sparse.csr_array((rows.data * factors[rows.indices], rows.indices, rows.indptr), shape=rows.shape))

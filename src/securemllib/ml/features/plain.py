@@ -2,7 +2,21 @@
 
 from typing import Any
 
-__all__ = ["PlainOneHotEncoderModel", "PlainStringIndexerModel"]
+import numpy as np
+import pandas as pd
+from pyspark.ml.linalg import DenseVector, Vectors
+
+__all__ = [
+    "PlainCountVectorizerModel",
+    "PlainIDFModel",
+    "PlainImputerModel",
+    "PlainMaxAbsScalerModel",
+    "PlainMinMaxScalerModel",
+    "PlainOneHotEncoderModel",
+    "PlainRobustScalerModel",
+    "PlainStringIndexerModel",
+    "PlainVectorIndexerModel",
+]
 
 
 class _Plain:
@@ -37,3 +51,101 @@ class PlainOneHotEncoderModel(_Plain):
     def categorySizes(self) -> list[int]:
         """The number of categories of each column, before `dropLast` and `handleInvalid` change it."""
         return [int(size) for size in self.model.sizes]
+
+
+class PlainMinMaxScalerModel(_Plain):
+    """The ranges of a min-max scaling."""
+
+    @property
+    def originalMin(self) -> DenseVector:
+        """The smallest value of each slot."""
+        return Vectors.dense(self.model.original_min)
+
+    @property
+    def originalMax(self) -> DenseVector:
+        """The largest value of each slot."""
+        return Vectors.dense(self.model.original_max)
+
+
+class PlainMaxAbsScalerModel(_Plain):
+    """The sizes of a scaling by the largest absolute value."""
+
+    @property
+    def maxAbs(self) -> DenseVector:
+        """The largest absolute value of each slot."""
+        return Vectors.dense(self.model.max_abs)
+
+
+class PlainRobustScalerModel(_Plain):
+    """The quantiles of a robust scaling."""
+
+    @property
+    def median(self) -> DenseVector:
+        """Of each slot."""
+        return Vectors.dense(self.model.median)
+
+    @property
+    def range(self) -> DenseVector:
+        """Between the two quantiles of each slot."""
+        return Vectors.dense(self.model.range)
+
+
+class PlainImputerModel(_Plain):
+    """The surrogates of an imputation.
+
+    Args:
+        model: The algorithm's own model.
+        columns: The input columns.
+    """
+
+    def __init__(self, model: Any, columns: list[str]) -> None:
+        super().__init__(model)
+        self._columns = columns
+
+    @property
+    def surrogateDF(self) -> pd.DataFrame:
+        """One row with what fills the gaps of each column; a pandas frame, for Spark is the host."""
+        return pd.DataFrame([dict(zip(self._columns, self.model.surrogates.tolist(), strict=True))])
+
+
+class PlainVectorIndexerModel(_Plain):
+    """The categories of a vector indexing."""
+
+    @property
+    def numFeatures(self) -> int:
+        """Slots."""
+        return len(self.model.arity)
+
+    @property
+    def categoryMaps(self) -> dict[int, dict[float, int]]:
+        """The index of each value of each nominal slot."""
+        cuts = np.split(self.model.values, np.cumsum(self.model.arity)[:-1])
+        return {int(slot): {float(value): index for index, value in enumerate(cuts[slot])} for slot in np.flatnonzero(self.model.arity)}
+
+
+class PlainCountVectorizerModel(_Plain):
+    """The vocabulary of count vectors."""
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The words in the order of their slots."""
+        return list(self.model.vocabulary)
+
+
+class PlainIDFModel(_Plain):
+    """The weights of an inverse document frequency."""
+
+    @property
+    def idf(self) -> DenseVector:
+        """The weight of each slot."""
+        return Vectors.dense(self.model.idf)
+
+    @property
+    def docFreq(self) -> list[int]:
+        """How many documents have each slot."""
+        return [int(count) for count in self.model.doc_freq]
+
+    @property
+    def numDocs(self) -> int:
+        """Documents."""
+        return int(self.model.num_docs)

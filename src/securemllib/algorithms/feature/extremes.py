@@ -1,0 +1,65 @@
+"""The smallest and largest value of each slot of vectors: statistics that MinMaxScaler and MaxAbsScaler share."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from securemllib.algorithms.base import Block
+from securemllib.algorithms.feature.quantiles import columns_of
+from securemllib.algorithms.feature.values import inputs_of, vector_of
+from securemllib.errors import DataError, UsageError
+
+__all__ = ["Extremes", "ExtremesState"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extremes:
+    """Of some rows; NaN is passed over.
+
+    Attributes:
+        rows: Their number.
+        minimum: ``(d,)``, infinity where there is no value; empty where no row tells how many slots there are.
+        maximum: ``(d,)``.
+    """
+
+    rows: int
+    minimum: NDArray[np.float64]
+    maximum: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, block: Block) -> Self:
+        """Return those of the block's only raw column."""
+        columns = columns_of(vector_of(inputs_of(block)[0], "input"))
+        minimum = [np.fmin.reduce(values, initial=0.0 if zeros else np.inf) for values, zeros in columns]
+        maximum = [np.fmax.reduce(values, initial=0.0 if zeros else -np.inf) for values, zeros in columns]
+        return cls(rows=block.rows, minimum=np.array(minimum, dtype=np.float64), maximum=np.array(maximum, dtype=np.float64))
+
+    def __add__(self, other: Self) -> Self:
+        if not self.rows or not other.rows:
+            return self if self.rows else other
+        if len(self.minimum) != len(other.minimum):
+            raise DataError("The vectors of two parts differ in length.", code="data.length")
+        minimum, maximum = np.minimum(self.minimum, other.minimum), np.maximum(self.maximum, other.maximum)
+        return type(self)(rows=self.rows + other.rows, minimum=minimum, maximum=maximum)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtremesState:
+    """Those of all rows, None before the only round."""
+
+    total: Extremes | None = None
+
+    @property
+    def found(self) -> Extremes:
+        """Those of all rows.
+
+        Raises:
+            DataError: There is no row.
+        """
+        if self.total is None:
+            raise UsageError("The training has not finished: its only round is missing.")
+        if not self.total.rows:
+            raise DataError("There is no row to learn from.", code="data.no_rows")
+        return self.total
