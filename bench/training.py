@@ -61,7 +61,9 @@ class Trainer:
     def cached(self, runs: int) -> Comparison:
         """Compare on cached data: MLlib's assembled rows lie in Spark's memory, ours decrypted in the enclave's."""
         frame = self._assembled(mllib_api(), self.spark.read.parquet(str(self.data.path)))
-        frame = frame.select("features", *(["label"] if self.data.label is not None else [])).cache()
+        if self.workload.form == "assembled":
+            frame = frame.select("features", *(["label"] if self.data.label is not None else []))
+        frame = frame.cache()
         frame.count()
         session = self.deployment.session(self.spark)
         sealed = self._encrypted()
@@ -112,6 +114,8 @@ class Trainer:
         return self.deployment.dataset(self.data.table, f"{self.workload.name}-{self._count}")
 
     def _assembled(self, api: Any, frame: Any) -> Any:
+        if self.workload.form != "assembled":
+            return frame
         return api.VectorAssembler(inputCols=self.data.columns, outputCol="features").transform(frame)
 
     def _fit(self, side: str, api: Any, frame: "DataFrame | Any", number: int) -> None:
@@ -139,7 +143,8 @@ def start_spark(cores: int) -> SparkSession:
         SparkSession.builder.master(f"local[{cores}]")
         .appName("bench")
         .config("spark.driver.memory", "6g")
-        .config("spark.driver.extraJavaOptions", native)
+        # MLlib's ALS has a lineage of 40 steps, which is read recursively, on more stack than the default.
+        .config("spark.driver.extraJavaOptions", f"{native} -Xss16m")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.ui.enabled", "false")

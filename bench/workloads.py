@@ -1,20 +1,27 @@
 """What is trained: data of HiBench 7.1's shapes, and estimators that both sides construct with the same Params.
 
 HiBench 7.1 trains logistic regression and support vector machines on Gaussian classes shifted by a constant, linear regression on a noisy
-linear response, naive Bayes on pages of 100 classes whose words follow Zipf's law, K-Means on Gaussian clusters, PCA on a dense matrix. Its
-Gaussian classes are 3 deviations apart in every feature, which any model separates; here they overlap.
+linear response, naive Bayes on pages of 100 classes whose words follow Zipf's law, K-Means on Gaussian clusters, PCA on a dense matrix,
+LDA on documents and ALS on ratings. Its Gaussian classes are 3 deviations apart in every feature, which any model separates; here they
+overlap.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from forests import nodes_of_text, sums_of_trees
+from pyspark.ml.linalg import VectorUDT
+from pyspark.sql.types import StructField, StructType
+from scipy.sparse import csr_array, vstack
+
+from securemllib.algorithms.lda_model import LDAModel
+from securemllib.algorithms.vectors import VECTOR
 
 __all__ = ["WORKLOADS", "Data", "Fitted", "Workload", "make_data", "mllib_api", "secure_api"]
 
@@ -22,6 +29,7 @@ _FILES = 4
 _SEED = 71
 _CLUSTERS = 10
 _COMPONENTS = 10
+_TOPICS, _WORDS = 30, 200
 _PAGE_CLASSES, _PAGE_WORDS = 100, 60
 
 
@@ -30,13 +38,14 @@ class Data:
     """The rows of a workload, in memory and as plain Parquet files.
 
     Attributes:
-        features: ``(n, d)``.
+        features: ``(n, d)``; a sparse matrix for documents.
         label: ``(n,)``, or None.
-        path: A folder of Parquet files with columns f0, f1, ... and label, without compression, as the encrypted ones.
+        path: A folder of Parquet files with columns f0, f1, ... and label, or with one of vectors, without compression, as the
+            encrypted ones.
         table: The same as an Arrow table.
     """
 
-    features: np.ndarray
+    features: np.ndarray | csr_array
     label: np.ndarray | None
     path: Path
     table: pa.Table
@@ -80,6 +89,7 @@ class Workload:
         difference: How far two models of the same data are from each other.
         target: The ratio of CPU time to reach on cached data.
         cold_target: The same from encrypted files.
+        form: Whether the columns are assembled, stored as one column of sparse vectors, or read as they are.
     """
 
     name: str
@@ -93,13 +103,15 @@ class Workload:
     difference: Callable[[Fitted, Fitted], float]
     target: float
     cold_target: float = 0.25
+    form: Literal["assembled", "vectors", "columns"] = "assembled"
 
 
 def mllib_api() -> SimpleNamespace:
     """Return the reference's classes."""
     from pyspark.ml.classification import GBTClassifier, LinearSVC, LogisticRegression, NaiveBayes, RandomForestClassifier
-    from pyspark.ml.clustering import GaussianMixture, KMeans
+    from pyspark.ml.clustering import LDA, GaussianMixture, KMeans
     from pyspark.ml.feature import PCA, VectorAssembler
+    from pyspark.ml.recommendation import ALS
     from pyspark.ml.regression import GeneralizedLinearRegression, LinearRegression
 
     return SimpleNamespace(
@@ -109,7 +121,9 @@ def mllib_api() -> SimpleNamespace:
         NaiveBayes=NaiveBayes,
         GBTClassifier=GBTClassifier,
         RandomForestClassifier=RandomForestClassifier,
+        ALS=ALS,
         KMeans=KMeans,
+        LDA=LDA,
         GaussianMixture=GaussianMixture,
         GeneralizedLinearRegression=GeneralizedLinearRegression,
         PCA=PCA,
@@ -120,8 +134,9 @@ def mllib_api() -> SimpleNamespace:
 def secure_api() -> SimpleNamespace:
     """Return our classes of the same names."""
     from securemllib.ml.classification import GBTClassifier, LinearSVC, LogisticRegression, NaiveBayes, RandomForestClassifier
-    from securemllib.ml.clustering import GaussianMixture, KMeans
+    from securemllib.ml.clustering import LDA, GaussianMixture, KMeans
     from securemllib.ml.feature import PCA, VectorAssembler
+    from securemllib.ml.recommendation import ALS
     from securemllib.ml.regression import GeneralizedLinearRegression, LinearRegression
 
     return SimpleNamespace(
@@ -131,7 +146,9 @@ def secure_api() -> SimpleNamespace:
         NaiveBayes=NaiveBayes,
         GBTClassifier=GBTClassifier,
         RandomForestClassifier=RandomForestClassifier,
+        ALS=ALS,
         KMeans=KMeans,
+        LDA=LDA,
         GaussianMixture=GaussianMixture,
         GeneralizedLinearRegression=GeneralizedLinearRegression,
         PCA=PCA,
@@ -143,16 +160,33 @@ def make_data(workload: Workload, scale: float, directory: Path) -> Data:
     """Generate a workload's rows and write them as plain Parquet."""
     rows = max(200, round(workload.rows * scale))
     features, label = workload.generate(np.random.default_rng(_SEED), rows, workload.columns)
-    columns = {f"f{index}": np.ascontiguousarray(features[:, index]) for index in range(workload.columns)}
-    if label is not None:
-        columns["label"] = label
-    table = pa.table(columns)
+    table = _vectors(features) if workload.form == "vectors" else _columns(features, label)
     directory.mkdir(parents=True)
     step = -(-rows // _FILES)
     for number in range(_FILES):
         part = table.slice(number * step, step)
         pq.write_table(part, directory / f"part-{number:05d}.parquet", compression="none", use_dictionary=False, write_statistics=False)
     return Data(features=features, label=label, path=directory, table=table)
+
+
+def _columns(features: np.ndarray, label: np.ndarray | None) -> pa.Table:
+    columns = {f"f{index}": np.ascontiguousarray(features[:, index]) for index in range(features.shape[1])}
+    return pa.table(columns if label is None else {**columns, "label": label})
+
+
+def _vectors(rows: csr_array) -> pa.Table:
+    """Return one column of sparse vectors as Spark stores them."""
+    count, width = rows.shape
+    offsets = pa.array(rows.indptr.astype(np.int32))
+    arrays = [
+        pa.array(np.zeros(count, dtype=np.int8)),
+        pa.array(np.full(count, width, dtype=np.int32)),
+        pa.ListArray.from_arrays(offsets, pa.array(rows.indices.astype(np.int32))),
+        pa.ListArray.from_arrays(offsets, pa.array(rows.data)),
+    ]
+    column = pa.StructArray.from_arrays(arrays, fields=list(VECTOR))
+    spark = StructType([StructField("features", VectorUDT())]).json()
+    return pa.table({"features": column}).replace_schema_metadata({"org.apache.spark.sql.parquet.row.metadata": spark})
 
 
 def _two_classes(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -206,6 +240,23 @@ def _falling_spectrum(generator: np.random.Generator, rows: int, columns: int) -
     directions, _ = np.linalg.qr(generator.standard_normal((columns, columns)))
     deviations = 1.0 / np.sqrt(np.arange(1, columns + 1))
     return (generator.standard_normal((rows, columns)) * deviations) @ directions.T, None
+
+
+def _documents(generator: np.random.Generator, rows: int, columns: int) -> tuple[csr_array, None]:
+    topics = generator.dirichlet(np.full(columns, 0.05), _TOPICS)
+    parts = []
+    for start in range(0, rows, 1000):
+        mixtures = generator.dirichlet(np.full(_TOPICS, 0.1), min(1000, rows - start))
+        parts.append(csr_array(generator.multinomial(_WORDS, mixtures @ topics).astype(np.float64)))
+    return csr_array(vstack(parts, format="csr")), None
+
+
+def _ratings(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of a user and an item, each with 180 ratings on average, and ratings from 1 to 5."""
+    sides = [generator.normal(size=(max(rows // 180, 20), 5)) for _ in range(columns)]
+    pairs = np.column_stack([generator.integers(len(side), size=rows) for side in sides])
+    products = np.einsum("ij,ij->i", sides[0][pairs[:, 0]], sides[1][pairs[:, 1]])
+    return pairs, np.clip(np.rint(3.0 + 0.6 * products + 0.3 * generator.standard_normal(rows)), 1.0, 5.0)
 
 
 def _log_loss(data: Data, fitted: Fitted) -> float:
@@ -271,6 +322,55 @@ def _centre_distance(ours: Fitted, reference: Fitted) -> float:
     """Return the largest distance of a centre to the other side's nearest: they start from different random centres."""
     gaps = np.linalg.norm(ours.weights[:, None, :] - reference.weights[None, :, :], axis=2)
     return float(gaps.min(axis=1).max())
+
+
+def _perplexity(data: Data, fitted: Fitted) -> float:
+    """Return the log perplexity of the documents, of either side's topics by the same formula."""
+    model = LDAModel(
+        topics=fitted.weights, alpha=fitted.explained, eta=1.0 / _TOPICS, distributed=False, training_log_likelihood=None, log_prior=None,
+        likelihood=True,
+    )  # fmt: skip
+    bounds = model.predict(data.features)["likelihood"]
+    return float(-(bounds[:, 0].sum() + bounds[0, 2]) / bounds[:, 1].sum())
+
+
+def _topic_distance(ours: Fitted, reference: Fitted) -> float:
+    """Return the mean cosine distance of a topic to the other side's nearest: they start from different random topics."""
+    units = [model.weights / np.linalg.norm(model.weights, axis=0) for model in (ours, reference)]
+    return float(1.0 - (units[0].T @ units[1]).max(axis=1).mean())
+
+
+def _rating_error(data: Data, fitted: Fitted) -> float:
+    """Return the root mean squared error of the ratings; users' factors come before items'."""
+    users = int(fitted.intercept)
+    user, item = (
+        np.searchsorted(fitted.explained[:users], data.features[:, 0]),
+        np.searchsorted(fitted.explained[users:], data.features[:, 1]),
+    )
+    products = np.einsum("ij,ij->i", fitted.weights[:users][user], fitted.weights[users:][item])
+    return float(np.sqrt(np.mean((products - data.label) ** 2)))
+
+
+def _product_distance(ours: Fitted, reference: Fitted) -> float:
+    """Return the Frobenius distance of two matrices of predictions, relative to the reference's norm."""
+
+    def inner(one: Fitted, other: Fitted) -> float:
+        a, b = int(one.intercept), int(other.intercept)
+        return float(((one.weights[:a].T @ other.weights[:b]) * (one.weights[a:].T @ other.weights[b:])).sum())
+
+    norm = inner(reference, reference)
+    return float(np.sqrt(max(inner(ours, ours) + norm - 2.0 * inner(ours, reference), 0.0) / norm))
+
+
+def _read_topics(plain: Any, _: Any) -> Fitted:
+    return Fitted(weights=plain.topicsMatrix().toArray(), explained=plain.estimatedDocConcentration().toArray())
+
+
+def _read_factors(plain: Any, _: Any) -> Fitted:
+    frames = [side.toPandas() if hasattr(side, "toPandas") else side for side in (plain.userFactors, plain.itemFactors)]
+    frames = [side.sort_values("id") for side in frames]
+    weights = np.concatenate([np.array(side["features"].tolist(), dtype=np.float64) for side in frames])
+    return Fitted(weights=weights, intercept=float(len(frames[0])), explained=np.concatenate([side["id"].to_numpy() for side in frames]))
 
 
 def _read_linear(plain: Any, trained: Any) -> Fitted:
@@ -434,6 +534,34 @@ WORKLOADS = {
             quality_name="log likelihood",
             difference=_centre_distance,
             target=0.10,
+        ),
+        Workload(
+            name="lda",
+            rows=10_000,
+            columns=3_000,
+            generate=_documents,
+            estimator=lambda api, seed: api.LDA(k=_TOPICS, maxIter=20, subsamplingRate=0.2, seed=seed),
+            read=_read_topics,
+            quality=_perplexity,
+            quality_name="log perplexity",
+            difference=_topic_distance,
+            target=0.20,
+            form="vectors",
+        ),
+        Workload(
+            name="als",
+            rows=1_800_000,
+            columns=2,
+            generate=_ratings,
+            estimator=lambda api, seed: api.ALS(
+                userCol="f0", itemCol="f1", ratingCol="label", rank=10, maxIter=20, regParam=0.1, seed=seed
+            ),
+            read=_read_factors,
+            quality=_rating_error,
+            quality_name="RMSE",
+            difference=_product_distance,
+            target=0.15,
+            form="columns",
         ),
         Workload(
             name="pca",
