@@ -1,6 +1,7 @@
 """Columns to centred rows, and the moments of rows: compiled, or in numpy."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def column_sums_twin(columns: Sequence[Vector]) -> Vector:
     return np.array([np.add.reduce(column) for column in columns], dtype=np.float64)
 
 
-def centred_rows(columns: Sequence[Vector], offsets: Vector, dtype: str) -> Array:
+def centred_rows(columns: Sequence[Vector], offsets: Vector, dtype: str) -> NDArray[Any]:
     """Return the ``(n, d)`` matrix, of one dtype, of ``d`` columns ``(n,)`` minus their offsets."""
     held = _held(columns)
     if _CENTRED_ROWS is None or held is None or dtype != "float32" or offsets.shape != (len(held),):
@@ -48,7 +49,7 @@ def centred_rows(columns: Sequence[Vector], offsets: Vector, dtype: str) -> Arra
     return out
 
 
-def centred_rows_twin(columns: Sequence[Vector], offsets: Vector, dtype: str) -> Array:
+def centred_rows_twin(columns: Sequence[Vector], offsets: Vector, dtype: str) -> NDArray[Any]:
     """Return what `centred_rows` does."""
     rows = len(columns[0]) if columns else 0
     out = np.empty((rows, len(columns)), dtype=dtype)
