@@ -107,10 +107,16 @@ def test_keys_that_the_report_does_not_bind_are_refused(identity):
     appraise(evidence(identity=identity), challenge=CHALLENGE, policy=POLICY)
 
 
-@pytest.mark.parametrize("tee", ["sgx", "tdx", "", "INSECURE", "insecure ", "sample"])
+@pytest.mark.parametrize("tee", ["", "INSECURE", "insecure ", "SGX", "sev-snp", "sample"])
 def test_an_unknown_tee_is_refused(tee):
     """Evidence of a kind without a verifier is refused, also where the policy would accept its name."""
     refused("tee", replace(GENUINE, tee=tee), policy=replace(POLICY, tees=(tee,)))
+
+
+@pytest.mark.parametrize("tee", ["sgx", "tdx"])
+def test_a_software_report_is_no_quote(tee):
+    """A report of the insecure attester that is announced as a TEE's is refused, also where the policy accepts that TEE."""
+    refused("quote", replace(GENUINE, tee=tee), policy=replace(POLICY, tees=(tee,)))
 
 
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))

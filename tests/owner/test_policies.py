@@ -9,14 +9,16 @@ from securemllib.errors import UsageError
 from securemllib.owner.identity_file import save_public
 from securemllib.owner.policy import TEMPLATE, load_policy, policy_from_text
 from securemllib.wire.job import Mode, OutputKind
-from securemllib.wire.policy import ANY, Bound, Policy
+from securemllib.wire.policy import ANY, AppraisalPolicy, Bound, Policy, SignerRule
 
 DATASET = "ab" * 16
 FINGERPRINT = "a" * 52
 
 GOOD = f"""\
 serial: 3
-enclaves: {{allow_insecure: true, tees: [sgx, tdx], measurements: ["{"0f" * 32}"], minimum_security_version: 2}}
+enclaves: {{allow_insecure: true, tees: [sgx, tdx], measurements: ["{"0f" * 32}"], minimum_security_version: 2,
+  signers: [{{signer: "{"1f" * 32}", product_id: 7, minimum_security_version: 4}}], tcb_statuses: [UpToDate, SWHardeningNeeded],
+  advisories: [INTEL-SA-00615], insecure_roots: ["{"2f" * 32}"]}}
 rules:
   - name: training
     analysts: [{FINGERPRINT}]
@@ -47,6 +49,10 @@ def test_a_policy_says_what_its_yaml_says() -> None:
     assert policy.enclaves.allow_insecure
     assert policy.enclaves.measurements == (b"\x0f" * 32,)
     assert policy.enclaves.minimum_security_version == 2
+    assert policy.enclaves.signers == (SignerRule(signer=b"\x1f" * 32, product_id=7, minimum_security_version=4),)
+    assert policy.enclaves.tcb_statuses == ("UpToDate", "SWHardeningNeeded")
+    assert policy.enclaves.advisories == ("INTEL-SA-00615",)
+    assert policy.enclaves.insecure_roots == (b"\x2f" * 32,)
     bounds = {rule.operation: rule.bounds for rule in first.operations}
     assert bounds == {
         "KMeans": {"k": Bound(minimum=2.0, maximum=10.0, allowed=()), "initMode": Bound(minimum=None, maximum=None, allowed=("random",))},
@@ -81,6 +87,9 @@ def test_a_rule_says_in_which_modes_and_groups() -> None:
         ("summary:", "sumary:", "'summary'"),
         ("maximum_runs: 5", "max_runs: 5", "'maximum_runs'"),
         ("tees: [sgx, tdx]", "tees: [sgxx]", "'sgx'"),
+        ("tcb_statuses:", "tcb_status:", "'tcb_statuses'"),
+        ("SWHardeningNeeded", "SwHardeningNeeded", "'SWHardeningNeeded'"),
+        ("product_id: 7", "productId: 7", "'product_id'"),
     ],
 )
 def test_a_misspelt_name_is_refused_with_the_right_one(found: str, written: str, advice: str) -> None:
@@ -106,6 +115,15 @@ def test_a_misspelt_name_is_refused_with_the_right_one(found: str, written: str,
         ("allowed: [random]", "allowed: [[random]]"),
         ("0f" * 32, "0f" * 31),
         ("0f" * 32, "zz" * 32),
+        ("1f" * 32, "1f" * 48),
+        ("product_id: 7", "product_id: 65536"),
+        ("product_id: 7", "product_id: true"),
+        ("product_id: 7, ", ""),
+        ("minimum_security_version: 4", "minimum_security_version: -1"),
+        ("SWHardeningNeeded", "Revoked"),
+        ("INTEL-SA-00615", "SA-00615"),
+        ("INTEL-SA-00615", "615"),
+        ("2f" * 32, "2f" * 31),
         ("not_after: 2026-06-30T12:00:00+02:00", "not_after: soon"),
         ("not_after: 2026-06-30T12:00:00+02:00", "not_after: 2025-01-01"),
         ("columns: [age, weight]", "columns: age"),
@@ -122,6 +140,21 @@ def test_a_wrong_value_is_refused(found: str, written: str) -> None:
     assert found in GOOD
     with pytest.raises(UsageError):
         read(GOOD.replace(found, written, 1))
+
+
+def test_a_policy_that_says_little_accepts_little() -> None:
+    """Without a word on enclaves none is accepted, and no platform but one that is up to date and that no advisory applies to."""
+    policy = read("enclaves: {}\nrules: []\n")
+    assert policy.enclaves == AppraisalPolicy(
+        allow_insecure=False,
+        tees=(),
+        measurements=(),
+        minimum_security_version=0,
+        signers=(),
+        tcb_statuses=("UpToDate",),
+        advisories=(),
+        insecure_roots=(),
+    )
 
 
 def test_the_template_is_a_policy(owner, tmp_path: Path) -> None:

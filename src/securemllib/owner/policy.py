@@ -1,20 +1,29 @@
 """Policies as owners write them: YAML, read strictly, so that a misspelt bound is an error and not a missing bound."""
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from securemllib.algorithms.registry import ALGORITHMS, param_name
 from securemllib.errors import UsageError
 from securemllib.owner.identity_file import load_public
+from securemllib.owner.strict_yaml import StrictReader, read_yaml, wrong
 from securemllib.wire.job import RELEASE_OPERATION, ROWS_OPERATION, Mode, OutputKind
-from securemllib.wire.policy import ANY, AppraisalPolicy, Bound, OperationRule, OutputRule, Policy, Rule
+from securemllib.wire.policy import (
+    ANY,
+    TCB_STATUSES,
+    UP_TO_DATE,
+    AppraisalPolicy,
+    Bound,
+    OperationRule,
+    OutputRule,
+    Policy,
+    Rule,
+    SignerRule,
+)
 
 __all__ = ["TEMPLATE", "load_policy", "policy_from_text"]
 
@@ -23,9 +32,13 @@ TEMPLATE = """\
 serial: 1                       # grows with each change; left out, it is the time of signing
 enclaves:
   allow_insecure: false         # true accepts processes without a TEE: they protect nothing against the cluster's operator
-  tees: [sgx]
+  tees: [sgx]                   # sgx, tdx
   measurements: []              # hexadecimal, from `securemllib enclave measure`; an empty list accepts none
-  minimum_security_version: 0
+  signers: []                   # or all versions from one on: {signer: MRSIGNER, product_id: 1, minimum_security_version: 2}
+  minimum_security_version: 0   # of every enclave, whatever names it
+  tcb_statuses: [UpToDate]      # Intel's words for the state of a platform; SWHardeningNeeded is another, Revoked never accepted
+  advisories: []                # Intel's advisories that may apply to a platform all the same, like INTEL-SA-00615
+  # insecure_roots: []          # tests: SHA-256 of a root certificate that stands in for Intel's; needs allow_insecure, too
 rules:
   - name: training
     analysts: [analyst.pub]     # fingerprints, or .pub files beside this one
@@ -50,23 +63,21 @@ rules:
 
 _FINGERPRINT = re.compile(r"[a-z2-7]{52}")
 _POLICY_FIELDS = ("serial", "enclaves", "rules")
-_ENCLAVE_FIELDS = ("allow_insecure", "tees", "measurements", "minimum_security_version")
+_ENCLAVE_FIELDS = (
+    "allow_insecure", "tees", "measurements", "signers", "minimum_security_version", "tcb_statuses", "advisories", "insecure_roots",
+)  # fmt: skip
+_SIGNER_FIELDS = ("signer", "product_id", "minimum_security_version")
 _RULE_FIELDS = (
-    "name",
-    "analysts",
-    "operations",
-    "columns",
-    "modes",
-    "outputs",
-    "not_before",
-    "not_after",
-    "maximum_runs",
-    "min_group_size",
-)
+    "name", "analysts", "operations", "columns", "modes", "outputs", "not_before", "not_after", "maximum_runs", "min_group_size",
+)  # fmt: skip
 _BOUND_FIELDS = ("min", "max", "allowed")
 _ROWS_FIELDS = ("recipients", "columns")
 _TEES = ("sgx", "tdx")
 _MEASUREMENT_BYTES = (32, 48)
+_DIGEST_BYTES = (32,)
+# ISVPRODID and ISVSVN are 16 bits wide.
+_SIXTEEN_BITS = 2**16
+_ADVISORY = re.compile(r"INTEL-(SA|DOC)-[0-9]{5}")
 
 
 def load_policy(path: Path, *, dataset_id: str, owner: str, serial: int | None = None) -> Policy:
@@ -95,14 +106,7 @@ def policy_from_text(text: str, *, dataset_id: str, owner: str, serial: int | No
     Raises:
         UsageError: The text is no YAML, or has a field, operation, Param or value that policies do not have.
     """
-    try:
-        tree = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that also refuses repeated keys
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark is not None else ""
-        raise UsageError(
-            f"The policy is no valid YAML{where}: {getattr(error, 'problem', None) or 'it cannot be read'}.", code="usage.policy"
-        ) from None
+    tree = read_yaml(text)
     reader = _Reader(directory or Path())
     top = reader.mapping(tree, "policy", _POLICY_FIELDS, required=("enclaves", "rules"))
     given = serial if serial is not None else reader.integer(top.get("serial"), "serial")
@@ -115,20 +119,8 @@ def policy_from_text(text: str, *, dataset_id: str, owner: str, serial: int | No
     )
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without objects, in which a key stands once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-class _Reader:
-    """Turns the YAML's values into the policy's records; each error names where it is."""
+class _Reader(StrictReader):
+    """Turns the YAML's values into the policy's records."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -137,11 +129,17 @@ class _Reader:
         known = self.mapping(tree, "enclaves", _ENCLAVE_FIELDS)
         insecure = known.get("allow_insecure", False)
         if type(insecure) is not bool:
-            raise _wrong("enclaves.allow_insecure", "is true or false")
-        tees = tuple(self.name(item, "enclaves.tees", _TEES) for item in self.sequence(known.get("tees", []), "enclaves.tees"))
-        measurements = tuple(self._measurement(item) for item in self.sequence(known.get("measurements", []), "enclaves.measurements"))
-        version = self.integer(known.get("minimum_security_version", 0), "enclaves.minimum_security_version")
-        return AppraisalPolicy(allow_insecure=insecure, tees=tees, measurements=measurements, minimum_security_version=version or 0)
+            raise wrong("enclaves.allow_insecure", "is true or false")
+        return AppraisalPolicy(
+            allow_insecure=insecure,
+            tees=self._names(known, "tees", _TEES),
+            measurements=self._digests(known, "measurements", _MEASUREMENT_BYTES),
+            minimum_security_version=self.integer(known.get("minimum_security_version", 0), "enclaves.minimum_security_version") or 0,
+            signers=tuple(self._signer(item) for item in self.sequence(known.get("signers", []), "enclaves.signers")),
+            tcb_statuses=self._names(known, "tcb_statuses", TCB_STATUSES, default=(UP_TO_DATE,)),
+            advisories=tuple(self._advisory(item) for item in self.sequence(known.get("advisories", []), "enclaves.advisories")),
+            insecure_roots=self._digests(known, "insecure_roots", _DIGEST_BYTES),
+        )
 
     def rule(self, tree: Any, position: int) -> Rule:
         where = f"rules[{position}]"
@@ -149,7 +147,7 @@ class _Reader:
         modes = self.sequence(known.get("modes", [Mode.ENCLAVE.value]), f"{where}.modes")
         not_before, not_after = (self._time(known.get(field), f"{where}.{field}") for field in ("not_before", "not_after"))
         if not_before is not None and not_after is not None and not_before >= not_after:
-            raise _wrong(f"{where}.not_after", "is later than not_before")
+            raise wrong(f"{where}.not_after", "is later than not_before")
         return Rule(
             name=self.text(known["name"], f"{where}.name"),
             analysts=self.people(known["analysts"], f"{where}.analysts"),
@@ -177,15 +175,15 @@ class _Reader:
     def bound(self, tree: Any, where: str) -> Bound:
         known = self.mapping(tree, where, _BOUND_FIELDS)
         if not known:
-            raise _wrong(where, "has min, max or allowed")
+            raise wrong(where, "has min, max or allowed")
         minimum, maximum = (self._number(known.get(field), f"{where}.{field}") for field in ("min", "max"))
         if minimum is not None and maximum is not None and minimum > maximum:
-            raise _wrong(f"{where}.max", "is at least min")
+            raise wrong(f"{where}.max", "is at least min")
         allowed = self.sequence(known.get("allowed", []), f"{where}.allowed")
         if "allowed" in known and not allowed:
-            raise _wrong(f"{where}.allowed", "names at least one value")
+            raise wrong(f"{where}.allowed", "names at least one value")
         if not all(type(item) in {type(None), bool, int, float, str} for item in allowed):
-            raise _wrong(f"{where}.allowed", "holds numbers, texts, true, false and null only")
+            raise wrong(f"{where}.allowed", "holds numbers, texts, true, false and null only")
         return Bound(minimum=minimum, maximum=maximum, allowed=tuple(allowed))
 
     def outputs(self, tree: Any, where: str) -> tuple[OutputRule, ...]:
@@ -208,7 +206,7 @@ class _Reader:
             elif text.endswith(".pub"):
                 people.append(load_public(self._directory / text).fingerprint)
             else:
-                raise _wrong(where, "holds fingerprints (52 characters) and paths of .pub files", text)
+                raise wrong(where, "holds fingerprints (52 characters) and paths of .pub files", text)
         return tuple(people)
 
     def columns(self, tree: Any, where: str) -> tuple[str, ...]:
@@ -216,70 +214,42 @@ class _Reader:
             return (ANY,)
         return tuple(self.text(item, where) for item in self.sequence(tree, where))
 
-    def mapping(self, tree: Any, where: str, known: Iterable[str], required: Iterable[str] = ()) -> Mapping[str, Any]:
-        if not isinstance(tree, dict):
-            raise _wrong(where, "is a map of fields")
-        for field in tree:
-            self.name(field, where, list(known))
-        for field in required:
-            if field not in tree:
-                raise _wrong(where, f"needs the field {field!r}")
-        return tree
-
-    def name(self, value: Any, where: str, known: Iterable[str]) -> str:
-        names = list(known)
-        if isinstance(value, str) and value in names:
-            return value
-        near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-        advice = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(names) or 'none'}."
-        raise UsageError(f"In the policy, {where} has no {str(value)!r}.", next_step=advice, code="usage.policy")
-
-    def sequence(self, tree: Any, where: str) -> list[Any]:
-        if not isinstance(tree, list):
-            raise _wrong(where, "is a list")
-        return tree
-
-    def text(self, value: Any, where: str) -> str:
-        if not isinstance(value, str) or not value:
-            raise _wrong(where, "is a text")
-        return value
-
-    def integer(self, value: Any, where: str) -> int | None:
-        if value is not None and (type(value) is not int or value < 0):
-            raise _wrong(where, "is a whole number")
-        return value
-
     def _number(self, value: Any, where: str) -> float | None:
         if value is not None and (type(value) not in {int, float} or value != value):
-            raise _wrong(where, "is a number")
+            raise wrong(where, "is a number")
         return None if value is None else float(value)
 
-    def _measurement(self, value: Any) -> bytes:
-        try:
-            measurement = bytes.fromhex(value)
-        except (TypeError, ValueError):
-            measurement = b""
-        if len(measurement) not in _MEASUREMENT_BYTES:
-            raise _wrong("enclaves.measurements", "holds quoted hexadecimal texts of 32 or 48 bytes")
-        return measurement
+    def _names(self, known: Mapping[str, Any], field: str, words: tuple[str, ...], default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        where = f"enclaves.{field}"
+        return tuple(self.name(item, where, words) for item in self.sequence(known.get(field, list(default)), where))
+
+    def _digests(self, known: Mapping[str, Any], field: str, lengths: tuple[int, ...]) -> tuple[bytes, ...]:
+        where = f"enclaves.{field}"
+        return tuple(self.digest(item, where, lengths) for item in self.sequence(known.get(field, []), where))
+
+    def _signer(self, tree: Any) -> SignerRule:
+        known = self.mapping(tree, "enclaves.signers", _SIGNER_FIELDS, required=_SIGNER_FIELDS)
+        numbers = {field: known[field] for field in _SIGNER_FIELDS[1:]}
+        for field, number in numbers.items():
+            if type(number) is not int or not 0 <= number < _SIXTEEN_BITS:
+                raise wrong(f"enclaves.signers.{field}", "is a whole number below 65536")
+        return SignerRule(signer=self.digest(known["signer"], "enclaves.signers.signer", _DIGEST_BYTES), **numbers)
+
+    def _advisory(self, value: Any) -> str:
+        if not isinstance(value, str) or not _ADVISORY.fullmatch(value):
+            raise wrong("enclaves.advisories", "holds ids like INTEL-SA-00615", str(value))
+        return value
 
     def _time(self, value: Any, where: str) -> int | None:
         if isinstance(value, str):
             try:
                 value = datetime.fromisoformat(value)
             except ValueError:
-                raise _wrong(where, "is an ISO 8601 date or time") from None
+                raise wrong(where, "is an ISO 8601 date or time") from None
         if isinstance(value, date) and not isinstance(value, datetime):
             value = datetime(value.year, value.month, value.day, tzinfo=UTC)
         if value is not None and not isinstance(value, datetime):
-            raise _wrong(where, "is an ISO 8601 date or time")
+            raise wrong(where, "is an ISO 8601 date or time")
         if value is None:
             return None
         return int((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
-
-
-def _wrong(where: str, rule: str, found: str | None = None) -> UsageError:
-    seen = "" if found is None else f", not {found!r}"
-    return UsageError(
-        f"In the policy, {where} {rule}{seen}.", next_step="Compare it with `securemllib policy template`.", code="usage.policy"
-    )

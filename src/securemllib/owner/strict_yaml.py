@@ -1,0 +1,95 @@
+"""YAML read strictly: an unknown name, a repeated key and a value of another type are errors that say where they are."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from securemllib.errors import UsageError
+
+__all__ = ["StrictReader", "read_yaml", "wrong"]
+
+
+def read_yaml(text: str) -> Any:
+    """Return the values of a policy in YAML; `UsageError` where it is none, or a key stands twice."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that also refuses repeated keys
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        raise UsageError(
+            f"The policy is no valid YAML{where}: {getattr(error, 'problem', None) or 'it cannot be read'}.", code="usage.policy"
+        ) from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML without objects, in which a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class StrictReader:
+    """Checks values; each error names where it is."""
+
+    def mapping(self, tree: Any, where: str, known: Iterable[str], required: Iterable[str] = ()) -> Mapping[str, Any]:
+        """Return a map that has only known names, and all required ones."""
+        if not isinstance(tree, dict):
+            raise wrong(where, "is a map of fields")
+        for field in tree:
+            self.name(field, where, list(known))
+        for field in required:
+            if field not in tree:
+                raise wrong(where, f"needs the field {field!r}")
+        return tree
+
+    def name(self, value: Any, where: str, known: Iterable[str]) -> str:
+        """Return one of the known names; the error offers the nearest one."""
+        names = list(known)
+        if isinstance(value, str) and value in names:
+            return value
+        near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+        advice = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(names) or 'none'}."
+        raise UsageError(f"In the policy, {where} has no {str(value)!r}.", next_step=advice, code="usage.policy")
+
+    def sequence(self, tree: Any, where: str) -> list[Any]:
+        """Return a list."""
+        if not isinstance(tree, list):
+            raise wrong(where, "is a list")
+        return tree
+
+    def text(self, value: Any, where: str) -> str:
+        """Return a text that is not empty."""
+        if not isinstance(value, str) or not value:
+            raise wrong(where, "is a text")
+        return value
+
+    def integer(self, value: Any, where: str) -> int | None:
+        """Return a whole number from 0 on, or None where there is none."""
+        if value is not None and (type(value) is not int or value < 0):
+            raise wrong(where, "is a whole number")
+        return value
+
+    def digest(self, value: Any, where: str, lengths: tuple[int, ...]) -> bytes:
+        """Return the bytes of a hexadecimal text of one of these lengths."""
+        try:
+            found = bytes.fromhex(value)
+        except (TypeError, ValueError):
+            found = b""
+        if len(found) not in lengths:
+            raise wrong(where, f"holds quoted hexadecimal texts of {' or '.join(map(str, lengths))} bytes")
+        return found
+
+
+def wrong(where: str, rule: str, found: str | None = None) -> UsageError:
+    """Return the error for a value that does not follow its rule."""
+    seen = "" if found is None else f", not {found!r}"
+    return UsageError(
+        f"In the policy, {where} {rule}{seen}.", next_step="Compare it with `securemllib policy template`.", code="usage.policy"
+    )
