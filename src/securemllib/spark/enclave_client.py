@@ -22,11 +22,17 @@ class EnclaveClient:
     Args:
         host: Where the enclave listens.
         port: Its port.
+
+    Attributes:
+        is_broken: Whether the conversation cannot go on.
+        read_again: Bytes of parts that the enclave did not keep and asked for again.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._connection = connect(host, port)
+        self._handed: set[int] = set()
         self.is_broken = False
+        self.read_again = 0
 
     def __enter__(self) -> Self:
         return self
@@ -83,6 +89,8 @@ class EnclaveClient:
             # The enclave still waits for this part, so the conversation cannot go on.
             self.is_broken = True
             raise
+        self.read_again += len(data) if ordinal in self._handed else 0
+        self._handed.add(ordinal)
         send(self._connection, PartBytes(ordinal=ordinal), data)
 
 

@@ -103,7 +103,8 @@ def _reach(folder: Path, settings: EnclaveSettings) -> tuple[EnclaveClient, str]
     if settings.address:
         host, port = _operators(settings.address)
         return EnclaveClient(host, port), f"{host}:{port}"
-    known = folder / "securemllib-enclave.address"
+    # A session that sets another memory bound gets an enclave of its own; the one before ends when it was idle for long enough.
+    known = folder / f"securemllib-enclave-{settings.memory}.address"
     try:
         host, _, port_text = known.read_text().partition(":")
         return EnclaveClient(host, int(port_text)), known.read_text()

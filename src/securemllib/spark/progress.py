@@ -1,6 +1,7 @@
 """Progress of a job: rounds on the terminal; never a value of the data."""
 
 import importlib.util
+import logging
 import sys
 import time
 from contextlib import ExitStack
@@ -8,6 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 
 __all__ = ["Progress"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class Progress:
@@ -25,6 +28,7 @@ class Progress:
         self._task: Any = None
         self._stack = ExitStack()
         self.round: int | None = None
+        self.read_again = 0
         self.text = title
 
     def __enter__(self) -> Self:
@@ -40,13 +44,28 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
+        if self.read_again:
+            _LOG.warning(
+                "%s: an enclave's memory does not hold its rows, so it read and decrypted %d MiB again; "
+                "raise spark.securemllib.enclave.memory, or use more executors",
+                self._title,
+                self.read_again >> 20,
+            )
 
-    def at_round(self, number: int) -> None:
-        """Show that a round begins, and how fast the one before it went through the rows."""
+    def at_round(self, number: int, read_again: int = 0) -> None:
+        """Show that a round begins, and how fast the one before it went through the rows.
+
+        Args:
+            number: The round.
+            read_again: Bytes of parts that the first enclave did not keep, so far.
+        """
         now = time.monotonic()
         before, self._begun, self.round = self._begun, now, number
         self.text = f"{self._title}: round {number}"
         if before is not None and self._rows is not None and now > before:
             self.text += f", {self._rows / (now - before):,.0f} rows/s"
+        if read_again:
+            self.text += f", {read_again >> 20:,} MiB read again"
+            self.read_again = read_again
         if self._bar is not None:
             self._bar.update(self._task, description=self.text)

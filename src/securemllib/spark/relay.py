@@ -101,7 +101,7 @@ class _Task:
         reply, state = aggregation.begin()
         while isinstance(reply, Advanced):
             if driver is not None:
-                send(driver, Progress(round=reply.round))
+                send(driver, Progress(round=reply.round, read_again=enclave.read_again))
             for other in others.values():
                 send(other, Round(round=reply.round), state)
             found = [compute_shares(self._job, enclave, reply.round, state, self._index)]

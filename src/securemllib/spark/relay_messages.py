@@ -40,11 +40,17 @@ class Peers(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(Record):
-    """Task 0 tells the driver that a round begins."""
+    """Task 0 tells the driver that a round begins.
+
+    Attributes:
+        round: Its number.
+        read_again: Bytes of parts that its enclave did not keep and asked for again, so far.
+    """
 
     TYPE: ClassVar[str] = "relay-progress"
 
     round: int
+    read_again: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

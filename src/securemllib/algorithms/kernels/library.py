@@ -86,6 +86,10 @@ def function(name: str, *arguments: Any, result: Any = None) -> Callable[..., An
     """
     if _LIBRARY is None:
         return None
-    found = getattr(_LIBRARY, name)
+    found = getattr(_LIBRARY, name, None)
+    if found is None:
+        raise ImportError(
+            f"The compiled library has no {name}: it is older than its sources. Run `make setup`, or install the package again."
+        )
     found.argtypes, found.restype = arguments, result
     return found  # type: ignore[no-any-return]
