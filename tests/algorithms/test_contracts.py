@@ -138,6 +138,10 @@ def _vectors() -> Rows:
     return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), 3)})
 
 
+def _labelled() -> Rows:
+    return replace(_vectors(), label=(np.arange(ROWS) % 2).astype(float))
+
+
 def _texts() -> Rows:
     return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.array([[word, "a"] for word in _words().raw["input0"].to_pylist()])})
 
@@ -174,9 +178,11 @@ RAW: dict[str, Any] = {"weighs": False, "predicts": False, "refuses_nan": False}
 CASES = {
     "ALS": Case("ALS", _rated, {"rank": 2, "maxIter": 2}, weighs=False, predicts=False, refuses_nan=False),
     "BinaryClassificationEvaluator": Case("BinaryClassificationEvaluator", _classified, predicts=False),
+    "ChiSquareTest": Case("ChiSquareTest", _labelled, **RAW),
     "ClusteringEvaluator": Case(
         "ClusteringEvaluator", lambda: replace(_clusters(), prediction=_classes().label), predicts=False, weighs=False
     ),
+    "Correlation": Case("Correlation", _vectors, {"method": "spearman"}, **RAW),
     "CountVectorizer": Case("CountVectorizer", _texts, **RAW),
     "DecisionTreeClassifier": Case("DecisionTreeClassifier", _classes),
     "DecisionTreeRegressor": Case("DecisionTreeRegressor", _targets),
@@ -206,6 +212,7 @@ CASES = {
     "RobustScaler": Case("RobustScaler", _vectors, **RAW),
     "StandardScaler": Case("StandardScaler", _clusters, {"withMean": True}, weighs=False),
     "StringIndexer": Case("StringIndexer", _words, **RAW),
+    "Summarizer": Case("Summarizer", _vectors, **RAW),
     "TopicEvaluator": None,
     "VectorIndexer": Case("VectorIndexer", _vectors, **RAW),
 }

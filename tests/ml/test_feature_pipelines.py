@@ -5,11 +5,15 @@ import pyarrow as pa
 import pytest
 from pyspark.ml import Pipeline as PlainPipeline
 from pyspark.ml import classification, feature
+from pyspark.ml import stat as plain_stat
 
-from securemllib.errors import SealedError, UsageError
-from securemllib.ml import Pipeline, PipelineModel
+from securemllib.errors import PolicyError, SealedError, UsageError
+from securemllib.ml import Pipeline, PipelineModel, stat
 from securemllib.ml import feature as ours
 from securemllib.ml.classification import LogisticRegression, NaiveBayes
+from securemllib.ml.widths import width_of
+from securemllib.spark.functions import col
+from securemllib.wire.job import OutputKind
 
 TOWNS = ["Köln", "Paris", "東京", "Oslo"]
 
@@ -124,6 +128,39 @@ def test_texts_train_the_classifier_of_mllib(sealed, clear):
     weights, bayes = model.stages[3].release(), model.stages[4].release()
     assert (weights.numDocs, weights.docFreq) == (plain.stages[3].numDocs, list(plain.stages[3].docFreq))
     assert np.allclose(bayes.theta.toArray(), plain.stages[4].theta.toArray(), rtol=1e-9)
+
+
+def test_widths_are_told_by_the_plan(sealed):
+    """A plan of transformers tells how wide each vector is without asking an enclave, and what it does not tell stays unknown."""
+    rows = sealed
+    for stage in (
+        ours.Tokenizer(inputCol="note", outputCol="words"),
+        ours.HashingTF(inputCol="words", outputCol="hashed", numFeatures=64),
+        ours.Normalizer(inputCol="hashed", outputCol="normal"),
+        ours.Binarizer(inputCols=["back", "normal"], outputCols=["flag", "flags"]),
+        ours.PolynomialExpansion(inputCol="normal", outputCol="wide"),
+    ):
+        rows = stage.transform(rows)
+    assert [width_of(rows, name) for name in ("hashed", "normal", "flag", "flags", "wide", "words")] == [64, 64, 1, 64, None, None]
+
+
+def test_statistics_leave_where_the_policy_says(deployment, session, visited, clear):
+    """Correlations, tests of independence and summaries are MLlib's where the policy has summaries, and are refused elsewhere."""
+    rows = session.read(deployment.dataset(visited, "statistics", rows_per_part=80)).filter(col("age").isNotNull())
+    rows = ours.VectorAssembler(inputCols=["age", "doctor"], outputCol="x").transform(rows)
+    plain = feature.VectorAssembler(inputCols=["age", "doctor"], outputCol="x").transform(clear.dropna())
+    found, expected = stat.Correlation.corr(rows, "x")[0], plain_stat.Correlation.corr(plain, "x").collect()[0][0]
+    assert np.allclose(found.toArray(), expected.toArray(), rtol=0, atol=1e-9)
+    tested = stat.ChiSquareTest.test(rows, "x", "back", flatten=True)[1]
+    original = plain_stat.ChiSquareTest.test(plain, "x", "back", True).collect()[1]
+    assert (tested.pValue, tested.degreesOfFreedom) == (pytest.approx(original.pValue), original.degreesOfFreedom)
+    summary = stat.Summarizer.metrics("count", "mean").summary(rows, "x", "back")
+    assert summary["count"] == plain.filter("back > 0").count()
+    with pytest.raises(UsageError):
+        stat.Summarizer.metrics("median")
+    deployment.allow(rows.source.manifest.dataset_id, outputs=(OutputKind.SEALED_MODEL,))
+    with pytest.raises(PolicyError):
+        stat.Correlation.corr(rows, "x")
 
 
 @pytest.mark.parametrize(

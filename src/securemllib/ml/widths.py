@@ -11,8 +11,14 @@ __all__ = ["require_width", "width_of"]
 # Known widths by column; a column that is not here has one that the plan does not tell.
 Widths = dict[str, int]
 
-# Models whose output is as wide as their input, and models whose prediction is one number.
-_KEEPS_WIDTH = frozenset({"StandardScaler"})
+# Models and transformers whose output is as wide as their input, and those whose outputs are numbers.
+_KEEPS_WIDTH = frozenset(
+    {
+        *("StandardScaler", "IDF", "MaxAbsScaler", "MinMaxScaler", "RobustScaler", "VectorIndexer"),
+        *("Binarizer", "DCT", "ElementwiseProduct", "Normalizer", "VectorSizeHint"),
+    }
+)
+_NUMBERS = frozenset({"Bucketizer", "Imputer", "QuantileDiscretizer", "StringIndexer"})
 
 
 def width_of(frame: SecureDataFrame, column: str) -> int | None:
@@ -42,19 +48,28 @@ def _after(step: Step, widths: Widths, models: tuple[SealedModel, ...]) -> Width
         known = [widths.get(name) for name in step.input_columns]
         return _with(widths, step.output_column, None if None in known else sum(width for width in known if width is not None))
     if isinstance(step, ApplyModel):
-        keeps = any(model.reference == step.model and model.operation in _KEEPS_WIDTH for model in models)
-        kept = widths.get(step.input_columns[0]) if keeps else None
-        for stem, column in step.outputs.items():
-            widths = _with(widths, column, 1 if stem == "prediction" else kept)
-        return widths
+        operation = next((model.operation for model in models if model.reference == step.model), "")
+        return _outputs(step, operation, widths)
     if isinstance(step, Transform):
-        return {name: width for name, width in widths.items() if name not in step.outputs.values()}
+        return _outputs(step, step.operation, widths)
     if isinstance(step, Project):
         found = {
             named.name: widths.get(named.expression.column) if isinstance(named.expression, Reference) else 1 for named in step.columns
         }
         return {name: width for name, width in found.items() if width is not None}
     return _with(widths, step.column.name, 1)
+
+
+def _outputs(step: ApplyModel | Transform, operation: str, widths: Widths) -> Widths:
+    """Return the widths after a model or transformer."""
+    fixed = step.params.get("numFeatures") if operation in {"FeatureHasher", "HashingTF"} else None
+    known = dict(widths)
+    for stem, column in step.outputs.items():
+        # The outputs of several inputs are numbered as these.
+        source = step.input_columns[int(stem.removeprefix("output") or 0)] if operation in _KEEPS_WIDTH else ""
+        single = stem == "prediction" or operation in _NUMBERS
+        widths = _with(widths, column, 1 if single else fixed if isinstance(fixed, int) else known.get(source))
+    return widths
 
 
 def _with(widths: Widths, column: str, width: int | None) -> Widths:
