@@ -9,6 +9,7 @@ from typing import Any
 
 from securemllib.attestation.insecure import InsecureAttester
 from securemllib.broker.audit_log import entries
+from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.keystore import Keystore
 from securemllib.broker.service import Broker
 from securemllib.crypto.aead import seal, unseal
@@ -246,10 +247,10 @@ class World:
             return [json.loads(entry.payload) for entry in entries(transaction.session)]
 
 
-def make_world(folder: Path, keystore: Keystore, url: str) -> World:
+def make_world(folder: Path, keystore: Keystore, url: str, collateral: CollateralStore | None = None) -> World:
     """Return a world whose broker keeps its data at ``url``."""
     clock = Clock()
-    broker = Broker(keystore, url, folder / "head.sml", clock=clock)
+    broker = Broker(keystore, url, folder / "head.sml", clock=clock, collateral=collateral)
     return World(
         broker=broker,
         owner=Owner(broker=broker.identity),

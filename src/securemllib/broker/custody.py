@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import structlog
 from sqlalchemy.orm import Session
 
+from securemllib.attestation.dcap import Endorsements
 from securemllib.broker.audit_log import append
 from securemllib.broker.authorise import DatasetFacts
+from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.rollback import RollbackGuard
 from securemllib.broker.store import Store
 from securemllib.crypto.identity import PrivateIdentity
@@ -32,6 +34,7 @@ class Transaction:
         store: Seals and unseals secrets.
         identity: The broker's.
         now: Seconds since 1970.
+        endorsements: What quotes are verified with.
         datasets: Ids of the datasets that the decision is about.
         detail: Further fields of the entry: ids, numbers and names, never keys.
         known: What was read of datasets so far, by id: nobody else changes it before the decision is made.
@@ -41,6 +44,7 @@ class Transaction:
     store: Store
     identity: PrivateIdentity
     now: int
+    endorsements: Endorsements
     datasets: set[str] = field(default_factory=set)
     detail: dict[str, object] = field(default_factory=dict)
     known: dict[str, DatasetFacts | None] = field(default_factory=dict)
@@ -55,12 +59,14 @@ class Custody:
         store: The database.
         guard: Remembers the audit head outside of the database.
         clock: Returns seconds since 1970.
+        collateral: Intel's, of the kinds of platforms met so far.
     """
 
     identity: PrivateIdentity
     store: Store
     guard: RollbackGuard
     clock: Callable[[], float]
+    collateral: CollateralStore
 
     @contextmanager
     def decide(self, event: str, *, first: Callable[[Transaction], None] | None = None) -> Iterator[Transaction]:
@@ -105,7 +111,9 @@ class Custody:
             yield self._transaction(session)
 
     def _transaction(self, session: Session) -> Transaction:
-        return Transaction(session=session, store=self.store, identity=self.identity, now=int(self.clock()))
+        now = int(self.clock())
+        endorsements = Endorsements(collateral=self.collateral.find, now=now)
+        return Transaction(session=session, store=self.store, identity=self.identity, now=now, endorsements=endorsements)
 
 
 def _bounded(value: object) -> object:

@@ -45,6 +45,11 @@ class BrokerFiles:
         return f"sqlite:///{self.path.resolve() / 'broker.db'}"
 
     @property
+    def collateral(self) -> Path:
+        """Intel's collateral, one file a kind of platform."""
+        return self.path / "collateral"
+
+    @property
     def certificate(self) -> Path:
         """The self-signed certificate."""
         return self.path / "tls.crt"

@@ -29,7 +29,7 @@ from securemllib.wire.attestation import (
 )
 from securemllib.wire.signed import Signed
 
-__all__ = ["CHALLENGE_SECONDS", "TOKEN_SECONDS", "admit", "attest", "challenge", "consume", "grant"]
+__all__ = ["CHALLENGE_SECONDS", "TOKEN_SECONDS", "admit", "attest", "challenge", "check_challenged", "consume", "grant"]
 
 CHALLENGE_SECONDS = 60
 # An enclave fetches its grant at once; minutes cover a slow relay.
@@ -65,12 +65,12 @@ def consume(transaction: Transaction, session: str) -> None:
     Raises:
         FreshnessError: There is no such challenge, it has expired, or it was answered before.
     """
-    row = transaction.session.get(SessionRow, _name(session))
-    if row is None or transaction.now >= row.expires:
-        raise FreshnessError("There is no such challenge, or it has expired.", next_step="Ask for a new challenge.")
-    if row.state != _CHALLENGED:
-        raise FreshnessError(f"The challenge of job {row.job_id} was answered before.", next_step="Ask for a new challenge.")
-    row.state = _ANSWERED
+    _challenged(transaction, session).state = _ANSWERED
+
+
+def check_challenged(transaction: Transaction, session: str) -> None:
+    """Refuse, as `consume` does, a session that has no challenge to answer."""
+    _challenged(transaction, session)
 
 
 def attest(transaction: Transaction, session: str, evidence: Evidence) -> str:
@@ -134,6 +134,15 @@ def grant(transaction: Transaction, session: str, token: str, job_id: str) -> Si
     return granted
 
 
+def _challenged(transaction: Transaction, session: str) -> SessionRow:
+    row = transaction.session.get(SessionRow, _name(session))
+    if row is None or transaction.now >= row.expires:
+        raise FreshnessError("There is no such challenge, or it has expired.", next_step="Ask for a new challenge.")
+    if row.state != _CHALLENGED:
+        raise FreshnessError(f"The challenge of job {row.job_id} was answered before.", next_step="Ask for a new challenge.")
+    return row
+
+
 def _answered(transaction: Transaction, session: str, evidence: Evidence) -> SessionRow:
     row = transaction.session.get(SessionRow, _name(session))
     if row is None or row.state != _ANSWERED or row.evidence is not None:
@@ -175,12 +184,14 @@ def _appraised(transaction: Transaction, row: JobRow, evidence: Evidence, asked:
         facts = dataset_facts(transaction, dataset_id)
         if facts is None or facts.policy is None:
             raise PolicyError(f"The dataset {dataset_id} has no policy.", code="refused.policy.missing")
-        found.append(appraise(evidence, challenge=asked, policy=facts.policy.enclaves))
+        found.append(appraise(evidence, challenge=asked, policy=facts.policy.enclaves, endorsements=transaction.endorsements))
     claims = found[0]
     measurements = specification(row).measurements
     if measurements and claims.measurement not in measurements:
         raise AttestationError("The job does not name this enclave's measurement.", code="refused.attestation.measurement")
     transaction.detail |= {"measurement": claims.measurement.hex(), "tee": claims.tee}
+    if claims.platform is not None:
+        transaction.detail |= {"tcb_status": list(claims.platform.tcb_statuses), "advisories": list(claims.platform.advisories)}
     return claims
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from securemllib.broker import datasets, heads, jobs, release
 from securemllib.broker.audit_log import entries_about, signed_head
+from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.custody import Custody
 from securemllib.broker.datasets import Enrolled
 from securemllib.broker.keystore import Keystore
@@ -34,15 +35,25 @@ class Broker:
         database: The store's SQLAlchemy URL.
         head_file: Where the last audit head is kept outside of the database.
         clock: Returns seconds since 1970.
+        collateral: Where Intel's collateral for quotes comes from; nowhere when not given, which refuses every quote.
 
     Raises:
         FreshnessError: The database is older than the head file.
     """
 
-    def __init__(self, keystore: Keystore, database: str, head_file: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        keystore: Keystore,
+        database: str,
+        head_file: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        collateral: CollateralStore | None = None,
+    ) -> None:
         guard = RollbackGuard(head_file, keystore.identity)
         store = Store(database, keystore.store_key)
-        self._custody = Custody(identity=keystore.identity, store=store, guard=guard, clock=clock)
+        self._collateral = collateral or CollateralStore()
+        self._custody = Custody(identity=keystore.identity, store=store, guard=guard, clock=clock, collateral=self._collateral)
         with self._custody.look() as transaction:
             guard.check(transaction.session)
 
@@ -85,11 +96,13 @@ class Broker:
 
     def attest(self, session: str, evidence: Evidence) -> str:
         """Return the token of accepted evidence; the challenge is used up even where the evidence is refused."""
+        self._fetch_collateral(session, evidence)
         with self._custody.decide("attest", first=lambda transaction: release.consume(transaction, session)) as transaction:
             return release.attest(transaction, session, evidence)
 
     def admit(self, session: str, evidence: Evidence, job_id: str) -> tuple[Signed, Head | None]:
         """Return the signed `WrappedGrant` and the head in it, as `attest` and `grant` do, in one decision."""
+        self._fetch_collateral(session, evidence)
         with self._custody.decide("grant", first=lambda transaction: release.consume(transaction, session)) as transaction:
             return release.admit(transaction, session, evidence, job_id)
 
@@ -97,6 +110,15 @@ class Broker:
         """Return the signed `WrappedGrant`; see `release.grant`."""
         with self._custody.decide("grant") as transaction:
             return release.grant(transaction, session, token, job_id)
+
+    def _fetch_collateral(self, session: str, evidence: Evidence) -> None:
+        """Fetch collateral where it is due, before the decision: no transaction waits for a network, and no stranger makes us fetch."""
+        now = int(self._custody.clock())
+        if not self._collateral.is_due(evidence, now):
+            return
+        with self._custody.look() as transaction:
+            release.check_challenged(transaction, session)
+        self._collateral.refresh(evidence, now)
 
     def head(self, job_id: str) -> Head | None:
         """Return a job's recorded head."""

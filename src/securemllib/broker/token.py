@@ -16,6 +16,7 @@ from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import KEY_BYTES
 from securemllib.errors import FreshnessError, SignatureError
 from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.policy import UP_TO_DATE
 
 __all__ = ["TokenSubject", "check_token", "issue_token"]
 
@@ -41,14 +42,17 @@ class TokenSubject:
 
 
 def issue_token(identity: PrivateIdentity, subject: TokenSubject, enclave: PublicIdentity, claims: Claims, *, now: int) -> str:
-    """Return the signed result: ``affirming``, or ``warning`` where no TEE stands behind the evidence."""
+    """Return the signed result: ``affirming``, or ``warning`` where no TEE, or a platform that needs an update, stands behind it."""
+    is_current = claims.platform is None or claims.platform.tcb_statuses == (UP_TO_DATE,)
     submodule = {
-        "ear.status": "warning" if claims.tee == _INSECURE else "affirming",
+        "ear.status": "affirming" if claims.tee != _INSECURE and is_current else "warning",
         "ear.attester-id": enclave.fingerprint,
         "securemllib.tee": claims.tee,
         "securemllib.measurement": claims.measurement.hex(),
         "securemllib.security-version": claims.security_version,
         "securemllib.protections": list(claims.protections),
+        **({} if claims.platform is None else {"securemllib.tcb-status": list(claims.platform.tcb_statuses)}),
+        **({} if claims.platform is None else {"securemllib.advisories": list(claims.platform.advisories)}),
         "cnf": {"jwk": {"kty": "OKP", "crv": "Ed25519", "x": _base64url(enclave.verification_key)}},
     }
     payload = {

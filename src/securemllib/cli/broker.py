@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.files import BrokerFiles
 from securemllib.broker.keystore import create_keystore, has_passphrase, open_keystore, read_public_identity
 from securemllib.broker.server import Listening, certificate_digest, configure_logs, make_certificate, serve
 from securemllib.broker.service import Broker
+from securemllib.cli.collateral import read_collateral_file
 from securemllib.errors import FormatError, UsageError
 from securemllib.wire.identity import PublicIdentity
 
@@ -88,6 +90,12 @@ def serve_command(
     tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="PEM certificate chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="PEM key of the certificate.")] = None,
     tls_self_signed: Annotated[bool, typer.Option("--tls-self-signed", help="Make a certificate and print its SHA-256.")] = False,
+    pccs: Annotated[
+        str | None, typer.Option("--pccs", envvar="SECUREMLLIB_PCCS", help="Address of a PCCS, to fetch Intel's collateral from.")
+    ] = None,
+    collateral: Annotated[
+        list[Path] | None, typer.Option("--collateral", help="A collateral file of `securemllib attest collateral`; may be repeated.")
+    ] = None,
     insecure_plaintext: Annotated[bool, typer.Option("--insecure-plaintext", help="Serve without TLS off loopback.")] = False,
 ) -> None:
     """Serve. Off loopback with TLS only, unless --insecure-plaintext says otherwise."""
@@ -98,7 +106,8 @@ def serve_command(
         tls_cert, tls_key = files.certificate, files.certificate_key
     listening = Listening(host=host, port=port, certificate=tls_cert, key=tls_key, insecure_plaintext=insecure_plaintext)
     owners = [read_identity(path) for path in owner or []]
-    broker = _open(files, database, passphrase_file)
+    given = [read_collateral_file(path) for path in collateral or []]
+    broker = _open(files, database, passphrase_file, CollateralStore(files.collateral, pccs=pccs, given=given))
     if tls_self_signed and not (files.certificate.exists() and files.certificate_key.exists()):
         make_certificate(host, files.certificate, files.certificate_key)
     for identity in owners:
@@ -133,11 +142,11 @@ def _announce(url: str) -> None:
     typer.echo(f"listening {url}")
 
 
-def _open(files: BrokerFiles, database: str | None, passphrase_file: Path | None) -> Broker:
+def _open(files: BrokerFiles, database: str | None, passphrase_file: Path | None, collateral: CollateralStore | None = None) -> Broker:
     configure_logs()
     needed = has_passphrase(files.keystore)
     keystore = open_keystore(files.keystore, _passphrase(passphrase_file) if needed else None)
-    return Broker(keystore, database or files.database, files.head)
+    return Broker(keystore, database or files.database, files.head, collateral=collateral)
 
 
 def _passphrase(file: Path | None, *, confirm: bool = False) -> str:
