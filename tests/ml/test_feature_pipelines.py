@@ -128,6 +128,9 @@ def test_texts_train_the_classifier_of_mllib(sealed, clear):
     weights, bayes = model.stages[3].release(), model.stages[4].release()
     assert (weights.numDocs, weights.docFreq) == (plain.stages[3].numDocs, list(plain.stages[3].docFreq))
     assert np.allclose(bayes.theta.toArray(), plain.stages[4].theta.toArray(), rtol=1e-9)
+    released = model.transform(sealed).release(columns=["features"]).open().column("features").to_pylist()
+    assert {row["size"] for row in released} == {1 << 18}
+    assert max(len(row["values"]) for row in released) <= 4
 
 
 def test_widths_are_told_by_the_plan(sealed):

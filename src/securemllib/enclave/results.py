@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 
+from securemllib.algorithms.vectors import to_stored
 from securemllib.crypto.aead import seal
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import wrap
@@ -50,12 +51,11 @@ def require_group(session: Session, kinds: tuple[OutputKind, ...], size: float) 
 
 
 def rows_table(rows: Rows, columns: tuple[str, ...]) -> bytes:
-    """Return the named columns as an Arrow IPC stream; vectors become fixed-size lists of doubles."""
+    """Return the named columns as an Arrow IPC stream; vectors become fixed-size lists of doubles, sparse ones Spark's sparse vectors."""
     arrays = []
     for name in columns:
         if name in rows.vectors:
-            matrix = rows.vectors[name].matrix()
-            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1]))
+            arrays.append(to_stored(rows.vectors[name]))
         elif name in rows.scalars:
             arrays.append(rows.scalars[name])
         else:
