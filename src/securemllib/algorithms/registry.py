@@ -54,23 +54,20 @@ from securemllib.errors import UsageError
 __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_name", "types_of"]
 
 # What a job may name; a job trusts these lines too, so they are few.
-_ALGORITHMS: tuple[type[Any], ...] = (
+ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
     ALS, BinaryClassificationEvaluator, ChiSquareTest, ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier,
     DecisionTreeRegressor, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator, GeneralizedLinearRegression, IDF,
     Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinMaxScaler,
     MulticlassClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, QuantileDiscretizer, RandomForestClassifier,
     RandomForestRegressor, Recommender, RegressionEvaluator, RobustScaler, StandardScaler, StringIndexer, Summarizer, TopicEvaluator,
     VectorIndexer,
-)  # fmt: skip
+)}  # fmt: skip
 
 # Transformers that nothing is trained for: a plan names them.
-_TRANSFORMERS: tuple[type[Any], ...] = (
+TRANSFORMERS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
     Binarizer, Bucketizer, DCT, ElementwiseProduct, FeatureHasher, HashingTF, IndexToString, Interaction, NGram, Normalizer,
     PolynomialExpansion, RegexTokenizer, StopWordsRemover, Tokenizer, VectorSizeHint, VectorSlicer,
-)  # fmt: skip
-
-ALGORITHMS = {algorithm.__name__: algorithm for algorithm in _ALGORITHMS}
-TRANSFORMERS = {transformer.__name__: transformer for transformer in _TRANSFORMERS}
+)}  # fmt: skip
 
 
 def param_name(field: str) -> str:

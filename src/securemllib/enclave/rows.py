@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from securemllib.algorithms.transformer import Column
-from securemllib.algorithms.vectors import AnyVector, SparseVector, Vector, stored_vector
+from securemllib.algorithms.vectors import VECTOR, AnyVector, SparseVector, Vector, stored_vector
 from securemllib.errors import DataError
 
 __all__ = ["Rows"]
@@ -49,11 +49,14 @@ class Rows:
         if mask.all():
             return self
         selection = pa.array(mask)
+        # Without rows a stored vector column no longer tells how wide it is, so it is read while there are some.
+        last = {} if mask.any() else {name: array.drop_null()[:1] for name, array in self.scalars.items() if _tells_width(array)}
         return replace(
             self,
             count=int(mask.sum()),
-            scalars={name: array.filter(selection) for name, array in self.scalars.items()},
-            vectors={name: vector.take(mask) for name, vector in self.vectors.items()},
+            scalars={name: array.filter(selection) for name, array in self.scalars.items() if name not in last},
+            vectors={name: stored_vector(array, name).take(np.zeros(1, dtype=bool)) for name, array in last.items()}
+            | {name: vector.take(mask) for name, vector in self.vectors.items()},
             positions=self.positions[mask],
         )
 
@@ -111,3 +114,9 @@ class Rows:
             if column.labels is not None:
                 labels[name] = column.labels
         return replace(kept, scalars=scalars, vectors=vectors, arities=arities, labels=labels)
+
+
+def _tells_width(array: pa.Array) -> bool:
+    values = array.type.value_type if pa.types.is_list(array.type) else pa.null()
+    is_vector = array.type == VECTOR or pa.types.is_floating(values) or pa.types.is_integer(values)
+    return bool(is_vector and len(array) > array.null_count)
