@@ -4,11 +4,13 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,9 @@ __all__ = ["ANY_GENERATION", "granted", "node_folder"]
 ANY_GENERATION = ""
 
 _START_SECONDS = 60.0
+# Under SGX all of the enclave's memory is added before its first instruction.
+_IMAGE_START_SECONDS = 600.0
+_GRAMINE, _IMAGE_NAME = "gramine-sgx", "enclave"
 _LOOPBACK = "127.0.0.1"
 # A child that outlives its `Popen` object would be reported as leaked.
 _STARTED: list[subprocess.Popen[bytes]] = []
@@ -104,7 +109,8 @@ def _reach(folder: Path, settings: EnclaveSettings) -> tuple[EnclaveClient, str]
         host, port = _operators(settings.address)
         return EnclaveClient(host, port), f"{host}:{port}"
     # A session that sets another memory bound gets an enclave of its own; the one before ends when it was idle for long enough.
-    known = folder / f"securemllib-enclave-{settings.memory}.address"
+    which = f"image-{sha256(settings.image.encode()).hexdigest()[:16]}" if settings.image else str(settings.memory)
+    known = folder / f"securemllib-enclave-{which}.address"
     try:
         host, _, port_text = known.read_text().partition(":")
         return EnclaveClient(host, int(port_text)), known.read_text()
@@ -128,14 +134,20 @@ def _operators(address: str) -> tuple[str, int]:
 
 
 def _start(folder: Path, settings: EnclaveSettings) -> int:
-    command = [sys.executable, "-I", "-m", "securemllib.enclave", "--memory", str(settings.memory), "--idle", str(settings.idle)]
+    command = _command(settings)
     with (folder / "securemllib-enclave.log").open("wb") as log:
         # Its own session: Spark ends the process group of its Python workers when an executor stops.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=_environment(), start_new_session=True, cwd="/"
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=_environment(),
+            start_new_session=True,
+            cwd=settings.image or "/",
         )
     _STARTED.append(process)
-    line = _first_line(process)
+    line = _first_line(process, _IMAGE_START_SECONDS if settings.image else _START_SECONDS)
     if not line.startswith(b"listening "):
         raise UnavailableError(
             f"The enclave of {folder} did not start: see securemllib-enclave.log there.", code="unavailable.enclave.start"
@@ -143,15 +155,34 @@ def _start(folder: Path, settings: EnclaveSettings) -> int:
     return int(line.rpartition(b":")[2])
 
 
+def _command(settings: EnclaveSettings) -> list[str]:
+    if not settings.image:
+        return [sys.executable, "-I", "-m", "securemllib.enclave", "--memory", str(settings.memory), "--idle", str(settings.idle)]
+    program = shutil.which(_GRAMINE)
+    if program is None:
+        raise UnavailableError(
+            f"{_GRAMINE} is not on the PATH of this executor, and the session asks for enclaves of {settings.image}.",
+            next_step="Install Gramine 1.9 on every node, or unset spark.securemllib.enclave.image.",
+            code="unavailable.enclave.gramine",
+        )
+    if not (Path(settings.image) / f"{_IMAGE_NAME}.sig").is_file():
+        raise UnavailableError(
+            f"{settings.image} holds no signed enclave image on this executor.",
+            next_step="Copy the folder that `securemllib enclave sign` signed to every node.",
+            code="unavailable.enclave.image",
+        )
+    return [program, _IMAGE_NAME]
+
+
 def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
 
 
-def _first_line(process: subprocess.Popen[bytes]) -> bytes:
+def _first_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
     stream = process.stdout
     if stream is None:
         return b""
-    deadline, line = time.monotonic() + _START_SECONDS, b""
+    deadline, line = time.monotonic() + seconds, b""
     with stream:
         while not line.endswith(b"\n") and (left := deadline - time.monotonic()) > 0:
             if not select.select([stream], [], [], left)[0]:

@@ -24,11 +24,14 @@ class EnclaveSettings:
         idle: Seconds without a connection after which an enclave that a task started ends.
         address: ``host:port`` of an enclave that the operator started, or the path of a file that holds it;
             empty where tasks start their own.
+        image: Folder of a signed enclave image on every node, which tasks start with Gramine under SGX; it holds a memory bound and idle
+            time of its own. Empty for a process without a TEE.
     """
 
     memory: int = _DEFAULT_MEMORY
     idle: float = 600.0
     address: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +138,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "enclave.memory": ("enclave_memory", _memory),
     "enclave.idle": ("enclave_idle", _number),
     "enclave.address": ("enclave_address", str),
+    "enclave.image": ("enclave_image", str),
     "ports": ("ports", _ports),
     "mode": ("mode", str),
     "dtype": ("dtype", str),
