@@ -6,11 +6,12 @@ import pytest
 from pyspark.ml import Pipeline as PlainPipeline
 from pyspark.ml import classification, feature
 from pyspark.ml import stat as plain_stat
+from pyspark.ml.linalg import Vectors
 
 from securemllib.errors import PolicyError, SealedError, UsageError
 from securemllib.ml import Pipeline, PipelineModel, stat
 from securemllib.ml import feature as ours
-from securemllib.ml.classification import LogisticRegression, NaiveBayes
+from securemllib.ml.classification import DecisionTreeClassifier, LogisticRegression, NaiveBayes
 from securemllib.ml.widths import width_of
 from securemllib.spark.functions import col
 from securemllib.wire.job import OutputKind
@@ -131,6 +132,34 @@ def test_texts_train_the_classifier_of_mllib(sealed, clear):
     released = model.transform(sealed).release(columns=["features"]).open().column("features").to_pylist()
     assert {row["size"] for row in released} == {1 << 18}
     assert max(len(row["values"]) for row in released) <= 4
+
+
+def test_trees_split_the_categories_of_mllib(sealed, clear):
+    """A tree behind a StringIndexer and an assembler splits sets of categories as MLlib's does, and predicts the same."""
+
+    def stages_of(package, tree):
+        return [
+            package.StringIndexer(inputCols=["town", "doctor"], outputCols=["t", "d"]),
+            package.VectorAssembler(inputCols=["t", "d"], outputCol="features"),
+            tree(labelCol="back", maxDepth=3),
+        ]
+
+    model = Pipeline(stages=stages_of(ours, DecisionTreeClassifier)).fit(sealed)
+    plain = PlainPipeline(stages=stages_of(feature, classification.DecisionTreeClassifier)).fit(clear)
+    released, original = model.stages[2].release(), plain.stages[2]
+    assert " in {" in original.toDebugString
+    assert " in {" in released.toDebugString
+    for town in range(4):
+        for doctor in range(3):
+            row = Vectors.dense(town, doctor)
+            assert released.predict(row) == original.predict(row)
+
+
+def test_labels_come_back_through_the_plan(sealed):
+    """IndexToString without labels gives the texts that a StringIndexer before it read."""
+    indexed = ours.StringIndexer(inputCol="town", outputCol="index").fit(sealed).transform(sealed)
+    back = ours.IndexToString(inputCol="index", outputCol="again").transform(indexed).release(columns=["town", "again"]).open()
+    assert back.column("town").to_pylist() == back.column("again").to_pylist()
 
 
 def test_widths_are_told_by_the_plan(sealed):
