@@ -41,7 +41,7 @@ def all_records():
     found = set()
     for module in pkgutil.iter_modules(securemllib.wire.__path__, "securemllib.wire."):
         for value in vars(importlib.import_module(module.name)).values():
-            if isinstance(value, type) and issubclass(value, Record) and value is not Record:
+            if isinstance(value, type) and issubclass(value, Record) and hasattr(value, "TYPE"):
                 found.add(value)
     return sorted(found, key=lambda cls: cls.TYPE)
 

@@ -30,11 +30,6 @@ __all__ = ["Algorithm", "Array", "Block", "Model", "Scratch", "Seed", "Statistic
 Array = NDArray[np.floating[Any]]
 
 
-def _always(change: int) -> bool:
-    del change
-    return True
-
-
 class Scratch:
     """Arrays that one job derives from one block, such as binned features, and reads again in later rounds.
 
@@ -47,7 +42,7 @@ class Scratch:
     __slots__ = ("_held", "_lock", "_reserve")
 
     def __init__(self, reserve: Callable[[int], bool] | None = None) -> None:
-        self._reserve = reserve if reserve is not None else _always
+        self._reserve: Callable[[int], bool] = reserve or (lambda change: change < 2**63)
         self._held: dict[str, tuple[object, Any, int]] = {}
         self._lock = Lock()
 

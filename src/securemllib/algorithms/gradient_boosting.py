@@ -2,8 +2,7 @@ r"""Gradient-boosted trees for classification of two classes and for regression.
 
 Objective: the loss of :math:`F(x) = T_0(x) + \nu \sum_{t > 0} T_t(x)` over the rows, where :math:`T_0` is a regression tree of the
 labels, each :math:`T_t` one of the negative gradient of the loss at the trees before it, and :math:`\nu` is ``stepSize``. The losses
-are :math:`2 \log(1 + e^{-2 y F})` with labels -1 and 1 (``logistic``), :math:`(y - F)^2` (``squared``) and :math:`|y - F|`
-(``absolute``).
+are ``logistic``, :math:`2 \log(1 + e^{-2 y F})` with labels -1 and 1, ``squared``, :math:`(y - F)^2`, and ``absolute``.
 
 Equivalence: ``pyspark.ml``'s ``GBTClassifier`` and ``GBTRegressor``: leaves predict the mean of the gradient, the first tree weighs 1;
 ``subsamplingRate`` draws rows without replacement; with ``validationIndicatorCol`` training ends as soon as the weighted error of the
@@ -15,9 +14,8 @@ Cost: per tree and level one pass over one byte a value, of the smaller of two s
 trees so far with the block, and compute them anew, to the bit, where they were dropped.
 
 Reveals: with mode="enclave" the number of rounds, and so the number of trees that early stopping allowed and the depth of each, and the
-size of sealed messages, which tells how many nodes a level splits. With mode="partitioned" the same: gradients and histograms leave only
-as masked integers, because the histogram of one row's gradient is that row's label, and the first round, which carries rows, never
-leaves enclaves.
+size of sealed messages, which tells how many nodes a level splits. With mode="partitioned" the same: every round of trees stays sealed,
+because the histogram of one row's gradient is that row's label, and the first round carries rows.
 """
 
 from dataclasses import dataclass, replace

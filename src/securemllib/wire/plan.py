@@ -32,18 +32,8 @@ __all__ = [
 
 
 # Numbers, texts, vectors and matrices (a tuple of rows).
-ParamValue = (
-    bool
-    | int
-    | float
-    | str
-    | tuple[float, ...]
-    | tuple[int, ...]
-    | tuple[str, ...]
-    | tuple[tuple[float, ...], ...]
-    | tuple[tuple[str, ...], ...]
-    | None
-)
+Vector = tuple[float, ...] | tuple[int, ...] | tuple[str, ...]
+ParamValue = bool | int | float | str | Vector | tuple[tuple[float, ...], ...] | tuple[tuple[str, ...], ...] | None
 
 
 class Operator(StrEnum):
@@ -200,22 +190,18 @@ class ModelRef(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyModel(Record):
-    """Adds the output columns of a sealed model.
+class Adds(Record):
+    """What both steps have that add columns: a model's and a transformer's.
 
     Attributes:
-        model: Which model.
-        input_columns: The columns that it reads, in its order; for most models one vector column.
-        outputs: The stem of each output Param (``prediction``, ``probability``, ``output``...) and the column it goes to.
-        params: Model Params that may change after training (``threshold``, ``handleInvalid``), by their pyspark.ml names.
+        params: Params by their pyspark.ml names, column Params excepted; of a model those that may change after training.
+        input_columns: The columns that are read, in their order.
+        outputs: The stem of each output (``prediction``, ``output``, ``output0``...) and the column it goes to.
     """
 
-    TYPE: ClassVar[str] = "apply-model"
-
-    model: ModelRef
+    params: dict[str, ParamValue]
     input_columns: tuple[str, ...]
     outputs: dict[str, str]
-    params: dict[str, ParamValue]
 
     @property
     def keeps_rows(self) -> bool:
@@ -224,27 +210,21 @@ class ApplyModel(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transform(Record):
-    """Adds the output columns of a transformer that nothing was trained for (pyspark.ml's Bucketizer, Tokenizer, HashingTF...).
+class ApplyModel(Adds):
+    """Adds the output columns of a sealed model."""
 
-    Attributes:
-        operation: A pyspark.ml class name.
-        params: Its Params by their pyspark.ml names; column Params excepted.
-        input_columns: The columns that it reads, in its order.
-        outputs: The stem of each output (``output``, or ``output0``, ``output1``...) and the column it goes to.
-    """
+    TYPE: ClassVar[str] = "apply-model"
+
+    model: ModelRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transform(Adds):
+    """Adds the output columns of a transformer, by its pyspark.ml class name, that nothing was trained for (Bucketizer, HashingTF...)."""
 
     TYPE: ClassVar[str] = "transform"
 
     operation: str
-    params: dict[str, ParamValue]
-    input_columns: tuple[str, ...]
-    outputs: dict[str, str]
-
-    @property
-    def keeps_rows(self) -> bool:
-        """Whether no row is dropped or refused for its values."""
-        return self.params.get("handleInvalid") in {None, "keep"}
 
 
 Step = Project | WithColumn | Filter | RandomSplit | Assemble | ApplyModel | Transform
@@ -297,7 +277,7 @@ def _used(step: Step, needed: set[str]) -> Step | None:
         return replace(step, columns=tuple(named for named in step.columns if named.name in needed))
     if isinstance(step, WithColumn):
         return step if step.column.name in needed else None
-    if isinstance(step, ApplyModel | Transform) and step.keeps_rows:
+    if isinstance(step, Adds) and step.keeps_rows:
         return step if needed & set(step.outputs.values()) else None
     if isinstance(step, Assemble) and step.handle_invalid is HandleInvalid.KEEP:
         return step if step.output_column in needed else None
@@ -318,7 +298,7 @@ def _needed_before(step: Step, needed: set[str]) -> set[str]:
         # With handle_invalid="skip" the step drops rows, so it reads its inputs even where nobody reads its output.
         used = step.output_column in needed or step.handle_invalid is not HandleInvalid.KEEP
         return needed - {step.output_column} | (set(step.input_columns) if used else set())
-    if isinstance(step, ApplyModel | Transform):
+    if isinstance(step, Adds):
         outputs = set(step.outputs.values())
         return needed - outputs | (set(step.input_columns) if needed & outputs or not step.keeps_rows else set())
     return needed

@@ -104,6 +104,7 @@ class BinaryEvaluation:
         "roc",
         "pr",
         "rows",
+        "smallest_group",
     )
 
     value: float
