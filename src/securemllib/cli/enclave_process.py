@@ -15,7 +15,7 @@ from securemllib.wire.attestation import Challenge, Evidence
 from securemllib.wire.framing import receive, send
 from securemllib.wire.task import REPLIES, Attest, Attested
 
-__all__ = ["ask_claims", "command", "running"]
+__all__ = ["ask_claims", "ask_evidence", "command", "running"]
 
 _MODULE = "securemllib.enclave"
 _SECONDS_TO_ANSWER = 30.0
@@ -58,6 +58,17 @@ def ask_claims(port: int) -> Claims:
         AttestationError: Its evidence does not answer the challenge.
         UnavailableError: It does not answer.
     """
+    challenge, evidence = ask_evidence(port)
+    return verify_evidence(evidence, challenge=challenge)
+
+
+def ask_evidence(port: int) -> tuple[Challenge, Evidence]:
+    """Return a fresh challenge that is no broker's, and the evidence with which the enclave on a loopback port answers it.
+
+    Raises:
+        AttestationError: It gives no evidence.
+        UnavailableError: It does not answer.
+    """
     broker = PrivateIdentity.generate("doctor").public
     challenge = Challenge(nonce=os.urandom(32), broker=broker, job_id="doctor")
     try:
@@ -68,4 +79,4 @@ def ask_claims(port: int) -> Claims:
         raise UnavailableError("The enclave process does not answer.", code="unavailable.enclave") from error
     if not isinstance(reply, Attested):
         raise AttestationError("The enclave process gave no evidence.")
-    return verify_evidence(Evidence.from_bytes(reply.evidence), challenge=challenge)
+    return challenge, Evidence.from_bytes(reply.evidence)

@@ -5,14 +5,16 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pyarrow as pa
 
+from securemllib.attestation import gramine
 from securemllib.attestation.insecure import InsecureAttester
 from securemllib.attestation.measurement import measure_package
-from securemllib.enclave.service import Conversation, Enclave
+from securemllib.enclave.service import Attester, Conversation, Enclave
 
-__all__ = ["Server", "serve"]
+__all__ = ["Server", "choose_attester", "serve"]
 
 _POLL_SECONDS = 1.0
 _CONNECTION_LIMIT = 256
@@ -82,7 +84,7 @@ def serve(listener: socket.socket, output: int, *, protections: tuple[str, ...],
     """
     # The system's allocator gives freed blocks back, which keeps the resident size near the bound.
     pa.set_memory_pool(pa.system_memory_pool())
-    enclave = Enclave(InsecureAttester(measure_package(), protections), memory_limit=memory_limit)
+    enclave = Enclave(choose_attester(protections), memory_limit=memory_limit)
     server = Server(enclave, listener)
     sys.stdout.write(f"listening 127.0.0.1:{server.port}\n")
     sys.stdout.flush()
@@ -90,3 +92,10 @@ def serve(listener: socket.socket, output: int, *, protections: tuple[str, ...],
     for descriptor in (0, 1, 2):
         os.dup2(output, descriptor)
     server.serve(idle_seconds)
+
+
+def choose_attester(protections: tuple[str, ...], directory: Path = gramine.DIRECTORY) -> Attester:
+    """Return Gramine's attester where Gramine offers one in ``directory``, else the insecure one."""
+    if gramine.is_available(directory):
+        return gramine.GramineAttester(directory)
+    return InsecureAttester(measure_package(), protections)

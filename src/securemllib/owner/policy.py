@@ -25,7 +25,7 @@ from securemllib.wire.policy import (
     SignerRule,
 )
 
-__all__ = ["TEMPLATE", "load_policy", "policy_from_text"]
+__all__ = ["TEMPLATE", "load_appraisal", "load_policy", "policy_from_text"]
 
 TEMPLATE = """\
 # What this dataset's owner allows. Whatever no rule allows is refused.
@@ -82,15 +82,24 @@ _ADVISORY = re.compile(r"INTEL-(SA|DOC)-[0-9]{5}")
 
 def load_policy(path: Path, *, dataset_id: str, owner: str, serial: int | None = None) -> Policy:
     """Return the policy of a YAML file; the ``.pub`` files that it names lie relative to it."""
+    return policy_from_text(_read_text(path), dataset_id=dataset_id, owner=owner, serial=serial, directory=path.parent)
+
+
+def load_appraisal(path: Path) -> AppraisalPolicy:
+    """Return what a policy's YAML file says of enclaves; its rules are not read, so no ``.pub`` file is needed."""
+    reader = _Reader(path.parent)
+    return reader.enclaves(reader.mapping(read_yaml(_read_text(path)), "policy", _POLICY_FIELDS, required=("enclaves",))["enclaves"])
+
+
+def _read_text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UsageError(
             f"There is no file {path}.", next_step="`securemllib policy template` writes one.", code="usage.missing_file"
         ) from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is no UTF-8 text.", code="usage.policy") from None
-    return policy_from_text(text, dataset_id=dataset_id, owner=owner, serial=serial, directory=path.parent)
 
 
 def policy_from_text(text: str, *, dataset_id: str, owner: str, serial: int | None = None, directory: Path | None = None) -> Policy:

@@ -91,6 +91,6 @@ def specification(request: Request, settings: Settings, agent: AgentClient, brok
     )
 
 
-def submit(job: JobSpecification, agent: AgentClient, broker: BrokerClient) -> Submitted:
-    """Return the job once its analyst signed it and the broker accepted it."""
-    return broker.submit(agent.sign(job))
+def submit(job: JobSpecification, agent: AgentClient, broker: BrokerClient, tee: str) -> Submitted:
+    """Return the job once its analyst signed it and the broker accepted it, with a challenge for an enclave of that TEE."""
+    return broker.submit(agent.sign(job), tee)

@@ -89,12 +89,12 @@ def _leave(users: Path, job_id: str, generation: str, keep: bool) -> None:
 def _attest(client: EnclaveClient, job: RelayJob, asked: Asked | None) -> int | None:
     """Get the keys into the enclave and return the round of the head among them."""
     try:
-        grant, head = _admitted(client, job, asked or broker_client(job.broker).challenge(job.job_id))
+        grant, head = _admitted(client, job, asked or broker_client(job.broker).challenge(job.job_id, job.enclave.announced))
     except FreshnessError:
         # An attempt before this one has answered the job's first challenge, or it expired while the tasks waited for slots.
         if asked is None:
             raise
-        grant, head = _admitted(client, job, broker_client(job.broker).challenge(job.job_id))
+        grant, head = _admitted(client, job, broker_client(job.broker).challenge(job.job_id, job.enclave.announced))
     client.ask(Install(grant=grant, manifest=job.manifest, models=job.models), types=(Installed,))
     return head
 

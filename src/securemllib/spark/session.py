@@ -188,7 +188,7 @@ class SecureSession:
             # A job whose aggregator may move between executors resumes from the head each round.
             settings = self.settings if barrier else self.settings.every_round()
             job = specification(request, settings, self.agent, self._broker_fingerprint, shares)
-            submitted = submit(job, self.agent, self.broker)
+            submitted = submit(job, self.agent, self.broker, self.settings.enclave.announced)
         if (job_id := submitted.job_id) != job.job_id:
             raise FormatError(f"The broker calls job {job.job_id} {job_id}.")
         relay = RelayJob(

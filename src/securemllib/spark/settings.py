@@ -13,6 +13,7 @@ PREFIX = "spark.securemllib."
 _DEFAULT_MEMORY = 4 * 2**30
 _UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _LAST_PORT = 65535
+_TEES = ("insecure", "sgx")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +27,23 @@ class EnclaveSettings:
             empty where tasks start their own.
         image: Folder of a signed enclave image on every node, which tasks start with Gramine under SGX; it holds a memory bound and idle
             time of its own. Empty for a process without a TEE.
+        tee: The TEE that an operator's enclave attests with: ``insecure`` or ``sgx``. Empty for what the other settings imply.
     """
 
     memory: int = _DEFAULT_MEMORY
     idle: float = 600.0
     address: str = ""
     image: str = ""
+    tee: str = ""
+
+    def __post_init__(self) -> None:
+        if self.tee not in {"", *_TEES}:
+            raise UsageError(f"{PREFIX}enclave.tee must be one of {list(_TEES)}, not {self.tee!r}.")
+
+    @property
+    def announced(self) -> str:
+        """The TEE that a relay announces to the broker before the enclave attests."""
+        return self.tee or ("sgx" if self.image else "insecure")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +151,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "enclave.idle": ("enclave_idle", _number),
     "enclave.address": ("enclave_address", str),
     "enclave.image": ("enclave_image", str),
+    "enclave.tee": ("enclave_tee", str),
     "ports": ("ports", _ports),
     "mode": ("mode", str),
     "dtype": ("dtype", str),
