@@ -71,6 +71,9 @@ CASES = {
     "kmeans": ("KMeans", {"k": 4}, None),
     "cosine": ("KMeans", {"k": 2, "distanceMeasure": "cosine", "initMode": "random"}, None),
     "pca": ("PCA", {"k": 2}, None),
+    "tree": ("DecisionTreeRegressor", {"maxDepth": 3}, "y"),
+    "forest": ("RandomForestClassifier", {"numTrees": 3, "maxDepth": 3}, "y"),
+    "boosting": ("GBTClassifier", {"maxIter": 3, "maxDepth": 3}, "y"),
     "scaler": ("StandardScaler", {"withMean": True}, None),
 }
 

@@ -14,8 +14,8 @@ Cost: per tree and level one pass over one byte a value, of the smaller of two s
 trees so far with the block, and compute them anew, to the bit, where they were dropped.
 
 Reveals: with mode="enclave" the number of rounds, and so the number of trees that early stopping allowed and the depth of each, and the
-size of sealed messages, which tells how many nodes a level splits. With mode="partitioned" the same: every round of trees stays sealed,
-because the histogram of one row's gradient is that row's label, and the first round carries rows.
+size of sealed messages, which tells how many nodes a level splits. With mode="partitioned" the same: histograms leave as masked integers,
+because the histogram of one row's gradient is that row's label; the first round, which carries rows, stays sealed.
 """
 
 from dataclasses import dataclass, replace

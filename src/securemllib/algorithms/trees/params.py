@@ -47,6 +47,10 @@ class TreeParams:
         if self.max_bins > _MOST_BINS:
             raise UsageError(f"max_bins must be at most {_MOST_BINS}, not {self.max_bins}", code="usage.param")
 
+    def is_additive(self, state: Any) -> bool:
+        """Return whether a round yields nothing but sums: all but the first, which carries values."""
+        return bool(state.phase != "candidates")
+
 
 def lower_case(params: Any, *names: str) -> None:
     """Write Params in lower case, as MLlib reads them."""

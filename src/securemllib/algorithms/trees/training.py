@@ -1,7 +1,7 @@
 """What trainings of trees share: what is known of the rows, one kind of statistics, and the first round, which finds the candidates."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,8 @@ class TreeStatistics:
         numbers: ``(4,)``: in the first round weight and number of the rows to learn from, the number of those for validation, and the
             parts that mark rows; in rounds that measure an error, its weighted sum, the weight, and zeros.
     """
+
+    ADDITIVE: ClassVar[tuple[str, ...]] = ("sums", "numbers")
 
     values: ColumnValues | None
     sums: Floats
