@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from securemllib.errors import ConnectionLostError, FormatError, IntegrityError
+from securemllib.spark.crossings import CountedConnection, Crossings
 from securemllib.spark.failures import failure
 from securemllib.spark.sockets import connect
 from securemllib.spark.storage import Folder
@@ -29,7 +30,7 @@ class EnclaveClient:
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self._connection = connect(host, port)
+        self._connection = CountedConnection(connect(host, port))
         self._handed: set[int] = set()
         self.is_broken = False
         self.read_again = 0
@@ -64,8 +65,10 @@ class EnclaveClient:
         """
         try:
             send(self._connection, request, payload)
+            self._connection.sent_frame(len(payload))
             while True:
                 reply, body = receive(self._connection, REPLIES)
+                self._connection.received_frame(len(body))
                 if not isinstance(reply, NeedPart):
                     break
                 self._hand_over(reply.ordinal, dataset, parts)
@@ -78,6 +81,10 @@ class EnclaveClient:
             self.is_broken = True
             raise FormatError(f"The enclave answered {request.TYPE} with {reply.TYPE}.")
         return reply, body
+
+    def crossings(self, job_id: str) -> Crossings:
+        """Return what went over this connection, as one job's."""
+        return self._connection.crossings(job_id)
 
     def _hand_over(self, ordinal: int, dataset: Folder | None, parts: tuple[tuple[str, int], ...]) -> None:
         if dataset is None or not 0 <= ordinal < len(parts):
@@ -92,6 +99,7 @@ class EnclaveClient:
         self.read_again += len(data) if ordinal in self._handed else 0
         self._handed.add(ordinal)
         send(self._connection, PartBytes(ordinal=ordinal), data)
+        self._connection.sent_frame(0)
 
 
 def _part(dataset: Folder, name: str, length: int) -> bytes:

@@ -11,10 +11,11 @@ from pyspark.taskcontext import BarrierTaskContext
 from securemllib.errors import ConnectionLostError, FormatError, FreshnessError, SecureMLlibError, error_from_code
 from securemllib.spark.addition import MaskedSum, Shares, gathered
 from securemllib.spark.aggregation import Aggregation, stored_result
+from securemllib.spark.crossings import Crossings
 from securemllib.spark.enclave_client import EnclaveClient
 from securemllib.spark.failures import is_passing
 from securemllib.spark.node import granted
-from securemllib.spark.relay_job import FAILED, FINISHED, RelayJob, TaskRow
+from securemllib.spark.relay_job import FAILED, FINISHED, RelayJob, TaskRow, crossed
 from securemllib.spark.relay_messages import Hello, Join, Peers, Progress, Round, Statistics, Stop
 from securemllib.spark.sockets import connect, listen, tuned
 from securemllib.wire.framing import receive, send
@@ -49,13 +50,15 @@ class _Task:
     def __init__(self, job: RelayJob, context: BarrierTaskContext, stack: ExitStack) -> None:
         self._job, self._context, self._stack = job, context, stack
         self._index = context.partitionId()
+        self._crossings = Crossings(job_id=job.job_id)
 
     def run(self) -> Iterator[TaskRow]:
-        """Do the task's part of the job, and yield the result from task 0."""
+        """Do the task's part of the job, and yield the result from task 0, and from each what it counted."""
         if self._index == 0:
             yield self._lead()
         else:
             self._follow()
+        yield crossed(self._crossings)
 
     def _meet(self, port: int) -> tuple[Peers, socket.socket | None]:
         """Return where task 0 is, and the connection for progress where the driver can be reached."""
@@ -91,7 +94,9 @@ class _Task:
         try:
             # The tasks that follow ask for keys once a round begins, so nobody else answers the job's first challenge.
             with granted(self._job, generation, asked=self._job.asked) as (enclave, head):
-                return self._rounds(Aggregation(self._job, enclave, head), enclave, others, driver)
+                finished = self._rounds(Aggregation(self._job, enclave, head), enclave, others, driver)
+                self._crossings = enclave.crossings(self._job.job_id)
+                return finished
         except FreshnessError as refusal:
             return stored_result(self._job, refusal)
 
@@ -154,6 +159,7 @@ class _Task:
                         found = compute_shares(self._job, enclave, message.round, state, self._index)
                         _answer(first, found)
                         message, state = receive(first, (Round, Stop))
+                    self._crossings = enclave.crossings(self._job.job_id)
         except SecureMLlibError as error:
             if is_passing(error):
                 raise

@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from securemllib.spark.broker_client import Asked, BrokerAddress
+from securemllib.spark.crossings import Crossings
 from securemllib.spark.settings import EnclaveSettings
 from securemllib.spark.storage import Folder
 from securemllib.wire.record import Record
 
-__all__ = ["FAILED", "FINISHED", "MASKED", "ROWS", "STATE", "STATISTICS", "RelayJob", "TaskRow"]
+__all__ = ["CROSSED", "FAILED", "FINISHED", "MASKED", "ROWS", "STATE", "STATISTICS", "RelayJob", "TaskRow", "crossed"]
 
 FINISHED, FAILED, ROWS, STATE, STATISTICS, MASKED = "finished", "failed", "rows", "state", "statistics", "masked"
+CROSSED = "crossed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,3 +69,8 @@ class RelayJob:
     def shares_of(self, task: int) -> tuple[int, ...]:
         """Return the shares that one task computes."""
         return tuple(range(task, self.shares, self.tasks))
+
+
+def crossed(crossings: Crossings) -> TaskRow:
+    """Return the row of what a task counted at its enclave's border."""
+    return TaskRow(kind=CROSSED, number=0, payload=crossings.to_bytes())

@@ -14,7 +14,7 @@ from securemllib.spark.aggregation import FINISHED_CODE, Aggregation, stored_res
 from securemllib.spark.failures import is_passing
 from securemllib.spark.node import ANY_GENERATION, granted
 from securemllib.spark.relay import compute_shares, failed
-from securemllib.spark.relay_job import FINISHED, MASKED, ROWS, STATE, STATISTICS, RelayJob, TaskRow
+from securemllib.spark.relay_job import FINISHED, MASKED, ROWS, STATE, STATISTICS, RelayJob, TaskRow, crossed
 from securemllib.wire.record import Record
 from securemllib.wire.task import Advanced, Finished, Materialise, Materialised
 
@@ -58,9 +58,10 @@ class _Compute(_Relay):
             found = compute_shares(self._job, enclave, self._round, self._state, task)
             if isinstance(found, MaskedSum):
                 yield TaskRow(kind=MASKED, number=task, payload=MaskedRow.of(found).to_bytes())
-                return
-            for share, envelope in found.items():
-                yield TaskRow(kind=STATISTICS, number=share, payload=bytes(envelope))
+            else:
+                for share, envelope in found.items():
+                    yield TaskRow(kind=STATISTICS, number=share, payload=bytes(envelope))
+            yield crossed(enclave.crossings(self._job.job_id))
 
 
 class _Update(_Relay):
@@ -73,11 +74,11 @@ class _Update(_Relay):
     def _work(self, task: int) -> Iterator[TaskRow]:
         del task
         try:
-            yield self._step()
+            yield from self._step()
         except FreshnessError as refusal:
             yield _row(stored_result(self._job, refusal), b"")
 
-    def _step(self) -> TaskRow:
+    def _step(self) -> Iterator[TaskRow]:
         # Each attempt is granted anew: a grant holds the head that the broker recorded last, and Begin compares the checkpoint with it.
         context = TaskContext.get()
         again = 0 if context is None else context.attemptNumber()
@@ -88,7 +89,8 @@ class _Update(_Relay):
             # An attempt before this one may have moved the head: then these statistics are used already.
             if isinstance(reply, Advanced) and reply.round == self._round and self._statistics:
                 reply, state = aggregation.update(self._statistics)
-            return _row(reply, state)
+            yield _row(reply, state)
+            yield crossed(enclave.crossings(self._job.job_id))
 
 
 class RowsRelay(_Relay):
@@ -111,6 +113,7 @@ class RowsRelay(_Relay):
                     request = Materialise(job_id=job.job_id, ordinal=ordinal, output=index)
                     _, sealed = enclave.ask(request, types=(Materialised,), dataset=job.dataset, parts=job.parts)
                     yield TaskRow(kind=ROWS, number=ordinal, payload=bytes(sealed))
+            yield crossed(enclave.crossings(job.job_id))
 
 
 def run_round_jobs(job: RelayJob, run: Run, on_round: Callable[[int], None]) -> Finished:

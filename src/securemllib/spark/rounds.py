@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import Lock
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -13,9 +14,10 @@ from pyspark.sql import SparkSession
 from securemllib.errors import FormatError, UnavailableError, error_from_code
 from securemllib.spark.broker_client import broker_client
 from securemllib.spark.cluster import Cluster
+from securemllib.spark.crossings import Crossings
 from securemllib.spark.progress import Progress
 from securemllib.spark.relay import BarrierRelay
-from securemllib.spark.relay_job import FAILED, FINISHED, ROWS, RelayJob, TaskRow
+from securemllib.spark.relay_job import CROSSED, FAILED, FINISHED, ROWS, RelayJob, TaskRow
 from securemllib.spark.rendezvous import Rendezvous
 from securemllib.spark.round_jobs import RowsRelay, run_round_jobs
 from securemllib.spark.tasks import TaskFunction, run_tasks
@@ -31,6 +33,8 @@ _BARRIER_ATTEMPTS = 4
 # A standalone master starts a lost executor anew within seconds; a machine that takes longer is done without.
 _SLOTS_SECONDS = 30.0
 _POLL_SECONDS = 0.5
+# A search over hyperparameters runs hundreds of jobs.
+_COUNTED_JOBS = 1_000
 
 
 class Engine:
@@ -45,6 +49,14 @@ class Engine:
         self._spark = spark
         self._cluster = cluster
         self._rendezvous: Rendezvous | None = None
+        self._crossings: dict[str, Crossings] = {}
+        self._lock = Lock()
+
+    @property
+    def crossings(self) -> dict[str, Crossings]:
+        """What went over the border of enclaves, by the ids of the latest jobs, in order; attempts that were lost are not counted."""
+        with self._lock:
+            return dict(self._crossings)
 
     def close(self) -> None:
         """Stop listening for tasks."""
@@ -136,7 +148,16 @@ class Engine:
         for row in found:
             if row.kind == FAILED:
                 raise error_from_code(*json.loads(row.payload))
-        return found
+            if row.kind == CROSSED:
+                self._count(Crossings.from_bytes(row.payload))
+        return [row for row in found if row.kind != CROSSED]
+
+    def _count(self, crossings: Crossings) -> None:
+        with self._lock:
+            before = self._crossings.get(crossings.job_id)
+            self._crossings[crossings.job_id] = crossings if before is None else before + crossings
+            while len(self._crossings) > _COUNTED_JOBS:
+                self._crossings.pop(next(iter(self._crossings)))
 
     @contextmanager
     def _described(self, description: str) -> Iterator[None]:

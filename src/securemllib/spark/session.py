@@ -15,6 +15,7 @@ from securemllib.spark.agent_client import AgentClient, agent_socket
 from securemllib.spark.broker_client import BrokerAddress, BrokerClient, broker_client
 from securemllib.spark.cluster import Cluster
 from securemllib.spark.column_types import schema_of
+from securemllib.spark.crossings import Crossings
 from securemllib.spark.dataframe import SecureDataFrame, Source
 from securemllib.spark.jobs import Outcome, Request, specification, submit
 from securemllib.spark.relay_job import RelayJob
@@ -75,6 +76,11 @@ class SecureSession:
     def agent(self) -> AgentClient:
         """The analyst's agent."""
         return AgentClient(agent_socket())
+
+    @property
+    def crossings(self) -> dict[str, Crossings]:
+        """Frames and bytes that went over the border of enclaves, by the ids of this session's latest jobs, in order."""
+        return self._engine.crossings
 
     @property
     def broker(self) -> BrokerClient:
