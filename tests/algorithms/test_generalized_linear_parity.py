@@ -6,11 +6,15 @@ from operator import add
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from securemllib.algorithms.base import Seed
+from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegressionModel
 from securemllib.algorithms.registry import build
 from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.transformer import Column
+from securemllib.algorithms.vectors import VECTOR, Vector
 from securemllib.errors import DataError, UsageError
 
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -237,3 +241,16 @@ def test_params_out_of_their_domain_are_refused(params: dict[str, Any]) -> None:
     build("GeneralizedLinearRegression", {"family": "tweedie", "link": "logit", "variancePower": 1, "linkPower": 0})
     with pytest.raises(UsageError):
         build("GeneralizedLinearRegression", params)
+
+
+def test_a_stored_vector_column_is_read_as_an_assembled_one() -> None:
+    """Rows of Spark's vector type, dense and sparse, are predicted like the same numbers in memory."""
+    model = GeneralizedLinearRegressionModel(
+        coefficients=np.array([2.0, -1.0]), intercept=0.5, family="gaussian", link=None, variance_power=0.0, link_power=None
+    )
+    dense = {"type": 1, "size": None, "indices": None, "values": [1.0, 2.0]}
+    sparse = {"type": 0, "size": 2, "indices": [1], "values": [3.0]}
+    stored = model.transform((Column(pa.array([dense, sparse], VECTOR)),))
+    held = model.transform((Column(Vector.of(np.array([[1.0, 2.0], [0.0, 3.0]]))),))
+    assert stored.columns["prediction"].values == held.columns["prediction"].values
+    assert held.columns["prediction"].values.to_pylist() == [0.5, -2.5]

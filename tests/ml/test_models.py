@@ -9,7 +9,7 @@ from pyspark.sql.types import DoubleType, IntegerType
 
 from securemllib.errors import DataError, FormatError, PolicyError, SealedError, UsageError
 from securemllib.ml import Pipeline, PipelineModel
-from securemllib.ml.classification import LogisticRegression, LogisticRegressionModel
+from securemllib.ml.classification import DecisionTreeClassifier, GBTClassifier, LogisticRegression, LogisticRegressionModel
 from securemllib.ml.clustering import KMeans
 from securemllib.ml.evaluation import (
     BinaryClassificationEvaluator,
@@ -236,6 +236,32 @@ def test_estimators_are_saved_with_their_params(tmp_path):
         assert {param.name: value for param, value in loaded._paramMap.items()} == {
             param.name: value for param, value in instance._paramMap.items()
         }
+
+
+def test_bounds_are_saved_dense_or_sparse(tmp_path):
+    """Bounds that are sparse vectors and matrices load as the numbers that they hold."""
+    estimator = LogisticRegression(
+        upperBoundsOnIntercepts=Vectors.sparse(4, [(1, 1.0), (3, 5.5)]),
+        upperBoundsOnCoefficients=Matrices.sparse(1, 2, [0, 0, 1], [0], [2.0]),
+    )
+    estimator.save(str(tmp_path / "bounds"))
+    loaded = LogisticRegression.load(str(tmp_path / "bounds"))
+    assert loaded.getUpperBoundsOnIntercepts() == estimator.getUpperBoundsOnIntercepts()
+    assert loaded.getUpperBoundsOnCoefficients() == estimator.getUpperBoundsOnCoefficients()
+
+
+def test_a_path_without_a_folder_is_said_not_to_exist(tmp_path):
+    """Loading from a path where nothing is names the path; MLlib says the same."""
+    with pytest.raises(UsageError, match="Path does not exist"):
+        LogisticRegression.load(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("estimator", [DecisionTreeClassifier(labelCol="group"), GBTClassifier(labelCol="ill", maxIter=1)])
+def test_models_load_whatever_their_estimators_are_called(estimator, features, tmp_path):
+    """A model loads although its name is not its estimator's and the word Model."""
+    model = estimator.fit(features)
+    model.save(str(tmp_path / "trees"))
+    assert type(model).load(str(tmp_path / "trees")).release().toDebugString == model.release().toDebugString
 
 
 @pytest.mark.parametrize(

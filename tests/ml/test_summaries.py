@@ -235,14 +235,16 @@ def test_significance_belongs_to_the_training(name, lines, plain_lines):
         getattr(LinearRegression(**LINEAR, solver="l-bfgs").fit(lines).summary, name)
 
 
-def test_features_are_counted_by_the_plan(frame, lines):
-    """Degrees of freedom count the features of nested and scaled vectors, and are sealed where a model decides their number."""
+def test_features_are_counted_by_the_plan_or_the_training(frame, lines):
+    """Degrees of freedom count features by the plan or by what the training told of each, and are sealed where neither tells."""
     scaled = StandardScaler(inputCol="x", outputCol="scaled").fit(lines).transform(lines)
     nested = VectorAssembler(inputCols=["scaled", "group"], outputCol="all").transform(scaled).select("pressure", col("all").alias("y"))
     model = LinearRegression(labelCol="pressure", featuresCol="y").fit(nested)
     assert model.summary.degreesOfFreedom == frame.count() - 3 - 1
     reduced = PCA(k=1, inputCol="x", outputCol="part").fit(lines).transform(lines)
-    summary = LinearRegression(labelCol="pressure", featuresCol="part").fit(reduced).summary
+    model = LinearRegression(labelCol="pressure", featuresCol="part").fit(reduced)
+    assert model.summary.degreesOfFreedom == model.evaluate(reduced).degreesOfFreedom == frame.count() - 1 - 1
+    summary = LinearRegression(labelCol="pressure", featuresCol="part", solver="l-bfgs").fit(reduced).summary
     assert summary.numInstances == frame.count()
     with pytest.raises(SealedError, match="part"):
         summary.degreesOfFreedom  # noqa: B018

@@ -9,21 +9,26 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator
-from types import ModuleType
+from types import MethodType, ModuleType
 from typing import Any
 from unittest import mock
 
+import pandas as pd
 import pyarrow as pa
+import pyspark.errors
 import pyspark.ml
 from pyspark.ml import base as spark_base
 from pyspark.ml.linalg import DenseVector, SparseVector, VectorUDT
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
+from pyspark.sql.classic.dataframe import DataFrame
 from pyspark.sql.types import StructField, StructType
 
 import securemllib.ml
 from securemllib.algorithms.vectors import VECTOR
-from securemllib.errors import SealedError
+from securemllib.errors import SealedError, SecureMLlibError
 from securemllib.ml import base, checks
+from securemllib.ml.persistence import KINDS
+from securemllib.ml.summaries import Summary
 from securemllib.spark.dataframe import SecureDataFrame
 
 __all__ = ["Sealing"]
@@ -73,10 +78,16 @@ class Sealing:
                 if getattr(module, "require_sealed", None) is require:
                     stack.enter_context(mock.patch.object(module, "require_sealed", require_sealed))
             stack.enter_context(mock.patch.object(spark_base.Transformer, "transform", self._opening(spark_base.Transformer.transform)))
-            stack.enter_context(mock.patch.object(base.SecureModel, "__getattr__", _released(base.SecureModel.__getattr__)))
+            stack.enter_context(mock.patch.object(base.SecureModel, "__getattr__", self._released(base.SecureModel.__getattr__)))
+            stack.enter_context(mock.patch.object(base.SecureModel, "summary", self._summary(base.SecureModel.summary)))
+            for kind in KINDS.values():
+                if "evaluate" in vars(kind):
+                    stack.enter_context(mock.patch.object(kind, "evaluate", self._evaluated(kind.evaluate)))
             stack.enter_context(mock.patch.object(SecureDataFrame, "__getattr__", self._opened(SecureDataFrame.__getattr__)))
             for name in ("collect", "head", "first", "take", "show", "toPandas"):
                 stack.enter_context(mock.patch.object(SecureDataFrame, name, self._method(name)))
+            # Spark's test cases stop Spark when they end.
+            stack.enter_context(mock.patch.object(SparkSession, "stop", return_value=None))
             yield
 
     def _opening(self, transform: Any) -> Any:
@@ -85,6 +96,35 @@ class Sealing:
             return self.open(found) if isinstance(found, SecureDataFrame) and isinstance(dataset, DataFrame) else found
 
         return opening
+
+    def _shown(self, value: Any) -> Any:
+        """Return what a test reads: sealed rows and tables as data frames of Spark, of a summary one attribute at a time."""
+        if isinstance(value, SecureDataFrame):
+            return self.open(value)
+        if isinstance(value, pd.DataFrame):
+            rows = list(value.itertuples(index=False, name=None))
+            return SparkSession.active().createDataFrame(rows, list(value.columns))
+        if isinstance(value, Summary):
+            names = {"__init__": lambda shown: None, "__getattribute__": lambda shown, name: self._shown(getattr(value, name))}
+            return type(type(value).__name__, (type(value),), names)()
+        if isinstance(value, MethodType):
+            return lambda *arguments, **named: self._shown(value(*arguments, **named))
+        return value
+
+    def _summary(self, original: Any) -> property:
+        return property(lambda model: self._shown(original.fget(model)))
+
+    def _evaluated(self, original: Any) -> Any:
+        return lambda model, dataset, *arguments: self._shown(original(model, dataset, *arguments))
+
+    def _released(self, original: Any) -> Any:
+        def attribute(model: Any, name: str) -> Any:
+            try:
+                return original(model, name)
+            except SealedError:
+                return self._shown(getattr(_plain_of(model), name))
+
+        return attribute
 
     def _opened(self, original: Any) -> Any:
         def attribute(frame: SecureDataFrame, name: str) -> Any:
@@ -101,7 +141,9 @@ class Sealing:
     @staticmethod
     def modules() -> dict[str, ModuleType]:
         """Return modules that stand for those of pyspark.ml, by the names that changed imports use (``sealed_ml.feature``)."""
-        made = {"sealed_ml": _Stand("sealed_ml", securemllib.ml, pyspark.ml)}
+        made: dict[str, ModuleType] = {"sealed_ml": _Stand("sealed_ml", securemllib.ml, pyspark.ml)}
+        errors = made["sealed_ml.errors"] = ModuleType("sealed_ml.errors")
+        errors.__dict__.update(vars(pyspark.errors) | {"PySparkException": SecureMLlibError})
         for name in _MODULES:
             original = importlib.import_module(f"pyspark.ml.{name}")
             try:
@@ -135,16 +177,6 @@ class _NotBuilt:
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         raise NotImplementedError(f"not built: {self.NAME}")
-
-
-def _released(original: Any) -> Any:
-    def attribute(model: Any, name: str) -> Any:
-        try:
-            return original(model, name)
-        except SealedError:
-            return getattr(_plain_of(model), name)
-
-    return attribute
 
 
 def _plain_of(model: Any) -> Any:

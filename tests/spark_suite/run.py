@@ -1,12 +1,13 @@
 """Runs Spark's own tests of pyspark.ml, from its source repository, against sealed training, and counts what passes.
 
-    python -m tests.spark_suite.run SPARK_SOURCE [--report docs/spark-tests.md] [FILE...]
+    python -m tests.spark_suite.run SPARK_SOURCE [--report docs/spark-tests.md] [--outcomes FILE] [FILE...]
 
 ``SPARK_SOURCE`` is a checkout of Apache Spark's repository at the release of the installed pyspark. Its test files are read, their imports
 of ``pyspark.ml`` are changed, and nothing else of them is; they are not part of this repository.
 """
 
 import argparse
+import json
 import logging
 import os
 import re
@@ -26,6 +27,7 @@ from securemllib.errors import SecureMLlibError
 from securemllib.spark import SecureSession
 from tests.deployment import start
 from tests.spark_suite.adapter import Sealing
+from tests.spark_suite.reasons import REASONS
 
 FILES = (
     "test_algorithms.py",
@@ -45,15 +47,15 @@ FILES = (
     "tuning/test_tvs_io_basic.py",
 )
 _KEPT = ("linalg", "param", "param.shared", "util", "wrapper", "common", "base", "functions", "image", "tree")
-_IMPORT = re.compile(r"^(\s*)from pyspark\.ml(\.[\w.]+)? import", re.MULTILINE)
+_IMPORT = re.compile(r"^(\s*)from pyspark\.(ml|errors)(\.[\w.]+)? import", re.MULTILINE)
 
 
 def changed(source: str) -> str:
-    """Return a test's source with the imports of pyspark.ml changed."""
+    """Return a test's source with the imports of pyspark.ml and of its exceptions changed."""
 
     def change(found: re.Match[str]) -> str:
-        module = (found.group(2) or "").removeprefix(".")
-        return found.group(0) if module in _KEPT else f"{found.group(1)}from sealed_ml{'.' + module if module else ''} import"
+        package, module = "" if found.group(2) == "ml" else ".errors", found.group(3) or ""
+        return found.group(0) if module.removeprefix(".") in _KEPT else f"{found.group(1)}from sealed_ml{package}{module} import"
 
     return _IMPORT.sub(change, source)
 
@@ -74,8 +76,9 @@ def why(error: BaseException) -> str:
         return str(error).splitlines()[0]
     if isinstance(error, SecureMLlibError):
         return f"refused: {error.error_code}: {error.reason}"[:140]
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name.startswith("test_")]
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:140]
+    return f"line {lines[-1] if lines else 0}: {type(error).__name__}: {text}"[:140]
 
 
 class Result(unittest.TestResult):
@@ -111,12 +114,13 @@ def run(source: Path, files: list[str], *, prints: bool) -> dict[str, dict[str, 
     outcomes: dict[str, dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         deployment, stop = start(Path(folder))
+        # Tests read data files by paths that are relative to the checkout, in Spark's own process too.
+        os.chdir(source)
         spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
         spark.sparkContext.setLogLevel("OFF")
         settings = {"spark.securemllib.dtype": "float64", "spark.securemllib.storage": str(Path(folder) / "storage")}
         session = SecureSession(spark, deployment.url, settings)
         sys.modules.update(Sealing.modules())
-        os.chdir(source)
         try:
             with Sealing(deployment, session).installed():
                 for name in files:
@@ -136,35 +140,52 @@ def _run_file(path: Path, spark: SparkSession, *, prints: bool) -> dict[str, str
     except Exception as error:  # noqa: BLE001 - an import of something that is not there fails the whole file
         return {"(the file)": why(error)}
     result = Result(prints=prints)
+    run_module(module, spark, result)
+    return result.outcomes
+
+
+def run_module(module: types.ModuleType, spark: SparkSession, result: unittest.TestResult) -> None:
+    """Run the test cases of a module on a session."""
     for case in unittest.defaultTestLoader.loadTestsFromModule(module):
         for test in case:
             cls = type(test)
+            # Spark's base classes bring tests of their own, which are of no file.
             if cls.__module__ != module.__name__ or test.id().rpartition(".")[2].startswith("test_assert_"):
                 continue
             # One Spark for all: Spark's own base classes would stop it between classes.
             cls.setUpClass, cls.tearDownClass = classmethod(lambda cls: None), classmethod(lambda cls: None)
             cls.spark, cls.sc = spark, spark.sparkContext
             test.run(result)
-    return result.outcomes
 
 
 def report(outcomes: dict[str, dict[str, str]], version: str) -> str:
     """Return the page that lists what passes."""
-    passed = sum(text == "passed" for tests in outcomes.values() for text in tests.values())
-    total = sum(map(len, outcomes.values()))
+    counts = {name: Counter(map(_kind, tests.values())) for name, tests in outcomes.items()}
+    total = sum(counts.values(), Counter())
     lines = [
         "# Spark's own tests",
         "",
-        f"Spark {version}'s tests of pyspark.ml, with changed imports only: **{passed} of {total} pass**. The rows of each test are",
-        "encrypted, training runs in enclaves, and what the test reads is released to its analyst.",
-        "`python -m tests.spark_suite.run SPARK_SOURCE` repeats it.",
+        f"Tests of pyspark.ml from Spark's repository against pyspark {version}, with changed imports only:",
+        f"**{total['passed']} of {total.total()} pass**. The rows of each test are encrypted, training runs in enclaves, and what the test",
+        "reads is released to its analyst. `python -m tests.spark_suite.run SPARK_SOURCE` repeats it.",
         "",
+        "| file | tests | pass | need a class that is not built | differ |",
+        "|---|--:|--:|--:|--:|",
     ]
+    for name, count in counts.items():
+        lines.append(f"| {name} | {count.total()} | {count['passed']} | {count['not built']} | {count['differs']} |")
+    lines.append(f"| all | {total.total()} | {total['passed']} | {total['not built']} | {total['differs']} |")
     for name, tests in outcomes.items():
-        lines += [f"## {name}: {sum(text == 'passed' for text in tests.values())} of {len(tests)}", "", "| test | outcome |", "|---|---|"]
-        lines += [f"| {test} | {text.replace('|', '/')} |" for test, text in sorted(tests.items())]
-        lines.append("")
-    return "\n".join(lines)
+        reasons = REASONS.get(name, {})
+        lines += ["", f"## {name}", "", "| test | outcome | why |", "|---|---|---|"]
+        for test, text in sorted(tests.items()):
+            reason = reasons.get(test, "") if _kind(text) == "differs" else ""
+            lines.append(f"| {test} | {text.replace('|', '/')} | {reason} |")
+    return "\n".join([*lines, ""])
+
+
+def _kind(outcome: str) -> str:
+    return outcome if outcome == "passed" else "not built" if outcome.startswith("not built") else "differs"
 
 
 def main() -> None:
@@ -172,13 +193,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="a checkout of Apache Spark's repository")
     parser.add_argument("--report", type=Path, help="write the counted list here")
+    parser.add_argument("--outcomes", type=Path, help="keep outcomes here, beside those of earlier runs of other files")
     parser.add_argument("--trace", action="store_true", help="print the traceback of what does not pass")
     parser.add_argument("files", nargs="*", default=list(FILES), help="files below python/pyspark/ml/tests")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     import pyspark
 
     target = arguments.report.absolute() if arguments.report else None
-    outcomes = run(arguments.source.absolute(), arguments.files, prints=arguments.trace)
+    kept = arguments.outcomes.absolute() if arguments.outcomes else None
+    outcomes = json.loads(kept.read_text(encoding="utf-8")) if kept and kept.is_file() else {}
+    outcomes |= run(arguments.source.absolute(), arguments.files, prints=arguments.trace)
+    outcomes = dict(sorted(outcomes.items()))
+    if kept:
+        kept.write_text(json.dumps(outcomes), encoding="utf-8")
     text = report(outcomes, pyspark.__version__)
     if target:
         target.write_text(text, encoding="utf-8")

@@ -24,13 +24,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.feature.values import vector_of
 from securemllib.algorithms.glm_families import FAMILY_NAMES, LINK_NAMES, distribution_of, supports
 from securemllib.algorithms.glm_steps import GeneralizedLinearState, ReweightedSteps
 from securemllib.algorithms.glm_sums import GeneralizedLinearStatistics
 from securemllib.algorithms.params import require_bool, require_choice, require_integer, require_number
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.transformer import Column, Transformed
-from securemllib.algorithms.vectors import SparseVector, Vector, numbers
 from securemllib.errors import DataError, UsageError
 
 __all__ = ["GeneralizedLinearRegression", "GeneralizedLinearRegressionModel"]
@@ -173,5 +173,4 @@ class GeneralizedLinearRegression:
 
 
 def _matrix(column: Column) -> Floats:
-    values = column.values
-    return values.matrix() if isinstance(values, Vector | SparseVector) else numbers(values, "an input")[:, np.newaxis]
+    return vector_of(column, "an input").matrix()

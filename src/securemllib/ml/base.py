@@ -2,17 +2,16 @@
 
 from typing import Any, ClassVar, Self
 
-import numpy as np
 from pyspark.ml.base import Estimator, Model
 from pyspark.ml.param import Param, Params
 
 from securemllib.algorithms.codec import from_tree
 from securemllib.algorithms.registry import ALGORITHMS, types_of
-from securemllib.errors import FormatError, PolicyError, UsageError
+from securemllib.errors import PolicyError, UsageError
 from securemllib.ml.checks import inputs_of, job_params, require_columns, require_new, require_sealed
 from securemllib.ml.mirror import converted, refuse_sealed
 from securemllib.ml.persistence import Persistent
-from securemllib.ml.release import ReleasedModel
+from securemllib.ml.release import ReleasedModel, summary_values
 from securemllib.ml.summaries import Summary
 from securemllib.spark.column_types import VECTOR
 from securemllib.spark.dataframe import SecureDataFrame
@@ -36,6 +35,11 @@ class SecureEstimator(Estimator[Any], Persistent):
     ORIGINAL: ClassVar[type[Any]]
     MODEL: ClassVar[type["SecureModel"]]
     ROLES: ClassVar[dict[str, str]] = {}  # roles that only this estimator has, by the names of column Params
+
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        if "MODEL" in vars(cls):
+            cls.MODEL.OPERATION = cls.__name__
 
     def _fit(self, dataset: Any) -> Any:
         frame = require_sealed(dataset, f"{type(self).__name__}.fit")
@@ -69,6 +73,7 @@ class SecureModel(Model, Persistent):
     """
 
     ORIGINAL: ClassVar[type[Any]]
+    OPERATION: ClassVar[str]  # the estimator that trains it, which says so itself
     OUTPUTS: ClassVar[dict[str, str]] = {"prediction": "predictionCol"}
     ROLES: ClassVar[dict[str, str]] = {}  # roles of columns that this model reads beside the features, by the names of column Params
     SUMMARY: ClassVar[type[Summary] | None] = None
@@ -129,7 +134,7 @@ class SecureModel(Model, Persistent):
         """Give this model the summary of its training, which keeps the Params of now."""
         kind = self._summary_type()
         if kind is not None:
-            values = _summary_values(self.sealed.operation, released) if isinstance(released, dict) else None
+            values = summary_values(self.sealed.operation, released) if isinstance(released, dict) else None
             self._summary = kind(self.copy(), frame, values)
         return self
 
@@ -186,10 +191,3 @@ def _train(frame: SecureDataFrame, operation: str, params: dict[str, Any], input
         if not error.error_code.startswith("refused.policy.output"):
             raise
         return request(sealed)
-
-
-def _summary_values(operation: str, tree: dict[str, Value]) -> dict[str, Any]:
-    model = types_of(ALGORITHMS[operation])[2]
-    if tree.keys() != set(model.SUMMARY):
-        raise FormatError(f"A summary of {operation} has the fields {sorted(model.SUMMARY)}.")
-    return {name: from_tree(np.ndarray, value) if isinstance(value, dict) else value for name, value in tree.items()}

@@ -13,12 +13,12 @@ from pyspark.ml.param.shared import (
     HasWeightCol,
 )
 
-from securemllib.algorithms.codec import from_tree
 from securemllib.algorithms.registry import ALGORITHMS, types_of
 from securemllib.errors import FormatError
 from securemllib.ml.checks import inputs_of, job_params, require_columns, require_sealed
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.persistence import Persistent
+from securemllib.ml.release import summary_values
 from securemllib.spark.jobs import Request
 from securemllib.wire.encoding import Value
 from securemllib.wire.job import OutputKind
@@ -52,7 +52,7 @@ class SecureEvaluator(Evaluator, Persistent):
             PolicyError: No rule allows it; the reason names each rule and what it lacks.
         """
         model = types_of(ALGORITHMS[type(self).__name__])[2]
-        return from_tree(model, self._run(dataset, OutputKind.SUMMARY))
+        return model(**summary_values(type(self).__name__, self._run(dataset, OutputKind.SUMMARY)))
 
     def _evaluate(self, dataset: Any) -> float:
         value = self._run(dataset, OutputKind.METRIC)

@@ -13,7 +13,7 @@ from securemllib.algorithms.evaluation.generalized_linear import GeneralizedLine
 from securemllib.errors import SealedError, UsageError
 from securemllib.ml.mirror import converted
 from securemllib.ml.summaries import Summary
-from securemllib.ml.widths import require_width
+from securemllib.ml.widths import features_of
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.functions import col
 from securemllib.spark.jobs import Request
@@ -46,7 +46,7 @@ class GeneralizedLinearRegressionSummary(Summary):
     @property
     def rank(self) -> int:
         """The coefficients, the intercept included; `SealedError` where the plan does not tell how many features there are."""
-        return require_width(self._dataset, self.featuresCol) + self._intercepts
+        return features_of(self._model, self._dataset) + self._intercepts
 
     @property
     def degreesOfFreedom(self) -> int:

@@ -3,7 +3,7 @@
 import json
 from typing import Any, ClassVar, Self
 
-from pyspark.ml.linalg import DenseMatrix, DenseVector
+from pyspark.ml.linalg import DenseMatrix, DenseVector, Matrix, Vector
 from pyspark.ml.param import Params
 
 from securemllib.errors import FormatError, UsageError
@@ -90,8 +90,11 @@ class Reader:
         self._cls = cls
 
     def load(self, path: str) -> Any:
-        """Return the instance; `FormatError` where the folder holds another kind."""
-        return load_any(Folder.of(path), self._cls)
+        """Return the instance; `UsageError` where there is no folder, `FormatError` where it holds another kind."""
+        folder = Folder.of(path)
+        if not folder.exists(""):
+            raise UsageError(f"Path does not exist: {folder.root}", next_step="Load what `save` wrote.", code="usage.not_found")
+        return load_any(folder, self._cls)
 
 
 def write_to(folder: Folder, instance: Any) -> None:
@@ -150,7 +153,7 @@ def _instance(cls: Any, folder: Folder, stages: list[Any], extra: Any) -> Any:
     if not folder.exists(_MODEL):
         return cls()
     sealed = SealedModel.from_bytes(folder.read(_MODEL))
-    if sealed.operation != getattr(cls, "OPERATION", cls.KIND.removesuffix("Model")):
+    if sealed.operation != cls.OPERATION:
         raise FormatError(f"{folder.root} holds a sealed model of {sealed.operation}, not a {cls.KIND}.")
     return cls(sealed)
 
@@ -188,9 +191,9 @@ def _is_saved(instance: Params, param: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, DenseVector):
+    if isinstance(value, Vector):
         return {"vector": value.toArray().tolist()}
-    if isinstance(value, DenseMatrix):
+    if isinstance(value, Matrix):
         return {"matrix": value.toArray().tolist()}
     return value
 

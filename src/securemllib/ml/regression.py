@@ -1,6 +1,6 @@
 """Regressions, named as in ``pyspark.ml.regression``."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pyspark.ml import regression as original
 from pyspark.ml.regression import _GeneralizedLinearRegressionParams, _LinearRegressionParams
@@ -9,7 +9,7 @@ from pyspark.sql.types import DoubleType
 from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import require_sealed
 from securemllib.ml.generalized_linear_summaries import GeneralizedLinearRegressionSummary, GeneralizedLinearRegressionTrainingSummary
-from securemllib.ml.mirror import mirrors
+from securemllib.ml.mirror import converted, mirrors
 from securemllib.ml.plain import PlainGeneralizedLinearRegressionModel, PlainLinearRegressionModel
 from securemllib.ml.regression_summaries import LinearRegressionSummary, LinearRegressionTrainingSummary
 from securemllib.ml.trees import (
@@ -20,6 +20,8 @@ from securemllib.ml.trees import (
     RandomForestRegressionModel,
     RandomForestRegressor,
 )
+from securemllib.spark.dataframe import SecureDataFrame
+from securemllib.wire.encoding import Value
 
 __all__ = [
     "DecisionTreeRegressionModel",
@@ -39,10 +41,24 @@ __all__ = [
 ]
 
 
+class SecureRegressionModel(SecureModel):
+    """A sealed model whose training may tell of each coefficient, and so how many there are."""
+
+    TOLD: ClassVar[str]
+    # What the training's summary told; a loaded model has none.
+    _features: int | None = None
+
+    def _trained_on(self, frame: SecureDataFrame, released: Value) -> Self:
+        if isinstance(released, dict) and isinstance(told := released.get(self.TOLD), list):
+            self._features = len(told) - int(converted(self, "fitIntercept"))
+        return super()._trained_on(frame, released)
+
+
 @mirrors(original.LinearRegressionModel)
-class LinearRegressionModel(SecureModel, _LinearRegressionParams):
+class LinearRegressionModel(SecureRegressionModel, _LinearRegressionParams):
     """A sealed model of `LinearRegression`."""
 
+    TOLD = "t_values"
     SUMMARY = LinearRegressionTrainingSummary
 
     def evaluate(self, dataset: Any) -> LinearRegressionSummary:
@@ -61,9 +77,10 @@ class LinearRegression(SecureEstimator, _LinearRegressionParams):
 
 
 @mirrors(original.GeneralizedLinearRegressionModel)
-class GeneralizedLinearRegressionModel(SecureModel, _GeneralizedLinearRegressionParams):
+class GeneralizedLinearRegressionModel(SecureRegressionModel, _GeneralizedLinearRegressionParams):
     """A sealed model of `GeneralizedLinearRegression`."""
 
+    TOLD = "unit_t_values"
     OUTPUTS: ClassVar[dict[str, str]] = {"linkPrediction": "linkPredictionCol", "prediction": "predictionCol"}
     ROLES: ClassVar[dict[str, str]] = {"offsetCol": "offset"}
     SUMMARY = GeneralizedLinearRegressionTrainingSummary

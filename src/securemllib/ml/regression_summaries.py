@@ -10,7 +10,7 @@ from securemllib.errors import SealedError, UsageError
 from securemllib.ml.evaluation import RegressionEvaluator
 from securemllib.ml.mirror import converted
 from securemllib.ml.summaries import Summary, TrainingSummary
-from securemllib.ml.widths import require_width
+from securemllib.ml.widths import features_of
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.functions import col
 
@@ -74,7 +74,7 @@ class LinearRegressionSummary(Summary):
 
     @property
     def degreesOfFreedom(self) -> int:
-        """Rows less coefficients; `SealedError` where the plan does not tell how many features there are."""
+        """Rows less coefficients; `SealedError` where neither training nor plan tell how many features there are."""
         return self.numInstances - self._features - int(self._fits_intercept)
 
     @property
@@ -114,7 +114,7 @@ class LinearRegressionSummary(Summary):
 
     @property
     def _features(self) -> int:
-        return require_width(self._dataset, self.featuresCol)
+        return features_of(self._model, self._dataset)
 
     def _truth(self) -> dict[str, str]:
         return {name.removesuffix("Col"): column for name, column in self._columns().items()}

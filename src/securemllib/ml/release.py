@@ -1,11 +1,18 @@
-"""A model that was released to somebody else than the analyst."""
+"""What policies let out: a model for somebody else than the analyst, and the values of a summary."""
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from securemllib.algorithms.codec import from_tree
+from securemllib.algorithms.registry import ALGORITHMS, types_of
+from securemllib.errors import FormatError
 from securemllib.spark.storage import Folder
+from securemllib.wire.encoding import Value
 from securemllib.wire.signed import Signed
 
-__all__ = ["ReleasedModel"]
+__all__ = ["ReleasedModel", "summary_values"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,3 +32,11 @@ class ReleasedModel:
         folder = Folder.of(path)
         folder.write("model.sml", self.model)
         folder.write("key.sml", self.key.to_bytes())
+
+
+def summary_values(operation: str, tree: Value) -> dict[str, Any]:
+    """Return the values of a summary by the names in the algorithm's model; `FormatError` where they are not those."""
+    model = types_of(ALGORITHMS[operation])[2]
+    if not isinstance(tree, dict) or tree.keys() != set(model.SUMMARY):
+        raise FormatError(f"A summary of {operation} has the fields {sorted(model.SUMMARY)}.")
+    return {name: from_tree(np.ndarray, value) if isinstance(value, dict) else value for name, value in tree.items()}

@@ -26,7 +26,6 @@ _LIKELIHOOD = "likelihood"
 class LDAModel(SecureModel, _LDAParams):
     """A sealed model of `LDA`."""
 
-    OPERATION: ClassVar[str] = "LDA"
     OUTPUTS: ClassVar[dict[str, str]] = {"topicDistribution": "topicDistributionCol"}
 
     def isDistributed(self) -> bool:
@@ -88,6 +87,10 @@ class DistributedLDAModel(LDAModel):
     def logPrior(self) -> float:
         """Return the log prior of topics and mixtures after the training; `SealedError` where the policy did not release it."""
         return self._value("log_prior")
+
+    def getCheckpointFiles(self) -> list[str]:
+        """Return no path: checkpoints here are sealed states of jobs, none a file of this model's graph."""
+        return []
 
     def toLocal(self) -> LocalLDAModel:
         """Return the same topics as a model that forgot its training."""

@@ -55,7 +55,6 @@ _ONE_NUMBER = DoubleType()
 class _SecureTreesModel(SecureModel):
     """A sealed model of trees."""
 
-    OPERATION: ClassVar[str]
     OUTPUTS: ClassVar[dict[str, str]] = {"prediction": "predictionCol", "leaf": "leafCol"}
     CHANGEABLE: ClassVar[tuple[str, ...]] = ("leafCol",)
     PLAIN: ClassVar[type[Any]]
@@ -86,7 +85,6 @@ class _SecureBoostedModel(_SecureTreesModel):
 class DecisionTreeClassificationModel(_SecureTreesModel, _ProbabilisticClassifierParams, _DecisionTreeClassifierParams):
     """A sealed model of `DecisionTreeClassifier`."""
 
-    OPERATION = "DecisionTreeClassifier"
     OUTPUTS = _CLASSES
     CHANGEABLE: ClassVar[tuple[str, ...]] = ("thresholds", "leafCol")
     PLAIN = PlainDecisionTreeClassificationModel
@@ -106,7 +104,6 @@ class DecisionTreeClassifier(SecureEstimator, _ProbabilisticClassifierParams, _D
 class DecisionTreeRegressionModel(_SecureTreesModel, _PredictorParams, _DecisionTreeRegressorParams):
     """A sealed model of `DecisionTreeRegressor`."""
 
-    OPERATION = "DecisionTreeRegressor"
     OUTPUTS: ClassVar[dict[str, str]] = {"prediction": "predictionCol", "leaf": "leafCol", "variance": "varianceCol"}
     PLAIN = PlainDecisionTreeRegressionModel
 
@@ -126,7 +123,6 @@ class DecisionTreeRegressor(SecureEstimator, _PredictorParams, _DecisionTreeRegr
 class RandomForestClassificationModel(_SecureForestModel, _ProbabilisticClassifierParams, _RandomForestClassifierParams):  # type: ignore[misc]
     """A sealed model of `RandomForestClassifier`."""
 
-    OPERATION = "RandomForestClassifier"
     OUTPUTS = _CLASSES
     CHANGEABLE: ClassVar[tuple[str, ...]] = ("thresholds", "leafCol")
     PLAIN = PlainRandomForestClassificationModel
@@ -157,7 +153,6 @@ class RandomForestClassifier(SecureEstimator, _ProbabilisticClassifierParams, _R
 class RandomForestRegressionModel(_SecureForestModel, _PredictorParams, _RandomForestRegressorParams):  # type: ignore[misc]
     """A sealed model of `RandomForestRegressor`."""
 
-    OPERATION = "RandomForestRegressor"
     PLAIN = PlainRandomForestRegressionModel
 
 
@@ -172,7 +167,6 @@ class RandomForestRegressor(SecureEstimator, _PredictorParams, _RandomForestRegr
 class GBTClassificationModel(_SecureBoostedModel, _ProbabilisticClassifierParams, _GBTClassifierParams):
     """A sealed model of `GBTClassifier`."""
 
-    OPERATION = "GBTClassifier"
     OUTPUTS = _CLASSES
     CHANGEABLE: ClassVar[tuple[str, ...]] = ("thresholds", "leafCol")
     PLAIN = PlainGBTClassificationModel
@@ -190,7 +184,6 @@ class GBTClassifier(SecureEstimator, _ProbabilisticClassifierParams, _GBTClassif
 class GBTRegressionModel(_SecureBoostedModel, _PredictorParams, _GBTRegressorParams):
     """A sealed model of `GBTRegressor`."""
 
-    OPERATION = "GBTRegressor"
     PLAIN = PlainGBTRegressionModel
 
 

@@ -1,12 +1,15 @@
 """How many numbers a vector column holds, as far as a frame's plan tells: nobody asks an enclave for it."""
 
+from typing import Any
+
 from securemllib.errors import SealedError
+from securemllib.ml.mirror import converted
 from securemllib.spark.column_types import is_number, schema_of
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.wire.plan import ApplyModel, Assemble, Filter, Project, RandomSplit, Reference, Step, Transform
 from securemllib.wire.result import SealedModel
 
-__all__ = ["require_width", "width_of"]
+__all__ = ["features_of", "width_of"]
 
 # Known widths by column; a column that is not here has one that the plan does not tell.
 Widths = dict[str, int]
@@ -30,12 +33,13 @@ def width_of(frame: SecureDataFrame, column: str) -> int | None:
     return widths.get(column)
 
 
-def require_width(frame: SecureDataFrame, column: str) -> int:
-    """Return how many numbers a column holds; `SealedError` where the plan does not tell."""
-    width = width_of(frame, column)
+def features_of(model: Any, frame: SecureDataFrame) -> int:
+    """Return a regression's number of features, as its training's summary or the plan tells; `SealedError` where neither does."""
+    column = str(converted(model, "featuresCol"))
+    width = width_of(frame, column) if model._features is None else model._features
     if width is None:
         raise SealedError(
-            f"The plan does not tell how many features the column {column} has.",
+            f"Neither the training nor the plan tells how many features the column {column} has.",
             next_step="Assemble it from columns whose types the owner publishes, or release the model and count its coefficients.",
         )
     return width
