@@ -12,7 +12,7 @@ _INTRODUCTION = """\
 # What each algorithm reveals
 
 Generated from the algorithms' sources: each states what the host learns from a training beside sizes and timing. In
-`mode="partitioned"` the host adds the statistics of some rounds as masked integers, see [](../adr/0008-masked-sums.md). It sees
+`mode="partitioned"` the host adds the statistics of some rounds as masked integers, see [](../adr/0009-masked-sums.md). It sees
 which rounds these are, how many numbers they have, and, by a measured round, that they left their scale; never a number or a sum.
 
 """

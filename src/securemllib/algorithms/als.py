@@ -11,7 +11,7 @@ projected conjugate gradients: the minimum is one. An infinite rating, which MLl
 
 Cost: ``r^2 / 2`` multiply-adds a rating and side, and ``r^3 / 6`` an id. One round finds the ids; then a round solves one side, from
 sums of ``r (r + 3) / 2`` numbers an id, at most 64 MiB of them: more ids take more rounds. Every worker gets all factors
-(docs/adr/0013 says up to which size this is good).
+(docs/adr/0011 says up to which size this is good).
 
 Reveals: with mode="enclave" the number of ratings and rounds, and by the size of the sealed messages the number of users, items and
 the rank. With mode="partitioned" the same: equations are sums over ratings and may leave as masked integers; the round that finds the

@@ -13,7 +13,7 @@ answer. A negative count, which MLlib takes, is refused.
 
 Cost: a round of ``online`` is ``r n`` documents' inferences, each about ten times ``4 k`` multiply-adds a distinct term; of ``em``
 one such step for all documents. Messages hold ``V k`` numbers. With ``em`` the state grows by as many a round, for a worker that
-lost its documents' counts computes them again from all rounds before (docs/adr/0012).
+lost its documents' counts computes them again from all rounds before (docs/adr/0010).
 
 Reveals: with mode="enclave" the number of rows, terms and rounds, by the size of the sealed messages ``V k``, and by their duration
 roughly how many terms the documents of a share have. With mode="partitioned" the same: expected counts of terms are sums over rows
