@@ -29,5 +29,5 @@ def test_the_announced_tee(given: dict[str, str], announced: str) -> None:
 
 def test_an_unknown_tee_is_refused() -> None:
     """A TEE that no enclave attests with is refused when the session starts."""
-    with pytest.raises(UsageError, match="enclave.tee"):
+    with pytest.raises(UsageError, match=r"enclave\.tee"):
         read(enclave_tee="sgxx")

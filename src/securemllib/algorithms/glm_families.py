@@ -177,7 +177,7 @@ class Binomial:
     def deviance(self, label: Vector, mean: Vector) -> Vector:
         """Return twice the likelihood that is lost by the mean not being the label."""
         rest = 1.0 - label
-        return np.asarray(2.0 * (xlogy(label, label / mean) + xlogy(rest, rest / (1.0 - mean))))
+        return np.asarray(2.0 * (xlogy(label, label / mean) + xlogy(rest, rest / (1.0 - mean))), dtype=np.float64)
 
     def likelihood(self, label: Vector, mean: Vector, weight: Vector) -> Vector:
         """Return one sum, of rows whose weight rounds to at least one trial."""

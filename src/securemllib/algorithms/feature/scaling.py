@@ -50,13 +50,12 @@ class Normalizer:
 def _norm(vector: AnyVector, p: float) -> NDArray[np.float64]:
     """Return the p-norm of each row: ``(n,)``."""
     if isinstance(vector, SparseVector):
-        sizes = sparse.csr_array((np.abs(vector.values.data), vector.values.indices, vector.values.indptr), shape=vector.values.shape)
+        sizes, of_value = np.abs(vector.values.data), np.repeat(np.arange(vector.rows), np.diff(vector.values.indptr))
         if math.isinf(p):
             largest = np.zeros(vector.rows)
-            np.maximum.at(largest, np.repeat(np.arange(vector.rows), np.diff(sizes.indptr)), sizes.data)
+            np.maximum.at(largest, of_value, sizes)
             return largest
-        sizes.data **= p
-        return np.asarray(sizes.sum(axis=1), dtype=np.float64) ** (1.0 / p)
+        return np.bincount(of_value, weights=sizes**p, minlength=vector.rows).astype(np.float64) ** (1.0 / p)
     total = np.zeros(vector.rows)
     for values in vector.columns:
         total = np.maximum(total, np.abs(values)) if math.isinf(p) else total + np.abs(values) ** p

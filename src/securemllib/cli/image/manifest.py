@@ -86,7 +86,7 @@ def render(digests: Mapping[str, str], job_class: JobClass, *, entrypoint: str) 
     """
     # JSON's strings are TOML's too, as long as they hold no control character but those that both escape alike.
     lines = [f'    {{ uri = {json.dumps(f"file:{path}")}, sha256 = "{digests[path]}" }},' for path in sorted(digests)]
-    template = Template((files(__package__) / "enclave.manifest.template").read_text(encoding="utf-8"))
+    template = Template((files("securemllib.cli.image") / "enclave.manifest.template").read_text(encoding="utf-8"))
     return template.substitute(
         entrypoint=entrypoint,
         interpreter=INTERPRETER,

@@ -55,7 +55,7 @@ class StopWordsRemover(SecureWordTransformer, HasInputCol, HasOutputCol, HasInpu
 
 def _default_locale() -> str:
     context = SparkContext._active_spark_context
-    machine = None if context is None else context._jvm
+    machine: Any = None if context is None else context._jvm
     return "en_US" if machine is None else str(machine.java.util.Locale.getDefault().toString())
 
 
