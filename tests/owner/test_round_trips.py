@@ -35,6 +35,7 @@ TYPES = [
     pa.decimal128(38, 0),
     pa.list_(pa.float32()),
     pa.list_(pa.float64()),
+    pa.list_(pa.string()),
     pa.timestamp("ms"),
     pa.timestamp("us", tz="UTC"),
     pa.timestamp("ns"),

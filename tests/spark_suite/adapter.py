@@ -35,6 +35,9 @@ __all__ = ["Sealing"]
 
 _MODULES = ("classification", "clustering", "evaluation", "feature", "pipeline", "recommendation", "regression", "stat", "tuning")
 
+# The number of each row: encryption deals rows to parts in a random order, and tests read them in theirs.
+_ORDER = "__order"
+
 
 class Sealing:
     """Seals plain frames and opens sealed ones, for one deployment and session.
@@ -59,8 +62,9 @@ class Sealing:
 
     def open(self, frame: SecureDataFrame) -> DataFrame:
         """Return the rows of a sealed frame in the clear, released to the analyst."""
-        table = frame.release(columns=frame.columns).open().select(frame.columns)
-        fields = [StructField(field.name, field.dataType, True) for field in frame.schema]
+        table = frame.release(columns=frame.columns).open()
+        table = table.sort_by(_ORDER) if _ORDER in table.column_names else table
+        fields = [StructField(field.name, field.dataType, True) for field in frame.schema if field.name != _ORDER]
         columns = [_values(table.column(field.name), isinstance(field.dataType, VectorUDT)) for field in fields]
         rows = [tuple(row) for row in zip(*columns, strict=True)]
         return SparkSession.active().createDataFrame(rows, StructType(fields)).coalesce(1)
@@ -195,7 +199,7 @@ def _table(frame: DataFrame) -> pa.Table:
             arrays[field.name] = pa.array([_stored(value) for value in values], VECTOR)
         else:
             arrays[field.name] = frame.select(field.name).toArrow().column(0)
-    return pa.table(arrays)
+    return pa.table({**arrays, _ORDER: pa.array(range(len(rows)), pa.int64())})
 
 
 def _stored(vector: Any) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ _SIMPLE: dict[str, pa.DataType] = {
     "date32[day]": pa.date32(),
     "list<float>": pa.list_(pa.float32()),
     "list<double>": pa.list_(pa.float64()),
+    "list<string>": pa.list_(pa.string()),
     "vector": VECTOR,
 }
 _ALIASES = {
@@ -106,11 +107,11 @@ def _normal(kind: pa.DataType, name: str) -> pa.DataType:
     if pa.types.is_struct(kind) and [field.name for field in kind] == [field.name for field in VECTOR]:
         return VECTOR
     if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
-        kind = pa.list_(kind.value_type)
+        kind = pa.list_(_stored(kind.value_type))
     stored = _stored(kind)
     if pa.types.is_timestamp(stored) or pa.types.is_decimal(stored) or stored in _SIMPLE.values():
         return stored
-    advice = "Cast it to one of: integer, float, boolean, string, date, timestamp, decimal of 38 digits, list of floats; or leave it out."
+    advice = "Cast it to one of: integer, float, boolean, string, date, timestamp, decimal of 38 digits, list of floats or strings; or leave it out."
     if pa.types.is_null(kind):
         advice = "Declare its type: every value that was looked at is null."
     raise DataError(f"Column {name!r} has the type {kind}, which datasets do not hold.", next_step=advice, code="data.type")
