@@ -111,7 +111,10 @@ def _normal(kind: pa.DataType, name: str) -> pa.DataType:
     stored = _stored(kind)
     if pa.types.is_timestamp(stored) or pa.types.is_decimal(stored) or stored in _SIMPLE.values():
         return stored
-    advice = "Cast it to one of: integer, float, boolean, string, date, timestamp, decimal of 38 digits, list of floats or strings; or leave it out."
+    advice = (
+        "Cast it to one of: integer, float, boolean, string, date, timestamp, decimal of 38 digits, list of floats or strings; "
+        "or leave it out."
+    )
     if pa.types.is_null(kind):
         advice = "Declare its type: every value that was looked at is null."
     raise DataError(f"Column {name!r} has the type {kind}, which datasets do not hold.", next_step=advice, code="data.type")
