@@ -14,6 +14,7 @@ from securemllib.errors import FreshnessError, PolicyError
 from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.job import Mode, Output, OutputKind
 from securemllib.wire.plan import (
+    ApplyModel,
     Assemble,
     Call,
     Filter,
@@ -51,7 +52,7 @@ def facts(
 ) -> Facts:
     """Return the facts of a source with these rules, and of a model of another dataset."""
     known = {SOURCE.dataset_id: dataset(SOURCE, *rules, runs=runs), BEHIND.dataset_id: dataset(BEHIND, *behind)}
-    model = ModelFacts(reference=MODEL, lineage=(BEHIND,))
+    model = ModelFacts(reference=MODEL, lineage=(BEHIND,), operation="StringIndexer", params={"stringOrderType": "frequencyDesc"})
     return Facts(broker=BROKER.fingerprint, datasets=known, models={MODEL.model_id: model} if models is None else models)
 
 
@@ -289,6 +290,43 @@ def test_owners_behind_a_model_decide_too() -> None:
     refused(asked, facts(RULE, behind=(hidden,)), "outputs")
     refused(asked, facts(RULE), "analyst")
     refused(asked, facts(replace(RULE, analysts=()), behind=(behind,)), "analyst")
+
+
+def test_a_release_is_of_models_that_the_rule_lets_train() -> None:
+    """A rule that allows a release of some operation's models releases no other's: those of indexers hold values of rows."""
+    asked = release_of(MODEL, ANALYST, BROKER)
+
+    def releasing(*operations: OperationRule) -> Facts:
+        release = OperationRule(operation="ReleaseModel", bounds={})
+        return facts(behind=(replace(RULE, operations=(release, *operations)),))
+
+    authorise(asked, releasing(OperationRule(operation="StringIndexer", bounds={})), now=NOW)
+    refused(asked, releasing(), "operation")
+    refused(asked, releasing(OperationRule(operation="LinearRegression", bounds={})), "operation")
+    bound = Bound(minimum=None, maximum=None, allowed=("alphabetAsc",))
+    refused(asked, releasing(OperationRule(operation="StringIndexer", bounds={"stringOrderType": bound})), "operation")
+
+
+RECOMMEND = ApplyModel(model=MODEL, input_columns=("age",), outputs={"recommendations": "r"}, params={"recommend": "user"})
+
+
+@pytest.mark.parametrize(
+    ("steps", "column"),
+    [
+        ((), "age"),
+        ((Assemble(input_columns=("age", "income"), output_column="r", handle_invalid=HandleInvalid.KEEP),), "r"),
+        ((RECOMMEND, Assemble(input_columns=("r", "income"), output_column="v", handle_invalid=HandleInvalid.KEEP)), "v"),
+        ((apply_model(MODEL, "r"),), "r"),
+        ((Project(columns=(Named(name="r", expression=Literal(value=1.0)),)),), "r"),
+    ],
+)
+def test_only_recommendations_are_collected(steps: tuple[Any, ...], column: str) -> None:
+    """What puts rows into a summary takes recommendations of a model; other columns, alone or beside them, are refused."""
+    options: dict[str, Any] = {"operation": "Recommender", "params": {}}
+    options["outputs"] = (Output(kind=OutputKind.SUMMARY, recipient=ANALYST),)
+    known = facts(RULE, behind=(RULE,))
+    authorise(job(RECOMMEND, inputs={"features": "r"}, **options), known, now=NOW)
+    refused(job(*steps, inputs={"features": column}, **options), known, "columns")
 
 
 def test_models_are_finished_and_exact() -> None:

@@ -11,11 +11,14 @@ from securemllib.broker.origins import Origin, origins
 from securemllib.broker.rules import CHECKS, Question
 from securemllib.errors import FormatError, FreshnessError, PolicyError
 from securemllib.wire.dataset import DatasetRef
-from securemllib.wire.job import JobSpecification
-from securemllib.wire.plan import ModelRef
+from securemllib.wire.job import RELEASE_OPERATION, JobSpecification
+from securemllib.wire.plan import ModelRef, ParamValue
 from securemllib.wire.policy import Policy, Rule
 
 __all__ = ["DatasetFacts", "Decision", "Facts", "ModelFacts", "Permission", "authorise", "involved"]
+
+# The operation whose summary holds its rows, and the only output of a model that it reads.
+_RECOMMENDER, _RECOMMENDATIONS = "Recommender", "recommendations"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +40,12 @@ class DatasetFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """A finished model and all datasets behind it."""
+    """A finished model, all datasets behind it, and the operation with its Params that trained it."""
 
     reference: ModelRef
     lineage: tuple[DatasetRef, ...]
+    operation: str
+    params: Mapping[str, ParamValue]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +91,10 @@ def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: bool = 
     1. The job names this broker.
     2. Every model that it uses is finished, and is the one that it names.
     3. Its source is the latest version of a known dataset.
-    4. For every involved dataset (the source and all datasets behind the models), one rule of its policy allows all of: analyst,
-       operation with its Params, columns (of the source), mode, outputs, time and number of runs.
+    4. What collects recommendations reads those of a model and nothing else: otherwise its summary would be rows of any columns.
+    5. For every involved dataset (the source and all datasets behind the models), one rule of its policy allows all of: analyst,
+       operation with its Params, columns (of the source), mode, outputs, time and number of runs. A rule that allows a model's
+       release allows the operation that trained it, too: fitted transformers hold values of rows.
 
     A Param with a bound must be given: an omitted one is refused, because the policy cannot judge a default that it does not see.
 
@@ -98,7 +105,7 @@ def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: bool = 
         counted: Whether the job is among the counted runs already, as it is when keys are granted for an accepted job.
 
     Raises:
-        PolicyError: 1, 2 or 4 does not hold, or the source is not known.
+        PolicyError: 1, 2, 4 or 5 does not hold, or the source is not known.
         FreshnessError: The source is not the latest version.
     """
     if job.broker != facts.broker:
@@ -107,6 +114,7 @@ def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: bool = 
         _check_model(model, facts)
     if job.plan is not None:
         _check_latest(job.plan.source, facts)
+    _check_recommendations(job)
     lineage = involved(job, facts)
     datasets = dict.fromkeys(dataset.dataset_id for dataset in lineage)
     permissions = tuple(_permission(job, dataset_id, facts, now, counted) for dataset_id in datasets)
@@ -142,6 +150,14 @@ def _check_latest(source: DatasetRef, facts: Facts) -> None:
         )
 
 
+def _check_recommendations(job: JobSpecification) -> None:
+    if job.operation != _RECOMMENDER or job.plan is None:
+        return
+    read = {origin for column in job.inputs.values() for origin in origins(job.plan, column)}
+    if not read or any(origin.model is None or origin.name != _RECOMMENDATIONS for origin in read):
+        raise PolicyError(f"{_RECOMMENDER} reads the {_RECOMMENDATIONS} of a model and nothing else.", code="refused.policy.columns")
+
+
 def _permission(job: JobSpecification, dataset_id: str, facts: Facts, now: int, counted: bool) -> Permission:
     known = facts.datasets.get(dataset_id)
     policy = known.policy if known is not None else None
@@ -166,12 +182,18 @@ def _question(job: JobSpecification, dataset_id: str, facts: Facts, now: int, co
             unreadable = f"a plan that can be followed: {error.reason}"
     return Question(
         job=job,
+        operations=_operations(job, facts),
         columns=columns,
         unreadable=unreadable,
         origins=tuple(_origins_of(job, dataset_id, facts, output.columns) for output in job.outputs),
         now=now,
         runs=None if counted else dict(known.runs),
     )
+
+
+def _operations(job: JobSpecification, facts: Facts) -> tuple[tuple[str, Mapping[str, ParamValue]], ...]:
+    released = [facts.models[model.model_id] for model in job.models] if job.operation == RELEASE_OPERATION else []
+    return (job.operation, job.params), *((model.operation, model.params) for model in released)
 
 
 def _origins_of(job: JobSpecification, dataset_id: str, facts: Facts, columns: tuple[str, ...]) -> frozenset[Origin]:

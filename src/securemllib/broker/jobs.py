@@ -171,7 +171,8 @@ def _model_facts(transaction: Transaction, model_id: str) -> ModelFacts | None:
     if model is None:
         return None
     row = transaction.session.get_one(JobRow, model_id)
-    return ModelFacts(reference=ModelRef(model_id=model_id, digest=model.digest), lineage=lineage_of(row))
+    trained, reference = specification(row), ModelRef(model_id=model_id, digest=model.digest)
+    return ModelFacts(reference=reference, lineage=lineage_of(row), operation=trained.operation, params=trained.params)
 
 
 def _training_result(transaction: Transaction, model: ModelRef) -> Signed:

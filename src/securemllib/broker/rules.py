@@ -1,6 +1,6 @@
 """The seven checks of one rule. Each returns None, or what the rule would need in words for the owner and the analyst."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from securemllib.broker.origins import Origin
@@ -17,6 +17,7 @@ class Question:
 
     Attributes:
         job: The job.
+        operations: What a rule must allow, with Params: the job's operation, and for a release the one that trained the model.
         columns: The dataset's columns that it reads; empty where the dataset is only behind a model.
         unreadable: Why the columns cannot be told, None where they can.
         origins: For each output, what its columns are computed from, as far as this dataset is concerned.
@@ -25,6 +26,7 @@ class Question:
     """
 
     job: JobSpecification
+    operations: tuple[tuple[str, Mapping[str, ParamValue]], ...]
     columns: frozenset[str]
     unreadable: str | None
     origins: tuple[frozenset[Origin], ...]
@@ -38,11 +40,15 @@ def _analyst(rule: Rule, question: Question) -> str | None:
 
 
 def _operation(rule: Rule, question: Question) -> str | None:
-    operation = question.job.operation
+    missing = [_missing_operation(rule, operation, params) for operation, params in question.operations]
+    return " and ".join(filter(None, missing)) or None
+
+
+def _missing_operation(rule: Rule, operation: str, params: Mapping[str, ParamValue]) -> str | None:
     fitting = [allowed for allowed in rule.operations if allowed.operation in {operation, ANY}]
     if not fitting:
         return f"the operation {operation} among its operations"
-    missing = [_outside(allowed, question.job.params) for allowed in fitting]
+    missing = [_outside(allowed, params) for allowed in fitting]
     return None if None in missing else f"the operation {operation} with {' or '.join(filter(None, missing))}"
 
 
@@ -106,7 +112,7 @@ def _allows_output(allowed: OutputRule, output: Output, origins: frozenset[Origi
     return output.kind is not OutputKind.ROWS or ANY in allowed.columns or {origin.name for origin in origins} <= set(allowed.columns)
 
 
-def _outside(allowed: OperationRule, params: dict[str, ParamValue]) -> str | None:
+def _outside(allowed: OperationRule, params: Mapping[str, ParamValue]) -> str | None:
     for name, bound in sorted(allowed.bounds.items()):
         if name not in params:
             return f"{name} given, because it has a bound"

@@ -52,7 +52,7 @@ rules:
       summary: [analyst.pub]
       metric: [analyst.pub]
       sealed_model: [analyst.pub]
-      # plain_model: [analyst.pub]
+      # plain_model: [analyst.pub]    # the rule needs the operation ReleaseModel and those of the models that it releases
       # rows: {recipients: [analyst.pub], columns: [prediction]}
     not_before: 2026-01-01
     not_after: 2027-01-01
