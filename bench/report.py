@@ -144,6 +144,10 @@ def write_html(results: Sequence[Result], directory: Path, facts: Sequence[str])
     return page
 
 
+def _name(result: Result) -> str:
+    return f"{result['workload']} (partitioned)" if result["mode"] == "partitioned" else str(result["workload"])
+
+
 def _is_reached(result: Result) -> bool:
     return bool(result["cpu_ratio"] <= result["target_cpu_ratio"])
 
@@ -155,7 +159,7 @@ def _data(result: Result) -> str:
 def _cells(result: Result) -> list[str]:
     difference = result.get("difference")
     return [
-        result["workload"],
+        _name(result),
         f"{result['rows']:,} x {result['columns']}",
         _data(result),
         f"{result['cpu_seconds']:.3f}",
@@ -183,7 +187,7 @@ def _html_table(names: Sequence[str], rows: Sequence[Sequence[str]], reached: Se
 
 def _split_cells(result: Result) -> list[str]:
     ours, reference = (_by_process(result, key) for key in ("cpu_seconds_by_process", "reference_cpu_seconds_by_process"))
-    return [result["workload"], _data(result), ours, reference]
+    return [_name(result), _data(result), ours, reference]
 
 
 def _by_process(result: Result, key: str) -> str:
@@ -196,7 +200,7 @@ def _memory(results: Sequence[Result]) -> list[str]:
         if "enclave_peak_bytes" in result:
             peak, limit = result["enclave_peak_bytes"] / 2**20, result["enclave_memory_target_bytes"] / 2**20
             verdict = "within" if peak <= limit else "above"
-            name = result["workload"]
+            name = _name(result)
             lines.append(f"Enclave memory, {name}: peak {peak:.0f} MiB, {verdict} {limit:.0f} MiB (1.5 x float32 matrix + 200 MB).")
     return lines
 

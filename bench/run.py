@@ -20,8 +20,8 @@ from training import Comparison, Trainer, blas, start_spark
 from workloads import WORKLOADS, Data, Workload, make_data
 
 from securemllib.cli.deployment import LocalDeployment
+from securemllib.wire.job import Mode
 
-MODES = ("enclave",)
 # Throughput is to be 0.6 of pyarrow's, so time at most this often its time.
 _PARQUET_TARGET = 1.0 / 0.6
 _PARQUET = "parquet"
@@ -55,7 +55,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the rows of every workload")
     parser.add_argument("--runs", type=int, default=5, help="measured runs of each side")
     parser.add_argument("--workloads", nargs="+", choices=[*WORKLOADS, _PARQUET], default=[*WORKLOADS, _PARQUET])
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument(
+        "--modes", nargs="+", choices=[mode.value for mode in Mode], default=[Mode.ENCLAVE.value], help="where statistics are added"
+    )
     parser.add_argument("--data", nargs="+", choices=["cached", "files"], default=["cached", "files"], help="where the rows lie")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="Spark's task slots")
     parser.add_argument("--directory", type=Path, help="where temporary data goes; the system's place when not given")
@@ -94,7 +96,7 @@ def _trainings(
         library = blas(spark)
         if (fact := f"MLlib's BLAS: {library}; one thread a task on both sides.") not in facts:
             facts.append(fact)
-        trainer = Trainer(workload=workload, data=data, spark=spark, deployment=deployment)
+        trainer = Trainer(workload=workload, data=data, spark=spark, deployment=deployment, mode=mode)
         try:
             for where in options.data:
                 comparison = trainer.cached(options.runs) if where == "cached" else trainer.cold(options.runs)

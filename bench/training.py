@@ -49,12 +49,14 @@ class Trainer:
         data: Its rows.
         spark: The session of both sides.
         deployment: The owner, broker and agent.
+        mode: Where our statistics are added.
     """
 
     workload: Workload
     data: Data
     spark: SparkSession
     deployment: LocalDeployment
+    mode: str
     _count: int = 0
     _models: dict[str, list[Any]] = field(default_factory=dict)
 
@@ -65,7 +67,7 @@ class Trainer:
             frame = frame.select("features", *(["label"] if self.data.label is not None else []))
         frame = frame.cache()
         frame.count()
-        session = self.deployment.session(self.spark)
+        session = self.deployment.session(self.spark, {"spark.securemllib.mode": self.mode})
         sealed = self._encrypted()
         rows = self._assembled(secure_api(), session.read(str(sealed)))
         try:
@@ -85,7 +87,7 @@ class Trainer:
 
     def cold(self, runs: int) -> Comparison:
         """Compare from files in a running session; ours are a dataset that no enclave has seen, each time anew."""
-        session = self.deployment.session(self.spark)
+        session = self.deployment.session(self.spark, {"spark.securemllib.mode": self.mode})
 
         def ours(number: int) -> Callable[[], object]:
             sealed = self._encrypted()

@@ -42,6 +42,7 @@ rules:
     analysts: [{analyst}]
     operations: all
     columns: all
+    modes: [enclave, partitioned]
     outputs:
       sealed_model: [{analyst}]
       plain_model: [{analyst}]
