@@ -151,9 +151,9 @@ def test_an_invented_report_is_refused(junk):
 
 def test_claims_signed_for_another_attesters_key_are_refused():
     """The claims of one report under the signature and key of another are refused."""
-    from securemllib.attestation.insecure import _Report
+    from securemllib.attestation.insecure import SoftwareReport
 
-    mine, other = (_Report.from_bytes(evidence(attester).report) for attester in (ATTESTER, InsecureAttester(b"c" * 32, ())))
+    mine, other = (SoftwareReport.from_bytes(evidence(attester).report) for attester in (ATTESTER, InsecureAttester(b"c" * 32, ())))
     for forged in (
         replace(mine, claims=other.claims),
         replace(mine, signature=other.signature),

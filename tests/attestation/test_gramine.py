@@ -1,7 +1,7 @@
 """Does the attester in a Gramine enclave bind its keys, through files that behave like Gramine's? No SGX hardware stands behind them."""
 
-import os
-import threading
+import io
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -28,28 +28,49 @@ POLICY = AppraisalPolicy(
 ENDORSEMENTS = Endorsements(collateral=lambda model: ROOT.collateral(model.tee), now=NOW)
 
 
+class PseudoFile:
+    """A file of Gramine's: what is written is kept at once, and what is read is made for the report data that was written last."""
+
+    def __init__(self, register, name):
+        self.register, self.name = register, name
+
+    def open(self, mode, buffering=-1):
+        if (self.name, mode) == ("user_report_data", "wb"):
+            return Writer(self.register)
+        assert (self.name, mode) == ("quote", "rb")
+        # Long enough for another thread to write in between, if it may.
+        time.sleep(0.001)
+        return io.BytesIO(ROOT.sgx_quote(replace(BODY, report_data=self.register["report_data"])))
+
+
+class Writer(io.RawIOBase):
+    """Takes each write for the whole report data, as Gramine does."""
+
+    def __init__(self, register):
+        self.register = register
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        self.register["report_data"] = bytes(data).ljust(64, b"\0")
+        return len(data)
+
+
+class Directory:
+    """Like ``/dev/attestation``: its files stand for one register of the process."""
+
+    def __init__(self):
+        self.register = {"report_data": bytes(64)}
+
+    def __truediv__(self, name):
+        return PseudoFile(self.register, name)
+
+
 @pytest.fixture
-def directory(tmp_path):
-    """A folder like ``/dev/attestation``: whoever reads the quote gets one over the report data that was written last."""
-    (tmp_path / "attestation_type").write_bytes(b"dcap")
-    (tmp_path / "user_report_data").write_bytes(bytes(64))
-    os.mkfifo(tmp_path / "quote")
-    ended = threading.Event()
-
-    def answer():
-        while True:
-            # Opens once somebody reads.
-            with (tmp_path / "quote").open("wb") as file:
-                if ended.is_set():
-                    return
-                file.write(ROOT.sgx_quote(replace(BODY, report_data=(tmp_path / "user_report_data").read_bytes())))
-
-    thread = threading.Thread(target=answer)
-    thread.start()
-    yield tmp_path
-    ended.set()
-    (tmp_path / "quote").open("rb").close()
-    thread.join()
+def directory():
+    """Gramine's pseudo files."""
+    return Directory()
 
 
 def challenge(number=0):

@@ -7,15 +7,12 @@ A verifier therefore accepts it only where the owner's policy says ``allow_insec
 from dataclasses import dataclass
 from typing import ClassVar
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from securemllib.attestation.claims import Claims
-from securemllib.errors import AttestationError
 from securemllib.wire.record import Record
 from securemllib.wire.signed import pre_authentication_encoding
 
-__all__ = ["TEE", "InsecureAttester", "verify_report"]
+__all__ = ["TEE", "InsecureAttester", "SoftwareClaims", "SoftwareReport"]
 
 TEE = "insecure"
 # Grows when a change of the enclave's code mends a weakness that owners must be able to demand.
@@ -23,7 +20,9 @@ SECURITY_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Claimed(Record):
+class SoftwareClaims(Record):
+    """What a report claims."""
+
     TYPE: ClassVar[str] = "securemllib/insecure-claims/v1"
 
     report_data: bytes
@@ -34,7 +33,9 @@ class _Claimed(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Report(Record):
+class SoftwareReport(Record):
+    """Claims, signed by a software key."""
+
     TYPE: ClassVar[str] = "securemllib/insecure-report/v1"
 
     claims: bytes
@@ -55,40 +56,12 @@ class InsecureAttester:
 
     def report(self, report_data: bytes) -> bytes:
         """Return a report over 64 bytes of report data."""
-        claims = _Claimed(
+        claims = SoftwareClaims(
             report_data=report_data,
             measurement=self._measurement,
             security_version=SECURITY_VERSION,
             debug=self._debug,
             protections=self._protections,
         ).to_bytes()
-        signature = self._key.sign(pre_authentication_encoding(_Claimed.TYPE, claims))
-        return _Report(claims=claims, verification_key=self._key.public_key().public_bytes_raw(), signature=signature).to_bytes()
-
-
-def verify_report(report: bytes, expected_report_data: bytes) -> Claims:
-    """Return the claims of a report.
-
-    1. The report is signed by the software key that it names.
-    2. It was made over the expected report data.
-
-    Raises:
-        AttestationError: 1 or 2 does not hold.
-        FormatError: The bytes are no report.
-    """
-    decoded = _Report.from_bytes(report)
-    try:
-        key = Ed25519PublicKey.from_public_bytes(decoded.verification_key)
-        key.verify(decoded.signature, pre_authentication_encoding(_Claimed.TYPE, decoded.claims))
-    except (InvalidSignature, ValueError):
-        raise AttestationError("The report's signature does not fit.", code="refused.attestation.signature") from None
-    claimed = _Claimed.from_bytes(decoded.claims)
-    if claimed.report_data != expected_report_data:
-        raise AttestationError("The report answers another challenge, or binds other keys.", code="refused.attestation.report_data")
-    return Claims(
-        tee=TEE,
-        measurement=claimed.measurement,
-        security_version=claimed.security_version,
-        debug=claimed.debug,
-        protections=claimed.protections,
-    )
+        signature = self._key.sign(pre_authentication_encoding(SoftwareClaims.TYPE, claims))
+        return SoftwareReport(claims=claims, verification_key=self._key.public_key().public_bytes_raw(), signature=signature).to_bytes()

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from securemllib.attestation import insecure, sgx, tdx
+from securemllib.attestation import insecure, sgx, software, tdx
 from securemllib.attestation.claims import Claims, Platform
 from securemllib.attestation.dcap import Endorsements
 from securemllib.errors import AttestationError
@@ -38,7 +38,7 @@ def verify_evidence(
     """Return the claims of evidence that answers ``challenge``; `AttestationError` otherwise."""
     expected = report_data(challenge, evidence.identity)
     if evidence.tee == insecure.TEE:
-        return insecure.verify_report(evidence.report, expected)
+        return software.verify_report(evidence.report, expected)
     verify_report = _VERIFIERS.get(evidence.tee)
     if verify_report is None:
         raise AttestationError(f"No verifier for evidence of the kind {evidence.tee[:20]!r}.", code="refused.attestation.tee")
