@@ -67,6 +67,7 @@ def test_transform_adds_the_columns_of_mllib(trained, rows):
     released = out.release(columns=["probability", "prediction"]).toPandas()
     probability = np.stack(released["probability"])
     assert (probability.argmax(axis=1) == released["prediction"]).all()
+    assert released["prediction"].dtype == np.int32
     assert np.allclose(probability.sum(axis=1), 1.0)
     assert [(released["prediction"] == cluster).sum() for cluster in range(2)] == trained[0].summary.clusterSizes
 

@@ -55,8 +55,10 @@ REASONS: dict[str, dict[str, str]] = {
     "test_training_summary.py": {
         "test_glr_summary": _ROWS,
         "test_linear_regression_summary": _EXTREMES,
+        "test_multiclass_randomforest_classification_summary": "The number of classes of a sealed forest is not told, so it may be two.",
     },
     "tuning/test_tuning.py": {
         **dict.fromkeys(("test_copy", "test_fit_maximize_metric", "test_fit_minimize_metric"), _OWN),
+        "test_expose_sub_models": "`persistSubModels` is not built: sub-models are saved where they were collected.",
     },
 }

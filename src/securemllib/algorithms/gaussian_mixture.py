@@ -140,7 +140,7 @@ class GaussianMixtureModel:
         """The rows of the smallest cluster that has any."""
         return float(self.cluster_sizes[self.cluster_sizes > 0].min(initial=np.iinfo(np.int64).max))
 
-    def predict(self, features: Floats) -> dict[str, Floats]:
+    def predict(self, features: Floats) -> dict[str, Floats | NDArray[np.int32]]:
         """Return ``probability`` of shape ``(n, k)`` and ``prediction``, the likeliest component."""
         if features.shape[1] != self.means.shape[1]:
             raise DataError(f"The model has {self.means.shape[1]} columns, the rows have {features.shape[1]}.")
@@ -150,7 +150,7 @@ class GaussianMixtureModel:
             _, logs = log_densities(features[rows], np.zeros(features.shape[1]), components)
             shares = np.exp(logs - logs.max(axis=1, keepdims=True))
             probability[rows] = shares / shares.sum(axis=1, keepdims=True)
-        return {"probability": probability, "prediction": probability.argmax(axis=1).astype(np.float64)}
+        return {"probability": probability, "prediction": probability.argmax(axis=1).astype(np.int32)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
