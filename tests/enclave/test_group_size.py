@@ -1,11 +1,14 @@
 """Does nothing leave that is of fewer rows than the owners' policies ask for?"""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from securemllib.errors import PolicyError
 from securemllib.wire.job import Output, OutputKind
+from securemllib.wire.plan import Call, Literal, Named, Operator, Reference, WithColumn
 from tests.world import Dataset, Relay, World, run
 
 ROWS = 400
@@ -19,7 +22,13 @@ def world():
     x = generator.normal(size=(ROWS, 3)) + np.where(small, 100.0, 0.0)[:, None]
     label = (generator.random(ROWS) < 0.5).astype(float)
     score = np.where(np.arange(ROWS) < 30, 0.9, np.arange(ROWS) % 3 / 4)
-    return World(Dataset(pa.table({**{f"x{i}": x[:, i] for i in range(3)}, "y": label, "score": score}), parts=4))
+    weights = {
+        "one": np.where(np.arange(ROWS) == 7, 1.0, 1e-12),
+        "light": np.full(ROWS, 0.1),
+        "heavy": np.full(ROWS, 1000.0),
+        "none": np.where(np.arange(ROWS) < 30, 0.0, 1.0),
+    }
+    return World(Dataset(pa.table({**{f"x{i}": x[:, i] for i in range(3)}, "y": label, "score": score, **weights}), parts=4))
 
 
 def finished(world, least, kinds=(OutputKind.SUMMARY,), **changes):
@@ -61,3 +70,50 @@ def test_a_curve_whose_steps_are_of_few_rows_is_refused(world):
     with pytest.raises(PolicyError, match="group"):
         finished(world, 31, **evaluator)
     assert finished(world, 31, (OutputKind.METRIC,), **evaluator).results
+
+
+@pytest.mark.parametrize(("weight", "size"), [("light", ROWS), ("heavy", ROWS), ("one", 1)])
+def test_a_group_is_no_larger_than_its_heaviest_rows_make_it(world, weight, size):
+    """Rows of equal weights count as rows; beside one that outweighs all others they do not."""
+    evaluator = {"operation": "RegressionEvaluator", "params": {}, "features": ()}
+    inputs = {"label": "y", "prediction": "score", "weight": weight}
+    assert finished(world, size, (OutputKind.METRIC,), inputs=inputs, **evaluator).results
+    with pytest.raises(PolicyError, match="group"):
+        finished(world, size + 1, (OutputKind.METRIC,), inputs=inputs, **evaluator)
+
+
+@pytest.mark.parametrize("weight", ["light", "heavy"])
+def test_weights_do_not_make_a_step_of_a_curve_larger(world, weight):
+    """A curve of heavy rows leaves when each of its steps is of enough rows; light rows count as less."""
+    evaluator = {"operation": "BinaryClassificationEvaluator", "params": {}, "features": ("score",)}
+    inputs = {"label": "y", "features": "features", "weight": weight}
+    allowed = 30 if weight == "heavy" else 2
+    assert finished(world, allowed, inputs=inputs, **evaluator).results
+    with pytest.raises(PolicyError, match="group"):
+        finished(world, 31, inputs=inputs, **evaluator)
+
+
+@pytest.mark.parametrize(("is_weighed", "role"), [(True, "label"), (False, "label"), (False, "prediction")])
+def test_a_label_of_few_rows_is_a_small_group(world, is_weighed, role):
+    """A label that 30 rows have, or a prediction that is no label, is told where so many are enough; with rows of weight 0 it never is."""
+    cut = Call(operator=Operator.EQUAL, arguments=(Reference(column="score"), Literal(value=0.9)))
+    shifted = Call(operator=Operator.MULTIPLY, arguments=(Call(operator=Operator.CAST_DOUBLE, arguments=(cut,)), Literal(value=5.0)))
+    named = WithColumn(column=Named(name="cut", expression=shifted))
+    zero = WithColumn(column=Named(name="zero", expression=Literal(value=0.0)))
+    job = {"operation": "MulticlassClassificationEvaluator", "params": {}}
+    job["plan"] = replace(world.job().plan, steps=(named, zero))
+    roles = {"label": "zero", "prediction": "zero", role: "cut"}
+    weighted = {**roles, "weight": "none"} if is_weighed else roles
+    if not is_weighed:
+        assert finished(world, 30, inputs=weighted, **job).results
+    with pytest.raises(PolicyError, match="group"):
+        finished(world, 1 if is_weighed else 31, inputs=weighted, **job)
+    assert finished(world, 31, (OutputKind.METRIC,), inputs=weighted, **job).results
+
+
+def test_recommendations_are_of_one_row_each(world):
+    """A summary of recommendations leaves under a rule without a group size, and under no other."""
+    recommender = {"operation": "Recommender", "params": {}, "label": None}
+    assert finished(world, 1, **recommender).results
+    with pytest.raises(PolicyError, match="group"):
+        finished(world, 2, **recommender)

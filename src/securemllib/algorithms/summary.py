@@ -33,6 +33,7 @@ MAX_CLASSES = 1000
 # About what a core's second-level cache holds: 4096 rows of 50 features in float64.
 _SLICE_BYTES = 1600 << 10
 _FEWEST_ROWS = 64
+_ROUNDING = 1e-9
 
 Vector = NDArray[np.float64]
 
@@ -46,6 +47,7 @@ class Summary:
         used_rows: Rows whose weight is not 0.
         weight_sum: Sum of weights.
         weight_square_sum: Sum of squared weights.
+        heaviest: Largest weight; 1 without weights, 0 without rows.
         mean: ``(d,)`` weighted means of the true rows.
         m2: ``(d,)`` weighted centred second moments.
         minimum: ``(d,)`` smallest values among rows of positive weight; infinity when there is none.
@@ -69,6 +71,7 @@ class Summary:
     label_m2: float = 0.0
     label_weights: Vector | None = None
     used_rows: int = 0
+    heaviest: float = 0.0
     invalid_features: int = 0
     invalid_labels: int = 0
     invalid_weights: int = 0
@@ -101,6 +104,7 @@ class Summary:
             used_rows=count if weight is None else int(np.count_nonzero(weight)),
             weight_sum=weight_sum,
             weight_square_sum=float(count) if weight is None else float(weight @ weight),
+            heaviest=float(count > 0) if weight is None else float(weight.max(initial=0.0)),
             mean=mean + block.offset,
             m2=m2,
             minimum=minimum + block.offset,
@@ -138,6 +142,7 @@ class Summary:
             used_rows=int(used.sum()),
             weight_sum=weight_sum,
             weight_square_sum=float(weight @ weight),
+            heaviest=float(weight.max(initial=0.0)),
             mean=mean,
             m2=m2,
             minimum=minimum,
@@ -162,6 +167,7 @@ class Summary:
             used_rows=self.used_rows + other.used_rows,
             weight_sum=weight_sum,
             weight_square_sum=self.weight_square_sum + other.weight_square_sum,
+            heaviest=max(self.heaviest, other.heaviest),
             mean=mean,
             m2=self.m2 + other.m2 + delta * delta * (self.weight_sum * share),
             minimum=np.minimum(self.minimum, other.minimum),
@@ -178,6 +184,17 @@ class Summary:
     def columns(self) -> int:
         """The number of features."""
         return len(self.mean)
+
+    @property
+    def group_size(self) -> float:
+        """How many rows the summary is of, none of which counts for more than its share: the weight over the heaviest row's.
+
+        It is at most `used_rows`, and 0 where a weight is no weight. Rows that weigh next to nothing do not hide the others.
+        """
+        if self.invalid_weights or not self.heaviest > 0.0:
+            return 0.0
+        # The sum of equal weights may be rounded down.
+        return min(self.weight_sum / self.heaviest * (1.0 + _ROUNDING), float(self.used_rows))
 
     @property
     def variance(self) -> Vector:

@@ -148,18 +148,20 @@ class Aggregator:
 
     def _again(self, addition: Addition) -> None:
         """Open a further round of the same state."""
-        self._current = SealedState(round=self._current.round + 1, state=self._current.state, addition=addition)
+        self._current = replace(self._current, round=self._current.round + 1, addition=addition)
 
     def _step(self, total: Any) -> None:
-        addition = self._current.addition
+        addition, heaviest = self._current.addition, self._current.heaviest
         if self._state is None:
             self._state = self._algorithm.initial(total, self._session.algorithm_seed)
-            require_group(self._session, (OutputKind.METRIC, OutputKind.SUMMARY), 0 if total is None else total.used_rows)
+            require_group(self._session, (OutputKind.METRIC, OutputKind.SUMMARY), 0 if total is None else total.group_size)
+            heaviest = 0.0 if total is None else total.heaviest
             addition = replace(addition, columns=0 if total is None else total.columns)
         else:
             self._state = self._algorithm.update(self._state, total)
         addition = addition.after_update(self._session, self._state)
-        self._current = SealedState(round=self._current.round + 1, state=to_tree(self._state), addition=addition)
+        tree = to_tree(self._state)
+        self._current = SealedState(round=self._current.round + 1, state=tree, addition=addition, heaviest=heaviest)
 
     def _advanced(self) -> Reply:
         return Advanced(round=self._current.round), seal_state(self._session, self._current, STATE)
@@ -175,7 +177,8 @@ class Aggregator:
     def _finish(self) -> Reply:
         session = self._session
         model = self._algorithm.to_model(self._state)
-        require_group(session, (OutputKind.SUMMARY,), getattr(model, "smallest_group", math.inf))
+        # Of rows or of weight: neither light rows nor heavy ones make a group larger than it is.
+        require_group(session, (OutputKind.SUMMARY,), getattr(model, "smallest_group", math.inf) / max(self._current.heaviest, 1.0))
         tree = to_tree(model)
         sealed: SealedModel | None = None
         if session.job.output(OutputKind.SEALED_MODEL):

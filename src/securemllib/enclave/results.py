@@ -40,13 +40,13 @@ def require_group(session: Session, kinds: tuple[OutputKind, ...], size: float) 
     Args:
         session: The job.
         kinds: The kinds of output.
-        size: The rows, or the weight, of the smallest group that they tell of.
+        size: The rows of the smallest group that they tell of.
 
     Raises:
         PolicyError: There are too few.
     """
     least = session.grant.min_group_size
-    if size < least and any(output.kind in kinds for output in session.job.outputs):
+    if not size >= least and any(output.kind in kinds for output in session.job.outputs):
         raise PolicyError(f"An output would be of fewer than {least} rows.", code="refused.policy.group")
 
 

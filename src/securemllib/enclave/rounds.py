@@ -29,15 +29,17 @@ class SealedState:
         round: The round that it opens.
         state: The algorithm's state as a tree, or None in the first round, which computes the summary.
         addition: How the round's statistics are added.
+        heaviest: The largest weight of a row, by which groups are measured; 0 before the summary.
     """
 
     round: int
     state: Any
     addition: Addition = field(default_factory=Addition)
+    heaviest: float = 0.0
 
     def to_bytes(self) -> bytes:
         """Return the plaintext of the sealed state."""
-        return encode({"round": self.round, "state": self.state, "addition": to_tree(self.addition)})
+        return encode({"round": self.round, "state": self.state, "addition": to_tree(self.addition), "heaviest": self.heaviest})
 
     @cached_property
     def digest(self) -> bytes:
@@ -54,9 +56,10 @@ def open_state(session: Session, envelope: bytes | memoryview, round_number: int
     """Return the state of exactly that round and channel; `UnsealError` for any other."""
     plaintext = unseal(session.job_key, _context(session, round_number, channel), envelope)
     tree = decode(plaintext, limit=STATE_LIMIT)
-    if not isinstance(tree, dict) or tree.keys() != {"round", "state", "addition"} or tree["round"] != round_number:
+    if not isinstance(tree, dict) or tree.keys() != {"round", "state", "addition", "heaviest"} or tree["round"] != round_number:
         raise FormatError("The bytes are no state of that round.")
-    return SealedState(round=round_number, state=tree["state"], addition=from_tree(Addition, tree["addition"]))
+    addition = from_tree(Addition, tree["addition"])
+    return SealedState(round=round_number, state=tree["state"], addition=addition, heaviest=float(tree["heaviest"]))
 
 
 def _context(session: Session, round_number: int, channel: str) -> bytes:

@@ -87,6 +87,7 @@ class MulticlassEvaluation:
         precision_by_label: ``(c,)``.
         recall_by_label: ``(c,)``; the true positive rate is the same.
         false_positive_rate_by_label: ``(c,)``.
+        smallest_group: The weight of the lightest pair of a label and a prediction, also one that is no label of the data.
     """
 
     SUMMARY: ClassVar[tuple[str, ...]] = (
@@ -101,6 +102,7 @@ class MulticlassEvaluation:
         "precision_by_label",
         "recall_by_label",
         "false_positive_rate_by_label",
+        "smallest_group",
     )
 
     value: float
@@ -114,11 +116,7 @@ class MulticlassEvaluation:
     precision_by_label: Floats
     recall_by_label: Floats
     false_positive_rate_by_label: Floats
-
-    @property
-    def smallest_group(self) -> float:
-        """The weight of the lightest cell of the confusion matrix that has any."""
-        return float(self.confusion_matrix[self.confusion_matrix > 0].min(initial=np.inf))
+    smallest_group: float = 0.0
 
     def f_measure_by_label(self, beta: float = 1.0) -> Floats:
         """Return ``(c,)`` F-measures, 0 where precision and recall are."""
@@ -220,7 +218,7 @@ class MulticlassClassificationEvaluator:
             hamming_loss=float(total.weights[total.pairs[:, 0] != total.pairs[:, 1]].sum()) / weight,
             log_loss=total.loss / weight if self.metric_name == "logLoss" else None, label_shares=by_label / weight,
             precision_by_label=_shares(right, right + wrong, 0.0), recall_by_label=_shares(right, by_label, math.nan),
-            false_positive_rate_by_label=_shares(wrong, weight - by_label, math.nan),
+            false_positive_rate_by_label=_shares(wrong, weight - by_label, math.nan), smallest_group=float(total.weights.min()),
         )  # fmt: skip
         return replace(evaluation, value=self._value(evaluation))
 

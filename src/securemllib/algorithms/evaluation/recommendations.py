@@ -67,6 +67,11 @@ class Recommendations:
     partners: Ids
     scores: Scores
 
+    @property
+    def smallest_group(self) -> float:
+        """1: each recommendation tells of one user or item."""
+        return 1.0 if len(self.ids) else np.inf
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommender:
