@@ -139,3 +139,15 @@ def test_a_file_that_is_no_identity_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no identity", encoding="utf-8")
     with pytest.raises(FormatError, match="no public identity"):
         read_identity(tmp_path / "text")
+
+
+def test_collateral_is_given_by_hand(home: Path) -> None:
+    """A broker that is handed genuine collateral keeps it in its directory; a file that holds none stops it before it serves."""
+    collateral = Path(__file__).parents[1] / "attestation" / "fixtures" / "sgx_quote_collateral.json"
+    with serving("--collateral", str(collateral)) as printed:
+        assert "listening " in printed
+        assert [path.name for path in (home / "broker" / "collateral").iterdir()] == ["sgx-00A067110000-processor.json"]
+    with pytest.raises(FormatError):
+        run("broker", "serve", "--collateral", str(home / "alice.pub"))
+    with pytest.raises(UsageError):
+        run("broker", "serve", "--collateral", str(home / "missing.json"))

@@ -12,13 +12,16 @@ from urllib.parse import quote as url_quote
 from urllib.parse import urlparse
 
 import pytest
-from broker_world import Enclave, World, appraisal, make_world, rule_for, wait_until
+from broker_world import Enclave, World, appraisal, b64, make_world, rule_for, wait_until
 from tests.attestation.pki import NOW, SgxBody, State, TestRoot
+from typer.testing import CliRunner
 
 from securemllib.attestation.collateral import read_collateral
 from securemllib.attestation.dcap import model_of
 from securemllib.broker.collateral import REFRESH_SECONDS, RETRY_SECONDS, CollateralStore, fetch_collateral
 from securemllib.broker.keystore import Keystore
+from securemllib.cli import attest
+from securemllib.cli.collateral import read_collateral_file
 from securemllib.errors import AttestationError, FormatError, FreshnessError, SecureMLlibError, UnavailableError
 from securemllib.wire.attestation import AttestationResult, Challenge, Evidence, report_data
 
@@ -345,3 +348,15 @@ def test_a_pccs_over_http(make, pccs_server: str) -> None:
     admitted(world, world.submit())
     with pytest.raises(UnavailableError):
         fetch_collateral(f"{pccs_server}/elsewhere", ROOT.sgx_quote())
+
+
+def test_collateral_is_fetched_into_a_file(pccs_server: str, tmp_path: Path) -> None:
+    """`attest collateral` writes a file for evidence's platform that a broker without a network takes."""
+    challenge = Challenge(nonce=bytes(32), broker=Enclave().identity.public, job_id="job")
+    parts = {"challenge": challenge, "evidence": SgxEnclave().evidence(challenge)}
+    (tmp_path / "evidence.json").write_text(json.dumps({name: b64(part) for name, part in parts.items()}), encoding="utf-8")
+    output = tmp_path / "collateral.json"
+    result = CliRunner().invoke(attest.app, ["collateral", str(tmp_path / "evidence.json"), str(output), "--pccs", pccs_server])
+    assert result.exit_code == 0, result.output
+    assert "00112233AABB (platform)" in result.output
+    assert CollateralStore(given=[read_collateral_file(output)]).find(model_of(ROOT.sgx_quote())) is not None
