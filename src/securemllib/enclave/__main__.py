@@ -18,6 +18,7 @@ _LOOPBACK = "127.0.0.1"
 _BACKLOG = 128
 _DEFAULT_MEMORY = 4 * 2**30
 _DEFAULT_IDLE_SECONDS = 600
+_DEFAULT_CONNECTIONS = 256
 # Each task is one thread, and a product's bits must not depend on how many there are.
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -28,6 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="loopback port; 0 for any free one")
     parser.add_argument("--memory", type=int, default=_DEFAULT_MEMORY, help="bytes for decrypted blocks, and for the largest part")
     parser.add_argument("--idle", type=float, default=_DEFAULT_IDLE_SECONDS, help="seconds without a connection before the process ends")
+    # A thread each, and the threads of an SGX enclave are counted when it is built.
+    parser.add_argument("--connections", type=int, default=_DEFAULT_CONNECTIONS, help="connections that are served at once")
     options = parser.parse_args(arguments)
     listener = socket.create_server((_LOOPBACK, options.port), backlog=_BACKLOG)
     output = os.open(os.devnull, os.O_RDWR)
@@ -38,7 +41,9 @@ def main(arguments: list[str] | None = None) -> None:
         os.environ[variable] = "1"
     from securemllib.enclave.server import serve  # after hardening, so that the libraries' threads inherit it
 
-    serve(listener, output, protections=protections, memory_limit=options.memory, idle_seconds=options.idle)
+    serve(
+        listener, output, protections=protections, memory_limit=options.memory, idle_seconds=options.idle, connections=options.connections
+    )
 
 
 if __name__ == "__main__":

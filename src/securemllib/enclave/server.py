@@ -26,13 +26,14 @@ class Server:
     Args:
         enclave: What answers.
         listener: A listening socket on the loopback address.
+        connections: How many it serves at once; it hangs up on others.
     """
 
-    def __init__(self, enclave: Enclave, listener: socket.socket) -> None:
+    def __init__(self, enclave: Enclave, listener: socket.socket, connections: int = _CONNECTION_LIMIT) -> None:
         self._enclave = enclave
         self._listener = listener
         self._listener.settimeout(_POLL_SECONDS)
-        self._slots = threading.BoundedSemaphore(_CONNECTION_LIMIT)
+        self._slots = threading.BoundedSemaphore(connections)
         self._active = 0
         self._last_active = time.monotonic()
         self._lock = threading.Lock()
@@ -72,7 +73,15 @@ class Server:
             self._last_active = time.monotonic()
 
 
-def serve(listener: socket.socket, output: int, *, protections: tuple[str, ...], memory_limit: int, idle_seconds: float) -> None:
+def serve(
+    listener: socket.socket,
+    output: int,
+    *,
+    protections: tuple[str, ...],
+    memory_limit: int,
+    idle_seconds: float,
+    connections: int = _CONNECTION_LIMIT,
+) -> None:
     """Serve as a freshly measured enclave, after saying on standard output where.
 
     Args:
@@ -81,11 +90,12 @@ def serve(listener: socket.socket, output: int, *, protections: tuple[str, ...],
         protections: What `harden` returned.
         memory_limit: Bytes that decrypted blocks may take, and the largest part that is accepted.
         idle_seconds: Seconds without a connection after which the process ends.
+        connections: How many it serves at once.
     """
     # The system's allocator gives freed blocks back, which keeps the resident size near the bound.
     pa.set_memory_pool(pa.system_memory_pool())
     enclave = Enclave(choose_attester(protections), memory_limit=memory_limit)
-    server = Server(enclave, listener)
+    server = Server(enclave, listener, connections)
     sys.stdout.write(f"listening 127.0.0.1:{server.port}\n")
     sys.stdout.flush()
     # A library that prints could print a value: after the first line nothing is written anywhere.

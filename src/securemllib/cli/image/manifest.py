@@ -60,9 +60,14 @@ class JobClass:
         return 1 << (needed - 1).bit_length()
 
     @property
+    def connections(self) -> int:
+        """The connections that it serves at once, a thread each: a task has one, and for a moment a second one to drop its keys."""
+        return 2 * self.threads
+
+    @property
     def max_threads(self) -> int:
-        """The enclave's threads: a task has one connection, and for a moment a second one to drop its keys."""
-        return 2 * self.threads + _OTHER_THREADS
+        """The enclave's threads."""
+        return self.connections + _OTHER_THREADS
 
 
 def arguments(job_class: JobClass) -> list[str]:
@@ -72,6 +77,7 @@ def arguments(job_class: JobClass) -> list[str]:
         "from securemllib.enclave.__main__ import main; main()"
     )  # fmt: skip
     options = ["--port", "0", "--memory", str(job_class.memory), "--idle", str(job_class.idle)]
+    options += ["--connections", str(job_class.connections)]
     # Isolated, without `site`, without writing bytecode: neither variables nor folders of the host's choosing are looked at.
     return [f"/{INTERPRETER}", "-I", "-S", "-B", "-c", code, *options]
 
