@@ -13,7 +13,7 @@ version = release = installed_version("securemllib")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.doctest", "sphinx.ext.napoleon", "leakage", "parity"]
 source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build", "adr/template.md"]
+exclude_patterns = ["_build", "_tables", "adr/template.md"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 

@@ -15,7 +15,7 @@ from securemllib.wire.attestation import Challenge, Evidence
 from securemllib.wire.framing import receive, send
 from securemllib.wire.task import REPLIES, Attest, Attested
 
-__all__ = ["ask_claims", "ask_evidence", "command", "running"]
+__all__ = ["ask_claims", "ask_evidence", "command", "running", "started"]
 
 _MODULE = "securemllib.enclave"
 _SECONDS_TO_ANSWER = 30.0
@@ -34,15 +34,24 @@ def running(*, memory: int) -> Iterator[int]:
     Raises:
         UnavailableError: It did not start.
     """
-    with subprocess.Popen(
-        command(port=0, memory=memory, idle=_SECONDS_TO_ANSWER), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}
-    ) as process:
+    with started(memory=memory, idle=_SECONDS_TO_ANSWER) as (_, port):
+        yield port
+
+
+@contextmanager
+def started(*, memory: int, idle: float) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+    """Start an enclave process, give it and the port it listens on, and end it afterwards.
+
+    Raises:
+        UnavailableError: It did not start.
+    """
+    with subprocess.Popen(command(port=0, memory=memory, idle=idle), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={}) as process:
         try:
             line = process.stdout.readline() if process.stdout is not None else b""
             port = line.rpartition(b":")[2].strip()
             if not line.startswith(b"listening ") or not port.isdigit():
                 raise UnavailableError("The enclave process did not start.", code="unavailable.enclave")
-            yield int(port)
+            yield process, int(port)
         finally:
             process.terminate()
             try:
