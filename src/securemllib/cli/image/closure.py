@@ -83,7 +83,7 @@ def _interpreter() -> Path:
 
 def _standard_library() -> Iterator[ImageFile]:
     folder = Path(sysconfig.get_path("stdlib", vars={"base": sys.base_prefix}))
-    dynamic = Path(sysconfig.get_config_var("DESTSHARED") or folder / "lib-dynload")
+    dynamic = folder / "lib-dynload"
     if not (folder / "os.py").is_file() or not dynamic.is_dir():
         raise UnavailableError(f"The standard library is not complete in {folder}.", code="unavailable.image")
     for file in folder.rglob("*.py"):
