@@ -87,13 +87,13 @@ def spark() -> Iterator[Any]:
 
 @pytest.fixture(scope="package")
 def frame(spark: Any) -> Callable[..., Any]:
-    """A cached Spark DataFrame with columns features, label and weight."""
+    """A cached Spark DataFrame with columns features, label and weight; one partition, so that MLlib adds in one order."""
 
     def make(features: NDArray[np.float64], label: NDArray[np.float64], weight: NDArray[np.float64] | None = None) -> Any:
         from pyspark.ml.linalg import Vectors
 
         weights = np.ones(len(features)) if weight is None else weight
         rows = [(Vectors.dense(row), float(y), float(w)) for row, y, w in zip(features.tolist(), label, weights, strict=True)]
-        return spark.createDataFrame(rows, ["features", "label", "weight"]).coalesce(2).cache()
+        return spark.createDataFrame(rows, ["features", "label", "weight"]).coalesce(1).cache()
 
     return make
