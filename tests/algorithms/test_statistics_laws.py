@@ -74,6 +74,18 @@ def test_summary_is_numpys(cut: Any) -> None:
     np.testing.assert_allclose(narrow.variance, summary.variance, rtol=1e-7)
 
 
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_parts_of_another_width_are_refused(width: int, cut: Any) -> None:
+    """Summaries of parts with as many features are added; a part with another number, one among them, is refused and not broadcast."""
+    features, label, weight = _rows(3)
+    (whole,) = cut(features, label, weight, parts=1)
+    (other,) = cut(np.ones((len(label), width)), label, weight, parts=1)
+    assert (Summary.of(whole) + Summary.of(whole)).rows == 2 * len(label)
+    for one, two in ((whole, other), (other, whole)):
+        with pytest.raises(DataError, match="features"):
+            Summary.of(one) + Summary.of(two)
+
+
 @pytest.mark.parametrize("name", ["LogisticRegression", "LinearRegression", "LinearSVC", "NaiveBayes"])
 @pytest.mark.parametrize("broken", ["features", "label", "weight", "empty"])
 def test_unusable_rows_are_refused(name: str, broken: str, cut: Any) -> None:

@@ -155,6 +155,9 @@ class Summary:
         )
 
     def __add__(self, other: Self) -> Self:
+        # One column would be broadcast to any number.
+        if self.columns != other.columns:
+            raise DataError(f"Some parts have {self.columns} features, others {other.columns}.", code="data.length")
         weight_sum = self.weight_sum + other.weight_sum
         share = other.weight_sum / weight_sum if weight_sum else 0.0
         delta, label_delta = other.mean - self.mean, other.label_mean - self.label_mean
