@@ -59,7 +59,7 @@ def open_state(session: Session, envelope: bytes | memoryview, round_number: int
     if not isinstance(tree, dict) or tree.keys() != {"round", "state", "addition", "heaviest"} or tree["round"] != round_number:
         raise FormatError("The bytes are no state of that round.")
     addition = from_tree(Addition, tree["addition"])
-    return SealedState(round=round_number, state=tree["state"], addition=addition, heaviest=float(tree["heaviest"]))
+    return SealedState(round=round_number, state=tree["state"], addition=addition, heaviest=from_tree(float, tree["heaviest"]))
 
 
 def _context(session: Session, round_number: int, channel: str) -> bytes:
