@@ -143,3 +143,13 @@ def test_scratch_keeps_to_its_bound_and_gives_bytes_back():
     assert used[0] == 32
     scratch.clear()
     assert used[0] == 0
+
+
+def test_stored_indices_in_any_order_are_read() -> None:
+    """A stored sparse vector whose indices come out of order, or twice, is the vector of their sums; a negative size is refused."""
+    rows = [{"type": 0, "size": 3, "indices": [2, 0, 2], "values": [1.0, 2.0, 3.0]}]
+    array = pa.array(rows, VECTOR)
+    assert stored_vector(array, "v").matrix().tolist() == [[2.0, 0.0, 4.0]]
+    assert array.to_pylist() == rows
+    with pytest.raises(DataError, match="length"):
+        stored_vector(pa.array([{"type": 0, "size": -1, "indices": [], "values": []}], VECTOR), "v")

@@ -216,7 +216,7 @@ def _from_spark(array: pa.StructArray, name: str) -> AnyVector:
     counts = np.asarray(values.value_lengths().fill_null(0))
     flat, stored = numbers(values.flatten(), name), np.asarray(indices.flatten())
     widths = np.where(dense, counts, np.asarray(sizes.fill_null(0)))
-    if (widths != widths[0]).any():
+    if (widths != widths[0]).any() or widths[0] < 0:
         raise DataError(f"The vectors of column {name!r} differ in length.", code="data.length")
     starts = np.concatenate([[0], np.cumsum(counts)])
     columns = np.empty(len(flat), dtype=np.int64)
@@ -226,5 +226,8 @@ def _from_spark(array: pa.StructArray, name: str) -> AnyVector:
     columns[~of_dense] = stored
     columns[of_dense] = (np.arange(len(flat)) - np.repeat(starts[:-1], counts))[of_dense]
     matrix = sparse.csr_array((flat, columns, starts), shape=(len(array), int(widths[0])))
-    matrix.sum_duplicates()
+    if not matrix.has_canonical_format:
+        # What Arrow holds is not to be written to.
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
     return SparseVector(matrix)
