@@ -19,6 +19,7 @@ from securemllib.algorithms.registry import ALGORITHMS, TRANSFORMERS
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 ROOT_PACKAGE = "securemllib"
+REGISTRY = "securemllib.algorithms.registry"
 THIRD_PARTY = frozenset({"numpy", "scipy", "pyarrow", "cryptography", "cbor2"})
 MAX_LINES = 6_000
 # Trees with their compiled loops are two thousand lines: their owners read more than those of any other operation (ADR 0007).
@@ -120,7 +121,9 @@ def lines_of(module: str) -> int:
     if path is None:
         return 0
     files = [path, *path.parent.glob(f"{path.stem}.c"), *(path.parent.glob("*.h") if path.stem == "library" else ())]
-    return sum(bool(line.strip()) for file in files for line in file.read_text(encoding="utf-8").splitlines())
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    # The table of operations imports them all: of those imports a job runs through one, and it is not to trust more as the table grows.
+    return sum(module != REGISTRY or not line.startswith("from securemllib.algorithms.") for line in lines)
 
 
 def test_the_closure_is_the_enclave_and_what_it_stands_on() -> None:
