@@ -7,8 +7,8 @@ from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Block, Scratch
 from securemllib.algorithms.summary import Summary
-from securemllib.algorithms.vectors import VECTOR, SparseVector, Vector, beside, stored_vector, type_text
-from securemllib.errors import DataError
+from securemllib.algorithms.vectors import MOST_COLUMNS, VECTOR, SparseVector, Vector, beside, stored_vector, type_text
+from securemllib.errors import CapacityError, DataError
 
 MIXED = [
     {"type": 0, "size": 4, "indices": [1, 3], "values": [1.5, 2.0]},
@@ -58,6 +58,17 @@ def test_a_vector_that_does_not_fit_is_refused(row, code):
     with pytest.raises(DataError) as refused:
         stored_vector(pa.array([*MIXED, row], VECTOR), "f")
     assert refused.value.error_code == code
+
+
+@pytest.mark.parametrize(("width", "accepted"), [(MOST_COLUMNS, True), (MOST_COLUMNS + 1, False)])
+def test_a_width_that_no_enclave_should_hold_is_refused(width, accepted):
+    """A stored size beyond the bound is an error that names it, before anything of that size is allocated."""
+    column = pa.array([{"type": 0, "size": width, "indices": [0], "values": [1.0]}], VECTOR)
+    if accepted:
+        assert stored_vector(column, "f").width == width
+    else:
+        with pytest.raises(CapacityError, match=str(MOST_COLUMNS)):
+            stored_vector(column, "f")
 
 
 def test_columns_side_by_side_keep_their_order():

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from securemllib.algorithms.kernels.matrix import centred_rows, column_sums
-from securemllib.errors import DataError
+from securemllib.errors import CapacityError, DataError
 
 __all__ = [
+    "MOST_COLUMNS",
     "VECTOR",
     "AnyVector",
     "SparseVector",
@@ -27,6 +28,8 @@ __all__ = [
 # How Spark stores a vector: sparse rows (type 0: size, indices, values) and dense ones (type 1: values) in one column.
 VECTOR = pa.struct({"type": pa.int8(), "size": pa.int32(), "indices": pa.list_(pa.int32()), "values": pa.list_(pa.float64())})
 
+# Every statistic of a column takes 8 bytes a column, in an enclave that other owners use, too.
+MOST_COLUMNS = 2**26
 # What is transposed at once stays in a core's second-level cache.
 _TILE_BYTES = 512 << 10
 _FEWEST_ROWS = 16
@@ -90,6 +93,10 @@ class SparseVector:
     """
 
     values: sparse.csr_array
+
+    def __post_init__(self) -> None:
+        if self.width > MOST_COLUMNS:
+            raise CapacityError(f"A sparse vector has {self.width} columns, more than {MOST_COLUMNS}.", code="unavailable.capacity.columns")
 
     @property
     def rows(self) -> int:
