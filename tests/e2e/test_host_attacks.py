@@ -145,9 +145,9 @@ def test_a_job_that_was_changed_after_signing_is_refused(another, dataset, monke
     session = another()
     submit = session.broker.submit
 
-    def tampered(signed):
+    def tampered(signed, tee):
         job = replace(JobSpecification.from_bytes(signed.payload), **change)
-        return submit(replace(signed, payload=job.to_bytes()))
+        return submit(replace(signed, payload=job.to_bytes()), tee)
 
     monkeypatch.setattr(session.broker, "submit", tampered)
     if not change:
@@ -192,11 +192,12 @@ def test_an_output_that_the_policy_does_not_name_is_refused(another, bounded, da
     assert model.release().clusterCenters()
 
 
+# What a driver does with the sealed statistics by share of a round, and those of the round before.
 ATTACKS = {
     "nothing": lambda found, before: found,
-    "exchanged": lambda found, before: found[::-1],
-    "dropped": lambda found, before: found[:1],
-    "doubled": lambda found, before: [found[0], found[0]],
+    "exchanged": lambda found, before: {0: found[1], 1: found[0]},
+    "dropped": lambda found, before: {0: found[0], 1: b""},
+    "doubled": lambda found, before: {0: found[0], 1: found[0]},
     "stale": lambda found, before: before or found,
 }
 
