@@ -8,7 +8,7 @@ import pytest
 
 from securemllib.ml.classification import LogisticRegression
 from securemllib.ml.feature import VectorAssembler
-from securemllib.spark import SecureSession
+from securemllib.spark import SecureSession, progress
 
 ROWS, COLUMNS = 40_000, 10
 MATRIX = 8 * ROWS * COLUMNS
@@ -25,23 +25,31 @@ def path(deployment):
     return deployment.dataset(table, "wide", rows_per_part=2000)
 
 
-def fitted(spark, deployment, settings, path, memory, caplog):
+@pytest.fixture
+def log(monkeypatch, caplog):
+    """Return what catches the engine's warnings, whatever other tests and their libraries did to the loggers of this process."""
+    logger = logging.Logger("engine")
+    logger.addHandler(caplog.handler)
+    monkeypatch.setattr(progress, "_LOG", logger)
+    return caplog
+
+
+def fitted(spark, deployment, settings, path, memory, log):
     """Return the coefficients of a fit in enclaves of so much memory, and what was logged."""
     session = SecureSession(spark, deployment.url, {**settings, "spark.securemllib.enclave.memory": str(memory)})
     try:
         rows = VectorAssembler(inputCols=NAMES, outputCol="features").transform(session.read(path))
-        caplog.clear()
-        with caplog.at_level(logging.WARNING, logger="securemllib"):
-            model = LogisticRegression(labelCol="ill", maxIter=5).fit(rows)
-        return model.release().coefficients.toArray(), caplog.text
+        log.clear()
+        model = LogisticRegression(labelCol="ill", maxIter=5).fit(rows)
+        return model.release().coefficients.toArray(), log.text
     finally:
         session.stop()
 
 
-def test_training_on_five_times_the_enclaves_memory_finishes_and_says_what_it_costs(spark, deployment, settings, path, caplog):
+def test_training_on_five_times_the_enclaves_memory_finishes_and_says_what_it_costs(spark, deployment, settings, path, log):
     """A fifth of the memory gives the same bytes, and a warning that names the setting; enough memory gives none."""
-    ample, quiet = fitted(spark, deployment, settings, path, 4 * MATRIX, caplog)
-    scarce, warned = fitted(spark, deployment, settings, path, MATRIX // 5, caplog)
+    ample, quiet = fitted(spark, deployment, settings, path, 4 * MATRIX, log)
+    scarce, warned = fitted(spark, deployment, settings, path, MATRIX // 5, log)
     assert np.array_equal(ample, scarce)
     assert "read and decrypted" in warned
     assert "spark.securemllib.enclave.memory" in warned
