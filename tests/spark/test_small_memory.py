@@ -28,7 +28,8 @@ def path(deployment):
 @pytest.fixture
 def log(monkeypatch, caplog):
     """Return what catches the engine's warnings, whatever other tests and their libraries did to the loggers of this process."""
-    logger = logging.Logger("engine")
+    logger = logging.getLogger("tests.engine")
+    logger.disabled = False
     logger.addHandler(caplog.handler)
     monkeypatch.setattr(progress, "_LOG", logger)
     return caplog
