@@ -292,6 +292,22 @@ def test_owners_behind_a_model_decide_too() -> None:
     refused(asked, facts(replace(RULE, analysts=()), behind=(behind,)), "analyst")
 
 
+@pytest.mark.parametrize("stem", ["output", "output1"])
+def test_a_fitted_transformers_output_is_its_input_in_other_words(stem: str) -> None:
+    """Rows of a scaled column leave only where the column itself may; those of a prediction where predictions may."""
+    step = ApplyModel(model=MODEL, input_columns=("age",), outputs={stem: "p"}, params={})
+    leaves = (Output(kind=OutputKind.ROWS, recipient=ANALYST, columns=("p",)),)
+    asked = job(step, operation="Rows", inputs={}, outputs=leaves)
+
+    def granting(*columns: str) -> Facts:
+        granted = (OutputRule(kind=OutputKind.ROWS, recipients=(ANALYST.fingerprint,), columns=columns),)
+        return facts(replace(RULE, outputs=granted), behind=(replace(RULE, columns=(), outputs=granted),))
+
+    authorise(asked, granting(stem, "age"), now=NOW)
+    refused(asked, granting(stem), "outputs")
+    authorise(job(apply_model(MODEL), operation="Rows", inputs={}, outputs=leaves), granting("prediction"), now=NOW)
+
+
 def test_a_release_is_of_models_that_the_rule_lets_train() -> None:
     """A rule that allows a release of some operation's models releases no other's: those of indexers hold values of rows."""
     asked = release_of(MODEL, ANALYST, BROKER)

@@ -10,6 +10,7 @@ from securemllib.crypto.aead import unseal
 from securemllib.wire.encoding import decode
 from securemllib.wire.job import OutputKind
 from securemllib.wire.result import SealedModel, model_context
+from securemllib.wire.task import End
 from tests.world import Dataset, Relay, World, binomial_table, run
 
 
@@ -77,3 +78,19 @@ def test_rounds_do_not_decrypt_again_within_the_bound(world):
     small = Relay(world, memory_limit=largest)
     run(world, world.job(), [small])
     assert len(small.fetched) > 4
+
+
+def test_a_computation_that_outlives_its_job_leaves_nothing(world):
+    """What a share keeps once its job has ended is forgotten as soon as it is computed; of a job that goes on it stays."""
+    relay, job = Relay(world), world.job()
+    relay.install(job)
+    enclave, origin = relay.enclave, b"origin"
+    for ends in (False, True):
+        if ends:
+            relay.ask(End(job_id=job.job_id))
+        kept = enclave.kept(job.job_id)
+        scratch = enclave.cache.scratch(job.job_id, origin, 0)
+        scratch.get("bins", 0, lambda: np.zeros(8))
+        enclave.settle(job.job_id)
+        assert (enclave.kept(job.job_id) is kept) is not ends
+        assert (enclave.cache.scratch(job.job_id, origin, 0).held("bins", 0) is None) is ends

@@ -7,6 +7,10 @@ from securemllib.wire.plan import ApplyModel, Assemble, Call, Expression, ModelR
 __all__ = ["Origin", "origins"]
 
 
+# The stem of what a fitted feature transformer makes: ``output``, or ``output0``, ``output1``...
+_FEATURES = "output"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """A column of the dataset, or one output of a model.
@@ -29,6 +33,9 @@ def origins(plan: Plan, column: str) -> frozenset[Origin]:
             made = {output: stem for stem, output in step.outputs.items() if output in names}
             found |= {Origin(name=stem, model=step.model) for stem in made.values()}
             names -= made.keys()
+            # A scaled or indexed column is the column in other words; a prediction is what its policy calls one.
+            if any(stem.startswith(_FEATURES) for stem in made.values()):
+                names |= set(step.input_columns)
         else:
             names = set().union(*(_before(step, name) for name in names))
     return frozenset(found | {Origin(name=name, model=None) for name in names})

@@ -105,6 +105,12 @@ class Enclave:
         with self._lock:
             return self._kept.setdefault(job_id, Kept())
 
+    def settle(self, job_id: str) -> None:
+        """Forget what a computation kept for a job that ended while it ran."""
+        with self._lock:
+            if job_id not in self._sessions:
+                self._drop(job_id)
+
     def begin(self, request: task.Begin, checkpoint: memoryview) -> tuple[Record, bytes | memoryview]:
         """Become a job's aggregator."""
         aggregator = Aggregator(self.session(request.job_id), checkpoint)
@@ -180,17 +186,14 @@ class Conversation:
 
     def _work(self, request: Record, payload: memoryview) -> tuple[Record, bytes | memoryview]:
         if isinstance(request, task.Compute):
-            session = self._enclave.session(request.job_id)
-            enclave = self._enclave
-            return compute(
-                session,
-                payload,
-                round_number=request.round,
-                share=request.share,
-                cache=enclave.cache,
-                kept=enclave.kept(request.job_id),
-                fetch=self._fetch,
-            )
+            enclave, session = self._enclave, self._enclave.session(request.job_id)
+            kept = enclave.kept(request.job_id)
+            try:
+                return compute(
+                    session, payload, round_number=request.round, share=request.share, cache=enclave.cache, kept=kept, fetch=self._fetch
+                )
+            finally:
+                enclave.settle(request.job_id)
         if isinstance(request, task.Materialise):
             session = self._enclave.session(request.job_id)
             return task.Materialised(), materialise(session, ordinal=request.ordinal, output=request.output, fetch=self._fetch)
