@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+from generators import Data
 from measure import Samples, alternate
-from workloads import Data
 
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.owner.dataset import encrypt

@@ -12,12 +12,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from generators import Data
 from measure import adopt_orphans
 from parquet import compare_parquet
 from report import entry, print_table, write_html, write_json
 from rich.console import Console
 from training import Comparison, Trainer, blas, start_spark
-from workloads import WORKLOADS, Data, Workload, make_data
+from workloads import WORKLOADS, Workload, make_data
 
 from securemllib.cli.deployment import LocalDeployment
 from securemllib.wire.job import Mode

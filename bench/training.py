@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from generators import Data
 from measure import Samples, alternate, peak_memory, processes, role
 from pyspark.sql import DataFrame, SparkSession
-from workloads import Data, Fitted, Workload, mllib_api, secure_api
+from quality import Fitted
+from workloads import Workload, mllib_api, secure_api
 
 from securemllib.cli.deployment import LocalDeployment
 

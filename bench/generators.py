@@ -1,0 +1,152 @@
+"""The rows of the workloads: HiBench 7.1's shapes, drawn anew for each run from one seed.
+
+HiBench 7.1 trains logistic regression and support vector machines on Gaussian classes shifted by a constant, linear regression on a noisy
+linear response, naive Bayes on pages of 100 classes whose words follow Zipf's law, K-Means on Gaussian clusters, PCA on a dense matrix,
+LDA on documents and ALS on ratings. Its Gaussian classes are 3 deviations apart in every feature, which any model separates; here they
+overlap.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyspark.ml.linalg import VectorUDT
+from pyspark.sql.types import StructField, StructType
+from scipy.sparse import csr_array, vstack
+
+from securemllib.algorithms.vectors import VECTOR
+
+__all__ = [
+    "Data",
+    "close_clusters",
+    "columns_table",
+    "counts",
+    "documents",
+    "falling_spectrum",
+    "gaussian_clusters",
+    "linear_response",
+    "pages",
+    "ratings",
+    "two_classes",
+    "uneven_classes",
+    "vectors_table",
+]
+
+_CLUSTERS = 10
+_TOPICS, _WORDS = 30, 200
+_PAGE_CLASSES, _PAGE_WORDS = 100, 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The rows of a workload, in memory and as plain Parquet files.
+
+    Attributes:
+        features: ``(n, d)``; a sparse matrix for documents.
+        label: ``(n,)``, or None.
+        path: A folder of Parquet files with columns f0, f1, ... and label, or with one of vectors, without compression, as the
+            encrypted ones.
+        table: The same as an Arrow table.
+    """
+
+    features: np.ndarray | csr_array
+    label: np.ndarray | None
+    path: Path
+    table: pa.Table
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the feature columns."""
+        return [f"f{index}" for index in range(self.features.shape[1])]
+
+
+def columns_table(features: np.ndarray, label: np.ndarray | None) -> pa.Table:
+    """Return a column a feature, and the label."""
+    columns = {f"f{index}": np.ascontiguousarray(features[:, index]) for index in range(features.shape[1])}
+    return pa.table(columns if label is None else {**columns, "label": label})
+
+
+def vectors_table(rows: csr_array) -> pa.Table:
+    """Return one column of sparse vectors as Spark stores them."""
+    count, width = rows.shape
+    offsets = pa.array(rows.indptr.astype(np.int32))
+    arrays = [
+        pa.array(np.zeros(count, dtype=np.int8)),
+        pa.array(np.full(count, width, dtype=np.int32)),
+        pa.ListArray.from_arrays(offsets, pa.array(rows.indices.astype(np.int32))),
+        pa.ListArray.from_arrays(offsets, pa.array(rows.data)),
+    ]
+    column = pa.StructArray.from_arrays(arrays, fields=list(VECTOR))
+    spark = StructType([StructField("features", VectorUDT())]).json()
+    return pa.table({"features": column}).replace_schema_metadata({"org.apache.spark.sql.parquet.row.metadata": spark})
+
+
+def two_classes(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    label = (np.arange(rows) % 2).astype(np.float64)
+    return generator.standard_normal((rows, columns)) + 0.3 * label[:, None], label
+
+
+def pages(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return counts of words: each class has Zipf's law in an order that is partly its own."""
+    label = generator.integers(_PAGE_CLASSES, size=rows)
+    law = 1.0 / np.arange(1, columns + 1)
+    rates = np.array([law + 0.5 * law[generator.permutation(columns)] for _ in range(_PAGE_CLASSES)])
+    rates *= _PAGE_WORDS / rates.sum(axis=1, keepdims=True)
+    features = np.empty((rows, columns))
+    for start in range(0, rows, 10_000):
+        features[start : start + 10_000] = generator.poisson(rates[label[start : start + 10_000]])
+    return features, label.astype(np.float64)
+
+
+def uneven_classes(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return classes that a linear model does not tell apart: ten features add up, two interact."""
+    features = generator.standard_normal((rows, columns))
+    score = features[:, :10].sum(axis=1) + 2.0 * np.sin(3.0 * features[:, 0]) * features[:, 1]
+    return features, (score + generator.standard_normal(rows) > 0).astype(np.float64)
+
+
+def linear_response(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    features = generator.uniform(-1.0, 1.0, (rows, columns))
+    weights = generator.uniform(-0.5, 0.5, columns)
+    return features, features @ weights + 0.7 + 0.1 * generator.standard_normal(rows)
+
+
+def gaussian_clusters(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, None]:
+    centres = generator.uniform(0.0, 10.0, (_CLUSTERS, columns))
+    chosen = generator.integers(_CLUSTERS, size=rows)
+    return centres[chosen] + 4.0 * generator.standard_normal((rows, columns)), None
+
+
+def close_clusters(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, None]:
+    # Densities of the clusters above are below the 2e-16 that MLlib adds to each, where it does not learn.
+    return gaussian_clusters(generator, rows, columns)[0] / 10.0, None
+
+
+def counts(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    features = generator.uniform(-1.0, 1.0, (rows, columns))
+    weights = generator.uniform(-0.3, 0.3, columns)
+    return features, generator.poisson(np.exp(features @ weights + 0.7)).astype(np.float64)
+
+
+def falling_spectrum(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, None]:
+    directions, _ = np.linalg.qr(generator.standard_normal((columns, columns)))
+    deviations = 1.0 / np.sqrt(np.arange(1, columns + 1))
+    return (generator.standard_normal((rows, columns)) * deviations) @ directions.T, None
+
+
+def documents(generator: np.random.Generator, rows: int, columns: int) -> tuple[csr_array, None]:
+    topics = generator.dirichlet(np.full(columns, 0.05), _TOPICS)
+    parts = []
+    for start in range(0, rows, 1000):
+        mixtures = generator.dirichlet(np.full(_TOPICS, 0.1), min(1000, rows - start))
+        parts.append(csr_array(generator.multinomial(_WORDS, mixtures @ topics).astype(np.float64)))
+    return csr_array(vstack(parts, format="csr")), None
+
+
+def ratings(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of a user and an item, each with 180 ratings on average, and ratings from 1 to 5."""
+    sides = [generator.normal(size=(max(rows // 180, 20), 5)) for _ in range(columns)]
+    pairs = np.column_stack([generator.integers(len(side), size=rows) for side in sides])
+    products = np.einsum("ij,ij->i", sides[0][pairs[:, 0]], sides[1][pairs[:, 1]])
+    return pairs, np.clip(np.rint(3.0 + 0.6 * products + 0.3 * generator.standard_normal(rows)), 1.0, 5.0)
