@@ -1,4 +1,4 @@
-"""`securemllib data`: encrypt, inspect, verify, decrypt."""
+"""`securemllib data`: encrypt, inspect, verify, decrypt, and the keys of parts and exports for other readers of Parquet."""
 
 import json
 from collections.abc import Iterator
@@ -13,8 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from securemllib.cli.shared import IdentityName, PassphraseFile, console, open_identity, open_keystore, owner_of
-from securemllib.owner import dataset, reading
+from securemllib.errors import UsageError
+from securemllib.owner import dataset, interop, reading
 from securemllib.owner.column_types import parse_types
+from securemllib.owner.parquet_keys import ParquetKeys
 from securemllib.owner.sources import open_source
 
 __all__ = ["app"]
@@ -31,6 +33,9 @@ def encrypt(
     name: Annotated[str | None, typer.Option("--name", help="What people call the dataset; the directory's name when not given.")] = None,
     types: Annotated[str | None, typer.Option("--types", help="For CSV and JSON: age=int64,weight=double,... Others are inferred.")] = None,
     null_values: Annotated[str | None, typer.Option("--null-values", help="For CSV: texts that mean null, separated by commas.")] = None,
+    parquet_keys: Annotated[
+        Path | None, typer.Option("--parquet-keys", help="For encrypted Parquet: the JSON file of its keys, mode 0600.")
+    ] = None,
     previous: Annotated[Path | None, typer.Option("--previous", help="The version of the dataset that this one replaces.")] = None,
     rows_per_part: Annotated[int | None, typer.Option("--rows-per-part", min=1, help="At most this many rows a part.")] = None,
     compression: Annotated[
@@ -45,7 +50,8 @@ def encrypt(
     """Encrypt a table into a dataset directory that can lie on storage that nobody needs to trust."""
     declared = parse_types(types) if types else None
     nulls = null_values.split(",") if null_values is not None else None
-    rows = open_source(source, types=declared, null_values=nulls)
+    keys = ParquetKeys.read(parquet_keys) if parquet_keys is not None else None
+    rows = open_source(source, types=declared, null_values=nulls, keys=keys)
     if rows.inferred:
         listed = ", ".join(f"{column}={kind}" for column, kind in rows.inferred.items())
         console.print(f"inferred types  {listed}", markup=False)
@@ -138,6 +144,41 @@ def decrypt(
     with _progress("decrypting") as progress:
         rows = reading.decrypt(directory, destination, owner=owner, keystore=keystore, any_version=any_version, progress=progress)
     console.print(f"decrypted  {rows} rows to {destination}", markup=False)
+
+
+@app.command("keys")
+def keys(
+    directory: _Directory,
+    destination: Annotated[Path, typer.Argument(help="The new file of keys, mode 0600, outside of the dataset.")],
+    parts: Annotated[list[int] | None, typer.Option("--part", min=0, help="A part's number; give it as often as needed.")] = None,
+    all_parts: Annotated[bool, typer.Option("--all", help="The keys of all parts.")] = False,
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Write keys of parts to a file, for your own use with another reader of Parquet. No policy is asked; a key cannot be taken back."""
+    if bool(parts) == all_parts:
+        raise UsageError("Name the parts whose keys you want with --part, or say --all.")
+    written = interop.hand_out_keys(
+        directory, destination, owner=owner_of(identity, None), keystore=open_keystore(passphrase_file), parts=parts or None
+    )
+    console.print(
+        f"keys  of {len(written)} parts in {destination}: whoever reads that file reads these parts and can forge them", markup=False
+    )
+
+
+@app.command("export")
+def export(
+    directory: _Directory,
+    destination: Annotated[Path, typer.Argument(help="The new .parquet file, encrypted.")],
+    keys: Annotated[Path, typer.Option("--keys", help="The new file of its key, mode 0600, in another directory.")],
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Write a dataset's rows to one Parquet file under a fresh key, which pyarrow, polars and DuckDB open."""
+    owner, keystore = owner_of(identity, None), open_keystore(passphrase_file)
+    with _progress("exporting") as progress:
+        rows = interop.export(directory, destination, keys, owner=owner, keystore=keystore, progress=progress)
+    console.print(f"exported  {rows} rows to {destination}, its key to {keys}", markup=False)
 
 
 @contextmanager

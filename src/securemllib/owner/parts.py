@@ -12,9 +12,10 @@ import pyarrow.parquet.encryption as pe
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import FormatError, IntegrityError
+from securemllib.owner.parquet_keys import FileKey
 from securemllib.wire.dataset import Part, aad_prefix, part_key_context
 
-__all__ = ["WRAPPING_PURPOSE", "encode_part", "read_part"]
+__all__ = ["WRAPPING_PURPOSE", "encode_part", "part_key", "read_part"]
 
 WRAPPING_PURPOSE = "securemllib/part-key-wrapping/v1"
 _SALT_BYTES = 16
@@ -83,13 +84,10 @@ def read_part(
     if whole and sha256(memoryview(data)).digest() != part.sha256:
         raise IntegrityError(f"Part {part.ordinal} of dataset {dataset_id} was changed.", code="integrity.part")
     # 2
-    context = part_key_context(dataset_id, version, part.ordinal)
-    key = DataKey(unseal(secret.derive(WRAPPING_PURPOSE), context, part.wrapped_key))
+    key = part_key(part, secret=secret, dataset_id=dataset_id, version=version)
     # 3
-    prefix = aad_prefix(dataset_id, version, part.ordinal, part.rows, part.salt)
-    properties = pe.create_decryption_properties(key.expose(), aad_prefix=prefix)
     try:
-        with pq.ParquetFile(pa.BufferReader(data), decryption_properties=properties) as file:
+        with pq.ParquetFile(pa.BufferReader(data), decryption_properties=key.decryption()) as file:
             table = file.read().replace_schema_metadata(None)
     except (OSError, pa.ArrowException) as error:
         raise IntegrityError(
@@ -101,6 +99,13 @@ def read_part(
     if schema is not None and table.schema != schema:
         raise FormatError(f"Part {part.ordinal} has other columns than its manifest.")
     return table
+
+
+def part_key(part: Part, *, secret: DataKey, dataset_id: str, version: int) -> FileKey:
+    """Return the key and AAD prefix of a part's file; `UnsealError` where the key is not that of this part of this version."""
+    context = part_key_context(dataset_id, version, part.ordinal)
+    key = unseal(secret.derive(WRAPPING_PURPOSE), context, part.wrapped_key)
+    return FileKey(file=part.file, footer_key=key, aad_prefix=aad_prefix(dataset_id, version, part.ordinal, part.rows, part.salt))
 
 
 def _encrypted(table: pa.Table, key: DataKey, prefix: bytes, compression: str, padding: int) -> pa.Buffer:

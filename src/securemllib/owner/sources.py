@@ -11,8 +11,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 import pyarrow.parquet as pq
 
-from securemllib.errors import DataError, UsageError
+from securemllib.errors import DataError, IntegrityError, UsageError
 from securemllib.owner.column_types import normal_schema, type_text
+from securemllib.owner.parquet_keys import FileKey, ParquetKeys, require_gcm
 
 __all__ = ["Source", "from_arrow", "from_csv", "from_json", "from_pandas", "from_parquet", "open_source"]
 
@@ -47,18 +48,27 @@ class Source:
     inferred: Mapping[str, str]
 
 
-def open_source(source: object, *, types: Mapping[str, pa.DataType] | None = None, null_values: Sequence[str] | None = None) -> Source:
+def open_source(
+    source: object,
+    *,
+    types: Mapping[str, pa.DataType] | None = None,
+    null_values: Sequence[str] | None = None,
+    keys: ParquetKeys | None = None,
+) -> Source:
     """Return the rows of a path, an Arrow table, a record batch reader, or a pandas DataFrame.
 
     Args:
         source: A ``.parquet`` file or a directory of them, a ``.csv``, ``.tsv`` or JSON-lines file, or an object that holds rows.
         types: Declared types, for CSV and JSON; the others are inferred.
         null_values: The texts that stand for null, for CSV.
+        keys: The keys of Parquet files that are encrypted.
     """
     if isinstance(source, Source):
         return source
     if isinstance(source, str | Path):
-        return _from_path(Path(source), types or {}, null_values)
+        return _from_path(Path(source), types or {}, null_values, keys)
+    if keys is not None:
+        raise UsageError("Keys are given for Parquet files only.")
     if types or null_values is not None:
         raise UsageError("Types and null values are declared for CSV and JSON files only.")
     if isinstance(source, pa.Table | pa.RecordBatchReader):
@@ -71,11 +81,14 @@ def open_source(source: object, *, types: Mapping[str, pa.DataType] | None = Non
     )
 
 
-def _from_path(path: Path, types: Mapping[str, pa.DataType], null_values: Sequence[str] | None) -> Source:
+def _from_path(path: Path, types: Mapping[str, pa.DataType], null_values: Sequence[str] | None, keys: ParquetKeys | None) -> Source:
     if not path.exists():
         raise UsageError(f"There is no {path}.", code="usage.missing_file")
     suffixes = [suffix for suffix in path.suffixes if suffix not in {".gz", ".bz2", ".zst"}]
     suffix = suffixes[-1].lower() if suffixes else ""
+    is_parquet = path.is_dir() or suffix in _PARQUET_SUFFIXES
+    if keys is not None and not is_parquet:
+        raise UsageError("Keys are given for Parquet files only.")
     if suffix in _CSV_SUFFIXES:
         return from_csv(path, types=types, null_values=null_values, delimiter="\t" if suffix == ".tsv" else ",")
     if null_values is not None:
@@ -84,8 +97,8 @@ def _from_path(path: Path, types: Mapping[str, pa.DataType], null_values: Sequen
         return from_json(path, types=types)
     if types:
         raise UsageError("Types are declared for CSV and JSON files only.")
-    if path.is_dir() or suffix in _PARQUET_SUFFIXES:
-        return from_parquet(path)
+    if is_parquet:
+        return from_parquet(path, keys=keys)
     raise UsageError(f"{path.name} has no suffix that names its format.", next_step="Rename it to .parquet, .csv, .tsv or .jsonl.")
 
 
@@ -109,29 +122,48 @@ def from_pandas(frame: Any) -> Source:
     return from_arrow(table)
 
 
-def from_parquet(path: Path) -> Source:
-    """Return the rows of a Parquet file, or of all Parquet files of a directory in the order of their names."""
+def from_parquet(path: Path, *, keys: ParquetKeys | None = None) -> Source:
+    """Return the rows of a Parquet file, or of all Parquet files of a directory in the order of their names.
+
+    With keys every file must be encrypted as a whole with AES_GCM_V1 under the key that they name.
+    """
     paths = [path] if path.is_file() else sorted(item for item in path.iterdir() if item.suffix in _PARQUET_SUFFIXES)
     if not paths:
         raise UsageError(f"{path} holds no Parquet file.")
-    try:
-        metadata = [pq.read_metadata(item) for item in paths]
-        schemas = [normal_schema(pq.read_schema(item)) for item in paths]
-    except (pa.ArrowInvalid, OSError):
-        raise DataError(f"A file of {path} is no Parquet file that can be read without keys.", code="data.parquet") from None
+    opened: list[tuple[Path, FileKey | None]] = [(item, None if keys is None else keys.of(item)) for item in paths]
+    metadata = [_parquet_metadata(item, key) for item, key in opened]
+    schemas = [normal_schema(item.schema.to_arrow_schema()) for item in metadata]
     if any(schema != schemas[0] for schema in schemas):
         raise DataError(f"The Parquet files of {path} differ in their columns.", code="data.schema")
     rows = sum(item.num_rows for item in metadata)
     size = sum(item.row_group(group).total_byte_size for item in metadata for group in range(item.num_row_groups))
     return Source(
-        schema=schemas[0], batches=_cast(_parquet_batches(paths, _rows_per_batch(size, rows)), schemas[0]), rows=rows, inferred={}
+        schema=schemas[0], batches=_cast(_parquet_batches(opened, _rows_per_batch(size, rows)), schemas[0]), rows=rows, inferred={}
     )
 
 
-def _parquet_batches(paths: Sequence[Path], step: int) -> Iterator[pa.RecordBatch]:
-    for path in paths:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=step)
+def _parquet_metadata(path: Path, key: FileKey | None) -> pq.FileMetaData:
+    if key is not None:
+        require_gcm(path)
+    try:
+        return pq.read_metadata(path, decryption_properties=None if key is None else key.decryption())
+    except (pa.ArrowInvalid, OSError):
+        if key is not None:
+            raise IntegrityError(f"{path.name} does not open with its key and AAD prefix.", code="integrity.parquet") from None
+        raise DataError(
+            f"{path.name} is no Parquet file that can be read without keys.",
+            next_step="Give the keys of an encrypted file with --parquet-keys.",
+            code="data.parquet",
+        ) from None
+
+
+def _parquet_batches(opened: Sequence[tuple[Path, FileKey | None]], step: int) -> Iterator[pa.RecordBatch]:
+    for path, key in opened:
+        try:
+            with pq.ParquetFile(path, decryption_properties=None if key is None else key.decryption()) as file:
+                yield from file.iter_batches(batch_size=step)
+        except OSError:
+            raise IntegrityError(f"{path.name} was changed, or is cut off.", code="integrity.parquet") from None
 
 
 def from_csv(
