@@ -17,6 +17,7 @@
     │   └── SealedError           the value is sealed; a release would open it
     └── UnavailableError          try again or ask the operator
         ├── CapacityError         a bound is too small for the work
+        ├── RateLimitError        too many requests; the same one is answered later
         └── ConnectionLostError   a process did not answer in time
 
 Only an error's *code* crosses the enclave's boundary; messages name ids and sizes, never rows, keys or gradients.
@@ -26,8 +27,8 @@ from typing import ClassVar
 
 __all__ = [
     "AttestationError", "CapacityError", "ConnectionLostError", "CoverError", "DataError", "FormatError", "FreshnessError",
-    "IntegrityError", "PolicyError", "RefusedError", "SealedError", "SecureMLlibError", "SignatureError", "UnavailableError",
-    "UnsealError", "UsageError", "error_from_code",
+    "IntegrityError", "PolicyError", "RateLimitError", "RefusedError", "SealedError", "SecureMLlibError", "SignatureError",
+    "UnavailableError", "UnsealError", "UsageError", "error_from_code",
 ]  # fmt: skip
 
 
@@ -152,6 +153,18 @@ class CapacityError(UnavailableError):
 
     code = "unavailable.capacity"
     advice = "Raise the bound that the reason names."
+
+
+class RateLimitError(UnavailableError):
+    """Too many requests came from one address or one identity.
+
+    Attributes:
+        retry_after: Seconds after which a request is answered again.
+    """
+
+    code = "unavailable.rate"
+    advice = "Wait, then send the same request again."
+    retry_after: int = 1
 
 
 class ConnectionLostError(UnavailableError):

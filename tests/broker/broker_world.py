@@ -11,6 +11,7 @@ from securemllib.attestation.insecure import InsecureAttester
 from securemllib.broker.audit_log import entries
 from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.keystore import Keystore
+from securemllib.broker.rates import Rates
 from securemllib.broker.service import Broker
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.identity import PrivateIdentity, verify
@@ -32,6 +33,7 @@ from securemllib.wire.dataset import ClearPart, Column, Manifest, ManifestBody, 
 from securemllib.wire.enrolment import Enrolment, enrolment_context
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import RELEASE_OPERATION, JobSpecification, Mode, Output, OutputKind
+from securemllib.wire.notices import JobEnd
 from securemllib.wire.plan import ApplyModel, ModelRef, Plan
 from securemllib.wire.policy import ANY, AppraisalPolicy, OperationRule, OutputRule, Policy, Rule
 from securemllib.wire.signed import Signed
@@ -242,15 +244,19 @@ class World:
         enclave.check(update, self.broker.move_head(enclave.job_id, update))
         return model
 
+    def end(self, job_id: str) -> Signed:
+        """Return the analyst's notice that a job's results have come."""
+        return self.analyst.sign(JobEnd(job_id=job_id, broker=self.broker.identity.fingerprint))
+
     def events(self) -> list[dict[str, Any]]:
         with self.broker.custody().look() as transaction:
             return [json.loads(entry.payload) for entry in entries(transaction.session)]
 
 
-def make_world(folder: Path, keystore: Keystore, url: str, collateral: CollateralStore | None = None) -> World:
+def make_world(folder: Path, keystore: Keystore, url: str, collateral: CollateralStore | None = None, rates: Rates | None = None) -> World:
     """Return a world whose broker keeps its data at ``url``."""
     clock = Clock()
-    broker = Broker(keystore, url, folder / "head.sml", clock=clock, collateral=collateral)
+    broker = Broker(keystore, url, folder / "head.sml", clock=clock, collateral=collateral, rates=rates)
     return World(
         broker=broker,
         owner=Owner(broker=broker.identity),

@@ -9,10 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from securemllib.crypto.aead import seal
+from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
-from securemllib.errors import FreshnessError, IntegrityError, PolicyError, UnsealError, UsageError
+from securemllib.errors import FreshnessError, IntegrityError, PolicyError, SignatureError, UnsealError, UsageError
 from securemllib.wire.attestation import Head, HeadUpdate, head_context
 from securemllib.wire.job import Output, OutputKind
+from securemllib.wire.notices import JobEnd
 from securemllib.wire.plan import ModelRef
 
 
@@ -162,24 +164,42 @@ def test_one_of_many_concurrent_updates_wins(world: World, job: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [OutputKind.METRIC, OutputKind.ROWS])
-def test_a_job_without_a_model_is_finished_by_its_host(world: World, kind: OutputKind) -> None:
+def test_a_job_without_a_model_is_finished_by_its_analyst(world: World, kind: OutputKind) -> None:
     """Once its results have come it gets no more keys; saying so again changes nothing, and each time is in the log."""
     world.enrol()
     job_id = world.submit(outputs=(Output(kind=kind, recipient=world.analyst.public, columns=("age",) if kind is OutputKind.ROWS else ()),))
     world.granted(job_id)
-    world.broker.finish(job_id)
-    world.broker.finish(job_id)
+    world.broker.finish(job_id, world.end(job_id))
+    world.broker.finish(job_id, world.end(job_id))
     assert [event["event"] for event in world.events()][-2:] == ["finish", "finish"]
     with pytest.raises(FreshnessError, match="finished"):
         world.granted(job_id)
 
 
-def test_a_job_with_a_model_is_not_finished_by_its_host(world: World) -> None:
+def test_only_its_analyst_ends_a_job(world: World) -> None:
+    """A stranger, an owner, and a notice of another job or for another broker end nothing; the analyst's own notice does."""
+    world.enrol()
+    outputs = (Output(kind=OutputKind.METRIC, recipient=world.analyst.public),)
+    job_id, other = world.submit(outputs=outputs), world.submit(outputs=outputs)
+    for signer in (PrivateIdentity.generate("stranger"), world.owner.identity):
+        with pytest.raises(SignatureError):
+            world.broker.finish(job_id, signer.sign(JobEnd(job_id=job_id, broker=world.broker.identity.fingerprint)))
+    elsewhere = world.analyst.sign(JobEnd(job_id=job_id, broker=world.owner.identity.public.fingerprint))
+    for notice in (world.end(other), elsewhere):
+        with pytest.raises(FreshnessError):
+            world.broker.finish(job_id, notice)
+    world.granted(job_id)
+    world.broker.finish(job_id, world.end(job_id))
+    with pytest.raises(FreshnessError, match="finished"):
+        world.granted(job_id)
+
+
+def test_a_job_with_a_model_is_not_finished_by_a_notice(world: World) -> None:
     """Only the aggregator finishes it, with its model; an unknown job is not finished either."""
     world.enrol()
     job_id = world.submit()
     with pytest.raises(UsageError, match="ends with its model"):
-        world.broker.finish(job_id)
+        world.broker.finish(job_id, world.end(job_id))
     with pytest.raises(UsageError, match="knows no job"):
-        world.broker.finish("0" * 64)
+        world.broker.finish("0" * 64, world.end("0" * 64))
     world.granted(job_id)

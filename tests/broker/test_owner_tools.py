@@ -35,7 +35,9 @@ def test_an_encrypted_dataset_is_enrolled(world: World, client: httpx.Client, tm
     def submit(manifest: Manifest, column: str = "age") -> str:
         plan = Plan(source=manifest.reference, steps=())
         return world.broker.submit(
-            world.analyst.sign(job_on(plan, world.analyst.public, world.broker.identity, inputs={"features": column}))
+            world.analyst.sign(
+                job_on(plan, world.analyst.public, world.broker.identity, inputs={"features": column}, created=int(world.clock.now))
+            )
         )
 
     with BrokerClient(str(client.base_url), world.broker.identity.fingerprint) as broker:

@@ -29,6 +29,8 @@ RETRY_SECONDS = 60
 _FETCH_SECONDS = 20.0
 # Hosts choose which kinds of platforms they name; an operator has a handful.
 _MODEL_LIMIT = 256
+# An invented kind of platform keeps a request waiting until the PCCS has said no; more such requests are told to come again.
+_WAITING_LIMIT = 4
 
 
 def fetch_collateral(pccs: str, quote: bytes) -> str:
@@ -70,6 +72,7 @@ class CollateralStore:
         self._known: dict[Model, Collateral] = {}
         self._next_fetch: dict[Model, int] = {}
         self._lock, self._fetching = threading.Lock(), threading.Lock()
+        self._waiting = threading.BoundedSemaphore(_WAITING_LIMIT)
         for path in sorted(folder.glob("*.json")) if folder is not None else ():
             self._load(path)
         for collateral in given:
@@ -105,21 +108,32 @@ class CollateralStore:
         """Fetch collateral for evidence; where that fails, what is held counts for as long as it is valid.
 
         Nobody waits while something valid is held. One fetch goes on at a time, and who waited for another's finds what it brought.
+
+        Raises:
+            UnavailableError: Nothing valid is held, and as many requests as may wait for a fetch do.
         """
         model = self._model(evidence)
         if model is None:
             return
         with self._lock:
             held = self._known.get(model)
-        if held is None or now > held.expires:
+        must_wait = held is None or now > held.expires
+        if not self._waiting.acquire(blocking=False):
+            if must_wait:
+                raise UnavailableError("Collateral of other platforms is being fetched.", code="unavailable.collateral.busy")
+            return
+        if must_wait:
             self._refresh(model, evidence, now)
         else:
             threading.Thread(target=self._refresh, args=(model, evidence, now), daemon=True).start()
 
     def _refresh(self, model: Model, evidence: Evidence, now: int) -> None:
-        with self._fetching:
-            if self._pccs is not None and self.is_due(evidence, now):
-                self._replace(model, evidence.report, now, self._pccs)
+        try:
+            with self._fetching:
+                if self._pccs is not None and self.is_due(evidence, now):
+                    self._replace(model, evidence.report, now, self._pccs)
+        finally:
+            self._waiting.release()
 
     def _replace(self, model: Model, quote: bytes, now: int, pccs: str) -> None:
         wait = RETRY_SECONDS

@@ -11,10 +11,11 @@ from securemllib.attestation.dcap import Endorsements
 from securemllib.broker.audit_log import append
 from securemllib.broker.authorise import DatasetFacts
 from securemllib.broker.collateral import CollateralStore
+from securemllib.broker.rates import Rates
 from securemllib.broker.rollback import RollbackGuard
 from securemllib.broker.store import Store
 from securemllib.crypto.identity import PrivateIdentity
-from securemllib.errors import SecureMLlibError
+from securemllib.errors import RateLimitError, SecureMLlibError
 
 __all__ = ["Custody", "Transaction"]
 
@@ -35,6 +36,7 @@ class Transaction:
         identity: The broker's.
         now: Seconds since 1970.
         endorsements: What quotes are verified with.
+        rates: Counts what each identity asks for.
         datasets: Ids of the datasets that the decision is about.
         detail: Further fields of the entry: ids, numbers and names, never keys.
         known: What was read of datasets so far, by id: nobody else changes it before the decision is made.
@@ -45,6 +47,7 @@ class Transaction:
     identity: PrivateIdentity
     now: int
     endorsements: Endorsements
+    rates: Rates
     datasets: set[str] = field(default_factory=set)
     detail: dict[str, object] = field(default_factory=dict)
     known: dict[str, DatasetFacts | None] = field(default_factory=dict)
@@ -60,6 +63,7 @@ class Custody:
         guard: Remembers the audit head outside of the database.
         clock: Returns seconds since 1970.
         collateral: Intel's, of the kinds of platforms met so far.
+        rates: How many requests anybody may make.
     """
 
     identity: PrivateIdentity
@@ -67,12 +71,14 @@ class Custody:
     guard: RollbackGuard
     clock: Callable[[], float]
     collateral: CollateralStore
+    rates: Rates
 
     @contextmanager
     def decide(self, event: str, *, first: Callable[[Transaction], None] | None = None) -> Iterator[Transaction]:
         """Yield the transaction of one decision. It is recorded before this returns, so before anybody is answered.
 
-        An accepted decision and its entry commit together. A refused one changes nothing but the audit log.
+        An accepted decision and its entry commit together. A refused one changes nothing but the audit log, and a request over its
+        rate not even that: what floods the broker must not fill its log.
 
         Args:
             event: What the audit log calls it.
@@ -86,6 +92,8 @@ class Custody:
             try:
                 with session.begin_nested():
                     yield transaction
+            except RateLimitError:
+                raise
             except SecureMLlibError as error:
                 refusal: SecureMLlibError | None = error
                 outcome: dict[str, object] = {
@@ -113,7 +121,7 @@ class Custody:
     def _transaction(self, session: Session) -> Transaction:
         now = int(self.clock())
         endorsements = Endorsements(collateral=self.collateral.find, now=now)
-        return Transaction(session=session, store=self.store, identity=self.identity, now=now, endorsements=endorsements)
+        return Transaction(session=session, store=self.store, identity=self.identity, now=now, endorsements=endorsements, rates=self.rates)
 
 
 def _bounded(value: object) -> object:

@@ -78,6 +78,7 @@ def enrol(transaction: Transaction, dataset_id: str, signed: Signed) -> Enrolled
         raise UsageError("A dataset id has 32 hexadecimal digits.")
     owner = owner_identity(transaction, signed.signer)
     enrolment = verify(signed, Enrolment, owner)
+    transaction.rates.check_identity(owner.fingerprint)
     manifest = verify(enrolment.manifest, Manifest, owner)
     transaction.detail["version"] = manifest.version
     if manifest.dataset_id != dataset_id or {manifest.owner, enrolment.owner.fingerprint} != {owner.fingerprint}:
@@ -109,6 +110,7 @@ def set_policy(transaction: Transaction, dataset_id: str, signed: Signed) -> Pol
     transaction.detail["owner"] = signed.signer
     owner = owner_identity(transaction, signed.signer)
     policy = verify(signed, Policy, owner)
+    transaction.rates.check_identity(owner.fingerprint)
     row = transaction.session.get(DatasetRow, dataset_id)
     if row is None:
         raise PolicyError(f"The dataset {dataset_id} is not enrolled here.", next_step="Enrol it first.", code="refused.policy.dataset")

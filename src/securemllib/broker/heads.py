@@ -4,10 +4,13 @@ from securemllib.broker.custody import Transaction
 from securemllib.broker.jobs import job_key, job_row, lineage_of, specification
 from securemllib.broker.schema import ACCEPTED, FINISHED, JobRow, ModelRow
 from securemllib.crypto.aead import seal, unseal
+from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import FreshnessError, IntegrityError, PolicyError, UsageError
 from securemllib.wire.attestation import Head, HeadUpdate, head_acknowledgement_context, head_context
 from securemllib.wire.job import OutputKind
+from securemllib.wire.notices import JobEnd
+from securemllib.wire.signed import Signed
 
 __all__ = ["finish", "head_of", "move_head"]
 
@@ -47,16 +50,24 @@ def move_head(transaction: Transaction, job_id: str, update: bytes) -> bytes:
     return seal(key, head_acknowledgement_context(job_id, update), b"")
 
 
-def finish(transaction: Transaction, job_id: str) -> None:
-    """Give no more keys to a job that leaves no model: its host says that the results have come. Doing so twice changes nothing.
+def finish(transaction: Transaction, job_id: str, signed: Signed) -> None:
+    """Give no more keys to a job that leaves no model: its results have come. Doing so twice changes nothing.
 
-    A job's id is a digest over a nonce, so only who carries its messages knows it, and can end it anyway, by carrying no more.
+    1. The job's analyst says so, of this job and to this broker.
+    2. The job leaves no model: with one it is finished when the aggregator records that model.
 
     Raises:
-        UsageError: The job is unknown, or leaves a model: it is finished when the aggregator records that model.
+        SignatureError: Somebody else says so.
+        FreshnessError: The notice is of another job, or for another broker.
+        UsageError: The job is unknown, or 2 does not hold.
     """
     row = job_row(transaction, job_id)
     transaction.datasets |= {dataset.dataset_id for dataset in lineage_of(row)}
+    analyst = specification(row).analyst
+    end = verify(signed, JobEnd, analyst)
+    transaction.rates.check_identity(analyst.fingerprint)
+    if (end.job_id, end.broker) != (job_id, transaction.identity.public.fingerprint):
+        raise FreshnessError(f"The notice ends another job than {job_id}, or is for another broker.", next_step="Sign a new one.")
     if specification(row).output(OutputKind.SEALED_MODEL) or row.status not in {ACCEPTED, FINISHED}:
         raise UsageError(f"The job {job_id} ends with its model, not by a request.", code="usage.job_ends_with_model")
     row.status = FINISHED

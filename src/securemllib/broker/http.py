@@ -1,5 +1,6 @@
 """The broker over HTTP: JSON in and out, errors as RFC 9457 problems, and an OpenAPI description at ``/openapi.json``."""
 
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, NoReturn
 
@@ -10,13 +11,15 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from securemllib.broker import messages as body
-from securemllib.broker.limits import BodyLimit
+from securemllib.broker.limits import AddressLimit, BodyLimit
 from securemllib.broker.messages import from_base64, to_base64
+from securemllib.broker.rates import Rates
 from securemllib.broker.service import Broker
 from securemllib.errors import (
     CapacityError,
     FreshnessError,
     IntegrityError,
+    RateLimitError,
     RefusedError,
     SecureMLlibError,
     SignatureError,
@@ -40,6 +43,7 @@ _STATUS: tuple[tuple[type[SecureMLlibError], HTTPStatus], ...] = (
     (SignatureError, HTTPStatus.FORBIDDEN),
     (IntegrityError, HTTPStatus.BAD_REQUEST),
     (RefusedError, HTTPStatus.FORBIDDEN),
+    (RateLimitError, HTTPStatus.TOO_MANY_REQUESTS),
     (CapacityError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (UnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (UsageError, HTTPStatus.BAD_REQUEST),
@@ -56,7 +60,8 @@ def create_app(broker: Broker) -> FastAPI:
         responses=_PROBLEMS,
     )
     app.add_middleware(BodyLimit, limit=BODY_LIMIT, large=ENROLMENT_LIMIT, large_prefix="/v1/datasets/")
-    app.add_exception_handler(SecureMLlibError, _problem)
+    app.add_middleware(AddressLimit, rates=broker.rates, refusal=_answer)
+    app.add_exception_handler(SecureMLlibError, partial(_problem, broker.rates))
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _not_found)
     _add_general(app, broker)
@@ -130,9 +135,9 @@ def _add_jobs(app: FastAPI, broker: Broker) -> None:
 
 def _add_ends(app: FastAPI, broker: Broker) -> None:
     @app.post("/v1/jobs/{job_id}/finish", status_code=HTTPStatus.NO_CONTENT)
-    def finish(job_id: str) -> None:
-        """Say that the results of a job without a model have come: it gets no more keys."""
-        broker.finish(job_id)
+    def finish(job_id: str, request: body.EndBody) -> None:
+        """Say, as its analyst, that the results of a job without a model have come: it gets no more keys."""
+        broker.finish(job_id, _signed(request.end))
 
     @app.post("/v1/releases")
     def release(request: body.JobBody) -> body.ReleaseResult:
@@ -173,14 +178,23 @@ def _signed(text: str) -> Signed:
     return Signed.from_bytes(from_base64(text))
 
 
-def _problem(_: Request, error: Exception) -> JSONResponse:
+def _problem(rates: Rates, request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, SecureMLlibError):
         _reraise(error)
+    if not isinstance(error, UnavailableError) and request.client is not None:
+        rates.count_refusal(request.client.host)
+    return _answer(error)
+
+
+def _answer(error: SecureMLlibError) -> JSONResponse:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
     if error.error_code == "usage.unknown_job":
         status = HTTPStatus.NOT_FOUND
     _log.info("refused", code=error.error_code, status=int(status))
-    return _response(status, error.error_code, error.reason, error.next_step)
+    response = _response(status, error.error_code, error.reason, error.next_step)
+    if isinstance(error, RateLimitError):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def _invalid(_: Request, error: Exception) -> JSONResponse:

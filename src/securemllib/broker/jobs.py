@@ -5,6 +5,7 @@ from functools import lru_cache
 from securemllib.broker.authorise import Decision, Facts, ModelFacts, authorise, involved
 from securemllib.broker.custody import Transaction
 from securemllib.broker.datasets import dataset_facts
+from securemllib.broker.freshness import JOB_SECONDS, check_created
 from securemllib.broker.schema import ACCEPTED, RELEASED, GrantRow, JobRow, ModelRow, RuleRunsRow
 from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
@@ -29,12 +30,13 @@ def submit(transaction: Transaction, signed: Signed) -> str:
     """Accept a job and return its id. The same job sent twice is one job.
 
     1. The analyst whom the job names signed it.
-    2. Every involved owner's policy allows it (`authorise`).
+    2. A job that is new here was signed within the last day.
+    3. Every involved owner's policy allows it (`authorise`).
 
     Raises:
         SignatureError: 1 does not hold.
-        PolicyError: 2 does not hold.
-        FreshnessError: The job reads an older version of its dataset.
+        PolicyError: 3 does not hold.
+        FreshnessError: 2 does not hold, or the job reads an older version of its dataset.
         UsageError: It is no job that enclaves work on.
     """
     job = _verified(transaction, signed)
@@ -136,11 +138,13 @@ def _specification(signed: bytes) -> JobSpecification:
 def _verified(transaction: Transaction, signed: Signed) -> JobSpecification:
     claimed = JobSpecification.from_bytes(signed.payload)
     job = verify(signed, JobSpecification, claimed.analyst)
+    transaction.rates.check_identity(job.analyst.fingerprint)
     transaction.detail |= {"job_id": job.job_id, "analyst": job.analyst.fingerprint, "operation": job.operation}
     return job
 
 
 def _accept(transaction: Transaction, job: JobSpecification, signed: Signed, status: str) -> None:
+    check_created(job.created, transaction.now, seconds=JOB_SECONDS)
     decision = authorised(transaction, job, counted=False)
     transaction.detail["rules"] = {permission.dataset_id: permission.rule for permission in decision.permissions}
     for permission in decision.permissions:

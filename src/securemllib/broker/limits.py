@@ -1,11 +1,40 @@
-"""Refuses request bodies that are too large, before anything reads them."""
+"""Refuses request bodies that are too large, and addresses that ask too often, before anything reads what they sent."""
 
+from collections.abc import Callable
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["BodyLimit"]
+from securemllib.broker.rates import Rates
+from securemllib.errors import RateLimitError
+
+__all__ = ["AddressLimit", "BodyLimit"]
+
+
+class AddressLimit:
+    """ASGI middleware that bounds the requests of a client's address.
+
+    Args:
+        app: The application.
+        rates: Counts them.
+        refusal: Makes the answer to a request over the rate.
+    """
+
+    def __init__(self, app: ASGIApp, *, rates: Rates, refusal: Callable[[RateLimitError], ASGIApp]) -> None:
+        self._app = app
+        self._rates = rates
+        self._refusal = refusal
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on unless its address is over the rate."""
+        answer = self._app
+        if scope["type"] == "http" and scope.get("client"):
+            try:
+                self._rates.check_address(scope["client"][0])
+            except RateLimitError as error:
+                answer = self._refusal(error)
+        await answer(scope, receive, send)
 
 
 class BodyLimit:

@@ -17,6 +17,7 @@ __all__ = [
     "AuthenticationRequest",
     "ChallengeBody",
     "ChallengeParameters",
+    "EndBody",
     "EnrolmentBody",
     "EnrolmentResult",
     "GrantBody",
@@ -182,6 +183,12 @@ class Acknowledgement(_Body):
     """An empty message, sealed under the job key for this update."""
 
     acknowledgement: Base64
+
+
+class EndBody(_Body):
+    """A signed `JobEnd`."""
+
+    end: Base64
 
 
 class ReleaseResult(_Body):

@@ -4,7 +4,7 @@ import os
 import secrets
 from hashlib import sha256
 
-from sqlalchemy import delete
+from sqlalchemy import delete, func, select
 
 from securemllib.attestation.claims import Claims
 from securemllib.attestation.verifier import appraise
@@ -15,7 +15,7 @@ from securemllib.broker.jobs import authorised, job_key, job_row, lineage_of, mo
 from securemllib.broker.schema import ACCEPTED, GrantRow, JobRow, SessionRow
 from securemllib.broker.token import TokenSubject, check_token, issue_token
 from securemllib.crypto.wrapping import wrap
-from securemllib.errors import AttestationError, FreshnessError, PolicyError
+from securemllib.errors import AttestationError, FreshnessError, PolicyError, UnavailableError
 from securemllib.wire.attestation import (
     AttestationResult,
     Challenge,
@@ -34,14 +34,22 @@ __all__ = ["CHALLENGE_SECONDS", "TOKEN_SECONDS", "admit", "attest", "challenge",
 CHALLENGE_SECONDS = 60
 # An enclave fetches its grant at once; minutes cover a slow relay.
 TOKEN_SECONDS = 300
-_FORGET_SECONDS = 3600
+_FORGET_SECONDS = 600
+# Far more than the enclaves of one job that attest within a minute; each one leaves a row.
+_OPEN_CHALLENGES = 4096
 _NONCE_BYTES = 32
 _CHALLENGED, _ANSWERED, _ATTESTED, _GRANTED = "challenged", "answered", "attested", "granted"
 
 
 def challenge(transaction: Transaction, job_id: str, tee: str) -> tuple[str, Challenge]:
-    """Return a session and its single-use challenge for one enclave of a job; `FreshnessError` for a job that takes no more enclaves."""
+    """Return a session and its single-use challenge for one enclave of a job.
+
+    Raises:
+        FreshnessError: The job takes no more enclaves.
+        UnavailableError: As many of its challenges as may be are neither answered nor expired.
+    """
     _check_open(job_row(transaction, job_id))
+    _check_unanswered(transaction, job_id)
     asked = Challenge(nonce=os.urandom(_NONCE_BYTES), broker=transaction.identity.public, job_id=job_id)
     session = secrets.token_urlsafe(_NONCE_BYTES)
     transaction.session.execute(delete(SessionRow).where(SessionRow.expires < transaction.now - _FORGET_SECONDS))
@@ -175,6 +183,12 @@ def _name(session: str) -> str:
 def _check_open(row: JobRow) -> None:
     if row.status != ACCEPTED:
         raise FreshnessError(f"The job {row.job_id} is {row.status}: it gets no more grants.", code="integrity.freshness.finished")
+
+
+def _check_unanswered(transaction: Transaction, job_id: str) -> None:
+    unanswered = SessionRow.job_id == job_id, SessionRow.state == _CHALLENGED, SessionRow.expires > transaction.now
+    if (transaction.session.scalar(select(func.count()).where(*unanswered)) or 0) >= _OPEN_CHALLENGES:
+        raise UnavailableError(f"{_OPEN_CHALLENGES} challenges of job {job_id} are open.", code="unavailable.challenges")
 
 
 def _appraised(transaction: Transaction, row: JobRow, evidence: Evidence, asked: Challenge) -> Claims:

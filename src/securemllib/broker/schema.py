@@ -129,7 +129,7 @@ class SessionRow(Base):
     __tablename__ = "sessions"
 
     session: Mapped[str] = mapped_column(String(64), primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), index=True)
     tee: Mapped[str] = mapped_column(String(32))
     challenge: Mapped[bytes] = mapped_column(LargeBinary)
     expires: Mapped[int] = mapped_column(BigInteger)

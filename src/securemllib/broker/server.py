@@ -38,6 +38,7 @@ class Listening:
         certificate: A PEM file with the TLS certificate chain, None for no TLS.
         key: A PEM file with its key.
         insecure_plaintext: Whether plain HTTP is accepted off loopback. Keys stay wrapped; session cookies, plans and policies do not.
+        proxies: Addresses of reverse proxies, whose word is taken for the address of a client.
 
     Raises:
         UsageError: The broker would answer other machines without TLS, and nobody said so.
@@ -48,6 +49,7 @@ class Listening:
     certificate: Path | None = None
     key: Path | None = None
     insecure_plaintext: bool = False
+    proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -90,6 +92,9 @@ def serve(broker: Broker, listening: Listening, announce: Callable[[str], None])
         log_config=None,
         access_log=False,
         server_header=False,
+        # Whoever may name a client's address has as many requests as they like.
+        proxy_headers=bool(listening.proxies),
+        forwarded_allow_ips=list(listening.proxies),
         lifespan="off",
         ws="none",
     )

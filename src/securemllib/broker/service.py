@@ -10,7 +10,9 @@ from securemllib.broker.audit_log import entries_about, signed_head
 from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.custody import Custody
 from securemllib.broker.datasets import Enrolled
+from securemllib.broker.freshness import REQUEST_SECONDS, check_created
 from securemllib.broker.keystore import Keystore
+from securemllib.broker.rates import Rates
 from securemllib.broker.rollback import RollbackGuard
 from securemllib.broker.schema import ACCEPTED
 from securemllib.broker.store import Store
@@ -21,10 +23,7 @@ from securemllib.wire.enrolment import AuditRequest
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.signed import Signed
 
-__all__ = ["AUDIT_REQUEST_SECONDS", "Broker"]
-
-# Covers clocks that differ and a slow network; older requests may be replays.
-AUDIT_REQUEST_SECONDS = 300
+__all__ = ["Broker"]
 
 
 class Broker:
@@ -36,6 +35,7 @@ class Broker:
         head_file: Where the last audit head is kept outside of the database.
         clock: Returns seconds since 1970.
         collateral: Where Intel's collateral for quotes comes from; nowhere when not given, which refuses every quote.
+        rates: How many requests anybody may make; the defaults of `Rates` when not given.
 
     Raises:
         FreshnessError: The database is older than the head file.
@@ -49,11 +49,15 @@ class Broker:
         *,
         clock: Callable[[], float] = time.time,
         collateral: CollateralStore | None = None,
+        rates: Rates | None = None,
     ) -> None:
         guard = RollbackGuard(head_file, keystore.identity)
         store = Store(database, keystore.store_key)
         self._collateral = collateral or CollateralStore()
-        self._custody = Custody(identity=keystore.identity, store=store, guard=guard, clock=clock, collateral=self._collateral)
+        self.rates = rates or Rates()
+        self._custody = Custody(
+            identity=keystore.identity, store=store, guard=guard, clock=clock, collateral=self._collateral, rates=self.rates
+        )
         with self._custody.look() as transaction:
             guard.check(transaction.session)
 
@@ -130,10 +134,10 @@ class Broker:
         with self._custody.decide("head") as transaction:
             return heads.move_head(transaction, job_id, update)
 
-    def finish(self, job_id: str) -> None:
+    def finish(self, job_id: str, signed: Signed) -> None:
         """Give no more keys to a job that leaves no model; see `heads.finish`."""
         with self._custody.decide("finish") as transaction:
-            heads.finish(transaction, job_id)
+            heads.finish(transaction, job_id, signed)
 
     def release(self, signed: Signed) -> tuple[tuple[Signed, ...], Signed]:
         """Return a model's wrapped keys and its enclave's attestation result; see `jobs.release`."""
@@ -154,8 +158,10 @@ class Broker:
         with self._custody.look() as transaction:
             owner = datasets.owner_identity(transaction, signed.signer)
             request = verify(signed, AuditRequest, owner)
-            if request.broker != self.identity.fingerprint or abs(transaction.now - request.created) > AUDIT_REQUEST_SECONDS:
-                raise FreshnessError("The request is for another broker or another time.", next_step="Sign a new request.")
+            transaction.rates.check_identity(owner.fingerprint)
+            if request.broker != self.identity.fingerprint:
+                raise FreshnessError("The request is for another broker.", next_step="Sign a new request.")
+            check_created(request.created, transaction.now, seconds=REQUEST_SECONDS)
             found = entries_about(transaction.session, datasets.datasets_of(transaction, owner.fingerprint))
             return [{**json.loads(entry.payload), "digest": entry.digest.hex()} for entry in found], signed_head(transaction.session)
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.files import BrokerFiles
 from securemllib.broker.keystore import create_keystore, has_passphrase, open_keystore, read_public_identity
+from securemllib.broker.rates import ADDRESS_RATE, IDENTITY_RATE, REFUSAL_RATE, Rates
 from securemllib.broker.server import Listening, certificate_digest, configure_logs, make_certificate, serve
 from securemllib.broker.service import Broker
 from securemllib.cli.collateral import read_collateral_file
@@ -97,6 +98,12 @@ def serve_command(
         list[Path] | None, typer.Option("--collateral", help="A collateral file of `securemllib attest collateral`; may be repeated.")
     ] = None,
     insecure_plaintext: Annotated[bool, typer.Option("--insecure-plaintext", help="Serve without TLS off loopback.")] = False,
+    proxy: Annotated[
+        list[str] | None, typer.Option("--proxy", help="Address of a reverse proxy that names its clients; may be repeated.")
+    ] = None,
+    address_rate: Annotated[str, typer.Option("--address-rate", help="Requests that one address may make.")] = ADDRESS_RATE,
+    refusal_rate: Annotated[str, typer.Option("--refusal-rate", help="Refused requests that one address may make.")] = REFUSAL_RATE,
+    identity_rate: Annotated[str, typer.Option("--identity-rate", help="Requests that one owner or analyst may sign.")] = IDENTITY_RATE,
 ) -> None:
     """Serve. Off loopback with TLS only, unless --insecure-plaintext says otherwise."""
     files = files_of(home)
@@ -104,10 +111,13 @@ def serve_command(
         if tls_cert is not None or tls_key is not None or insecure_plaintext:
             raise UsageError("--tls-self-signed excludes the other ways to serve.")
         tls_cert, tls_key = files.certificate, files.certificate_key
-    listening = Listening(host=host, port=port, certificate=tls_cert, key=tls_key, insecure_plaintext=insecure_plaintext)
+    listening = Listening(
+        host=host, port=port, certificate=tls_cert, key=tls_key, insecure_plaintext=insecure_plaintext, proxies=tuple(proxy or ())
+    )
+    rates = Rates(address=address_rate, refusals=refusal_rate, identity=identity_rate)
     owners = [read_identity(path) for path in owner or []]
     given = [read_collateral_file(path) for path in collateral or []]
-    broker = _open(files, database, passphrase_file, CollateralStore(files.collateral, pccs=pccs, given=given))
+    broker = _open(files, database, passphrase_file, CollateralStore(files.collateral, pccs=pccs, given=given), rates)
     if tls_self_signed and not (files.certificate.exists() and files.certificate_key.exists()):
         make_certificate(host, files.certificate, files.certificate_key)
     for identity in owners:
@@ -142,11 +152,17 @@ def _announce(url: str) -> None:
     typer.echo(f"listening {url}")
 
 
-def _open(files: BrokerFiles, database: str | None, passphrase_file: Path | None, collateral: CollateralStore | None = None) -> Broker:
+def _open(
+    files: BrokerFiles,
+    database: str | None,
+    passphrase_file: Path | None,
+    collateral: CollateralStore | None = None,
+    rates: Rates | None = None,
+) -> Broker:
     configure_logs()
     needed = has_passphrase(files.keystore)
     keystore = open_keystore(files.keystore, _passphrase(passphrase_file) if needed else None)
-    return Broker(keystore, database or files.database, files.head, collateral=collateral)
+    return Broker(keystore, database or files.database, files.head, collateral=collateral, rates=rates)
 
 
 def _passphrase(file: Path | None, *, confirm: bool = False) -> str:

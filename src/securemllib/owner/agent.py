@@ -16,11 +16,12 @@ from pathlib import Path
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import ConnectionLostError, RefusedError, SecureMLlibError, UsageError
 from securemllib.owner.opening import open_model, open_result
-from securemllib.wire.agent import REQUESTS, Declined, Identified, Identify, Open, Opened, OpenModel, Sign, Signature
+from securemllib.wire.agent import REQUESTS, Declined, Identified, Identify, Open, Opened, OpenModel, Sign, Signature, SignEnd
 from securemllib.wire.encoding import encode
 from securemllib.wire.framing import receive, send
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import JobSpecification, OutputKind
+from securemllib.wire.notices import JobEnd
 from securemllib.wire.record import Record
 from securemllib.wire.result import SealedModel, SealedResult
 
@@ -68,6 +69,9 @@ class Agent:
                 return Identified(identity=self._identity.public, broker=self._broker), b""
             if isinstance(request, Sign):
                 return self._sign(request), b""
+            if isinstance(request, SignEnd):
+                # All that this can do is to end one of the analyst's own jobs, which the asking program could also let lie.
+                return Signature(signed=self._identity.sign(JobEnd(job_id=request.job_id, broker=request.broker))), b""
             if isinstance(request, Open):
                 return self._open(request, payload)
             if isinstance(request, OpenModel):

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from securemllib.errors import FormatError, UnavailableError, error_from_code
-from securemllib.wire.agent import REPLIES, Declined, Identified, Identify, Open, Opened, OpenModel, Sign, Signature
+from securemllib.wire.agent import REPLIES, Declined, Identified, Identify, Open, Opened, OpenModel, Sign, Signature, SignEnd
 from securemllib.wire.encoding import Value, decode
 from securemllib.wire.framing import receive, send
 from securemllib.wire.job import JobSpecification, OutputKind
@@ -70,6 +70,11 @@ class AgentClient:
     def sign(self, job: JobSpecification) -> Signed:
         """Return the signed job; the analyst may be asked."""
         reply, _ = self._ask(Sign(job=job.to_bytes()), b"", Signature)
+        return reply.signed
+
+    def sign_end(self, job_id: str, broker: str) -> Signed:
+        """Return the signed notice that a job's results have come."""
+        reply, _ = self._ask(SignEnd(job_id=job_id, broker=broker), b"", Signature)
         return reply.signed
 
     def open_tree(self, job_id: str, result: bytes) -> Value:

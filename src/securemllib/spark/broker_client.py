@@ -22,8 +22,8 @@ _TIMEOUT_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 _ERRORS = 400
-# A gateway in front of a broker that restarts answers with these.
-_PASSING = frozenset({502, 503, 504})
+# A broker that is asked too often answers with the first, a gateway in front of a broker that restarts with the others.
+_PASSING = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +105,9 @@ class BrokerClient:
         """Hand in an aggregator's sealed update of the job's head and return the sealed acknowledgement."""
         return _binary(self._call("POST", f"/v1/jobs/{job_id}/head", {"update": _base64(update)}), "acknowledgement")
 
-    def finish(self, job_id: str) -> None:
-        """Say that the results of a job without a model have come: it gets no more keys."""
-        self._request("POST", f"/v1/jobs/{job_id}/finish")
+    def finish(self, job_id: str, end: Signed) -> None:
+        """Hand in the analyst's signed notice that the results of a job without a model have come: it gets no more keys."""
+        self._request("POST", f"/v1/jobs/{job_id}/finish", {"end": _base64(end.to_bytes())})
 
     def release(self, job: Signed) -> tuple[Signed, ...]:
         """Hand in a signed release and return the model's keys, each wrapped for one recipient."""
@@ -135,6 +135,7 @@ class BrokerClient:
                 raise UnavailableError(f"The request to the broker at {self._address.url} failed.", code="unavailable.broker") from error
             if response is not None and response.status_code not in _PASSING:
                 return _checked(response)
+            pause = max(pause, _retry_after(response))
             if time.monotonic() + pause > deadline:
                 if response is not None:
                     return _checked(response)
@@ -169,6 +170,12 @@ def _checked(response: httpx.Response) -> httpx.Response:
     if not isinstance(code, str) or not isinstance(reason, str):
         raise UnavailableError(f"The broker answered with status {response.status_code} and no reason.", code="unavailable.broker")
     raise error_from_code(code, reason, step if isinstance(step, str) else None)
+
+
+def _retry_after(response: httpx.Response | None) -> float:
+    """Return the seconds that an answer asks to wait for, 0 where it does not say."""
+    asked = "" if response is None else response.headers.get("Retry-After", "")
+    return float(asked) if asked.isdecimal() else 0.0
 
 
 def _document(response: httpx.Response, *, strict: bool = True) -> dict[str, Any]:

@@ -178,7 +178,7 @@ class SecureSession:
         if not job.output(OutputKind.SEALED_MODEL):
             # The results are here: a broker that went away meanwhile does not take them back.
             with self._lock, suppress(UnavailableError):
-                self.broker.finish(job.job_id)
+                self.broker.finish(job.job_id, self.agent.sign_end(job.job_id, job.broker))
 
     def _placement(self, parts: int) -> tuple[int, bool]:
         """Return how many tasks a round has, and whether they fit into one barrier stage."""

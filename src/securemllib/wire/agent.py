@@ -5,6 +5,7 @@ Large bytes travel as the frame's payload::
 
     Identify                                        Identified
     Sign (a job's encoding)                         Signature
+    SignEnd                                         Signature
     Open (payload: a SealedResult's encoding)       Opened (payload: the tree's encoding; for rows an Arrow IPC stream)
     OpenModel (payload: a SealedModel's encoding)   Opened (payload: the model tree's encoding)
     any                                             Declined
@@ -18,7 +19,7 @@ from securemllib.wire.job import OutputKind
 from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
-__all__ = ["REPLIES", "REQUESTS", "Declined", "Identified", "Identify", "Open", "OpenModel", "Opened", "Sign", "Signature"]
+__all__ = ["REPLIES", "REQUESTS", "Declined", "Identified", "Identify", "Open", "OpenModel", "Opened", "Sign", "SignEnd", "Signature"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,18 @@ class Sign(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignEnd(Record):
+    """Asks for a signature under a `JobEnd` for the broker of that fingerprint."""
+
+    TYPE: ClassVar[str] = "agent-sign-end"
+
+    job_id: str
+    broker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Signature(Record):
-    """The signed job."""
+    """The signed job, or the signed end of one."""
 
     TYPE: ClassVar[str] = "agent-signature"
 
@@ -108,5 +119,5 @@ class Declined(Record):
     next_step: str
 
 
-REQUESTS: tuple[type[Record], ...] = (Identify, Sign, Open, OpenModel)
+REQUESTS: tuple[type[Record], ...] = (Identify, Sign, SignEnd, Open, OpenModel)
 REPLIES: tuple[type[Record], ...] = (Identified, Signature, Opened, Declined)
