@@ -16,6 +16,7 @@ from securemllib.cli.shared import IdentityName, PassphraseFile, console, open_i
 from securemllib.errors import UsageError
 from securemllib.owner import dataset, interop, reading
 from securemllib.owner.column_types import parse_types
+from securemllib.owner.encoding_schema import load_encodings
 from securemllib.owner.parquet_keys import ParquetKeys
 from securemllib.owner.sources import open_source
 
@@ -44,11 +45,13 @@ def encrypt(
     size_hiding: Annotated[bool, typer.Option("--size-hiding", help="Pad the files.")] = False,
     hide_columns: Annotated[bool, typer.Option("--hide-columns", help="Keep column names and types out of the clear section.")] = False,
     hide_rows: Annotated[bool, typer.Option("--hide-rows", help="Keep the row count out of the clear section.")] = False,
+    encodings: Annotated[Path | None, typer.Option("--encodings", help="YAML: the columns that plain Spark may work on, and how.")] = None,
     identity: IdentityName = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Encrypt a table into a dataset directory that can lie on storage that nobody needs to trust."""
     declared = parse_types(types) if types else None
+    schema = load_encodings(encodings) if encodings is not None else ()
     nulls = null_values.split(",") if null_values is not None else None
     keys = ParquetKeys.read(parquet_keys) if parquet_keys is not None else None
     rows = open_source(source, types=declared, null_values=nulls, keys=keys)
@@ -70,6 +73,7 @@ def encrypt(
             hide_columns=hide_columns,
             hide_rows=hide_rows,
             progress=progress,
+            encodings=schema,
         )
     console.print(f"dataset  {manifest.dataset_id} version {manifest.version}: {len(manifest.parts)} parts in {directory}", markup=False)
 

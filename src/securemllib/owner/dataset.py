@@ -12,14 +12,17 @@ the values: a label column's compressed size tells the balance of its classes.
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from securemllib.crypto.aead import seal
 from securemllib.crypto.identity import PrivateIdentity
-from securemllib.errors import DataError
+from securemllib.errors import DataError, UsageError
 from securemllib.owner.atomic import new_directory, write_synced
+from securemllib.owner.companion import write_companion
+from securemllib.owner.encoding_schema import ColumnEncoding
 from securemllib.owner.keystore import Keystore
 from securemllib.owner.reading import BODY_PURPOSE, MANIFEST_FILE, OpenDataset, Progress, open_dataset
 from securemllib.owner.sources import Source, open_source
@@ -45,6 +48,7 @@ def encrypt(
     hide_rows: bool = False,
     seed: int | None = None,
     progress: Progress | None = None,
+    encodings: Sequence[ColumnEncoding] = (),
 ) -> Manifest:
     """Encrypt a source into a new directory and return the dataset's manifest.
 
@@ -65,6 +69,7 @@ def encrypt(
         hide_rows: See `Layout`.
         seed: See `Layout`.
         progress: Called with the rows written so far and the rows in all, if those are known.
+        encodings: Columns that plain Spark may work on, in the dataset's companion; none writes no companion.
 
     Raises:
         DataError: The source has no rows, or a column of a type that datasets do not hold.
@@ -81,7 +86,7 @@ def encrypt(
         seed=seed,
     )
     before = open_dataset(Path(previous), owner=identity.public, keystore=keystore) if previous is not None else None
-    return _write(open_source(source), Path(directory), name, identity, keystore, before, layout, progress)
+    return _write(open_source(source), Path(directory), name, identity, keystore, before, layout, progress, encodings)
 
 
 def append(
@@ -117,7 +122,10 @@ def _write(
     before: OpenDataset | None,
     layout: Layout,
     progress: Progress | None,
+    encodings: Sequence[ColumnEncoding] = (),
 ) -> Manifest:
+    if encodings and (layout.hide_columns or layout.hide_rows or layout.size_hiding):
+        raise UsageError("A companion shows columns, rows and sizes, so they cannot be hidden.", next_step="Leave out one of them.")
     if before is None:
         dataset_id, version, previous = os.urandom(16).hex(), 1, b""
         secret = keystore.add(dataset_id, name)
@@ -141,6 +149,9 @@ def _write(
                 body=seal(secret.derive(BODY_PURPOSE), body_context(dataset_id, version), body.to_bytes()),
             )
             write_synced(temporary / MANIFEST_FILE, identity.sign(manifest).to_bytes())
+            if encodings:
+                opened = OpenDataset(directory=temporary, manifest=manifest, body=body, secret=secret)
+                write_companion(opened, encodings, identity=identity, keystore=keystore)
     except BaseException:
         if before is None:
             keystore.forget(dataset_id)

@@ -4,6 +4,7 @@
 
     keystore/kek              the KEK, under a passphrase or protected by permissions (0600)
     keystore/DATASET_ID       name, latest version and secret of one dataset, sealed under the KEK
+    keystore/group-NAME       the key of one join group, sealed under the KEK
 
 Deleting a dataset's file shreds the dataset: nothing else holds its secret but brokers at which it was enrolled.
 """
@@ -27,6 +28,8 @@ __all__ = ["DatasetEntry", "Keystore"]
 _PURPOSE = "securemllib key-encryption key"
 _ENTRY_PURPOSE = "securemllib/dataset-entry/v1"
 _DATASET_ID = re.compile(r"[0-9a-f]{32}")
+_GROUP_PURPOSE = "securemllib/join-group/v1"
+_GROUP = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +137,24 @@ class Keystore:
         """Delete a dataset's secret: no key remains here that opens the dataset."""
         self._path(dataset_id).unlink(missing_ok=True)
 
+    def join_group(self, name: str) -> DataKey:
+        """Return the key of a join group.
+
+        Raises:
+            UsageError: There is none of that name.
+        """
+        path = self._group_path(name)
+        if not path.exists():
+            raise UsageError(
+                f"The keystore has no join group {name!r}.", next_step=f"Run `securemllib data join-group {name}`.", code="usage.no_group"
+            )
+        return DataKey(unseal(self._kek.derive(_GROUP_PURPOSE), length_prefixed(_GROUP_PURPOSE, name), read_private(path)))
+
+    def add_join_group(self, name: str) -> None:
+        """Make and keep the key of a new join group."""
+        sealed = seal(self._kek.derive(_GROUP_PURPOSE), length_prefixed(_GROUP_PURPOSE, name), DataKey.generate().expose())
+        write_private(self._group_path(name), sealed)
+
     def __iter__(self) -> Iterator[DatasetEntry]:
         """Yield what is kept of each dataset."""
         for path in sorted(self._directory.iterdir()):
@@ -147,6 +168,11 @@ class Keystore:
         if not _DATASET_ID.fullmatch(dataset_id):
             raise UsageError("A dataset id has 32 hexadecimal digits.")
         return self._directory / dataset_id
+
+    def _group_path(self, name: str) -> Path:
+        if not _GROUP.fullmatch(name):
+            raise UsageError(f"{name!r} names no join group.", next_step="Use lower-case letters, digits, - and _.")
+        return self._directory / f"group-{name}"
 
     def _entry_key(self) -> DataKey:
         return self._kek.derive(_ENTRY_PURPOSE)

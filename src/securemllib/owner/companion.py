@@ -1,0 +1,174 @@
+"""Companions: a dataset's encoded columns beside its sealed parts, written by the owner and opened by whoever holds the keys.
+
+::
+
+    DATASET/companion/companion.sml        the signed record of `securemllib.wire.companion`
+    DATASET/companion/part-00000.parquet   ordinary Parquet for plain Spark: `spark.read.parquet` with this pattern reads it
+
+A companion is made from the sealed parts, in their order, so its rows are shuffled as they are; it can be written with the dataset or
+later.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from securemllib.crypto.encodings.keys import key_id
+from securemllib.crypto.encodings.values import kind_of
+from securemllib.crypto.identity import PrivateIdentity, verify
+from securemllib.errors import IntegrityError, UsageError
+from securemllib.owner.atomic import new_directory, write_synced
+from securemllib.owner.encoded_columns import KeyedColumn, code_fields, key_of
+from securemllib.owner.encoding_schema import ColumnEncoding
+from securemllib.owner.keystore import Keystore
+from securemllib.owner.reading import OpenDataset, open_dataset
+from securemllib.wire.companion import (
+    COMPANION_DIRECTORY,
+    COMPANION_FILE,
+    ROW_COLUMN,
+    Companion,
+    CompanionFile,
+    EncodedColumn,
+    EncodingName,
+    stored_names,
+)
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.signed import Signed
+
+__all__ = ["OpenCompanion", "open_companion", "write_companion"]
+
+_SALT_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCompanion:
+    """A companion whose record was verified, with the keys of its columns.
+
+    Attributes:
+        directory: Where its files lie.
+        companion: The record.
+        columns: Its columns with their keys.
+    """
+
+    directory: Path
+    companion: Companion
+    columns: tuple[KeyedColumn, ...]
+
+    def column(self, name: str, encoding: EncodingName) -> KeyedColumn:
+        """Return a column in an encoding; `UsageError` where the companion lacks it."""
+        for item in self.columns:
+            if (item.description.column, item.description.encoding) == (name, encoding):
+                return item
+        raise UsageError(f"The companion has no column {name!r} in the encoding {encoding.value}.", code="usage.encoding")
+
+
+def write_companion(
+    opened: OpenDataset, encodings: Sequence[ColumnEncoding], *, identity: PrivateIdentity, keystore: Keystore
+) -> Companion:
+    """Write the companion of a dataset version and return its record.
+
+    Args:
+        opened: The dataset version.
+        encodings: What its schema declares.
+        identity: The owner.
+        keystore: Has the join groups' keys.
+
+    Raises:
+        UsageError: The schema names a column or a join group that there is not, or a companion exists.
+        DataError: A column's type or values do not fit its encoding.
+    """
+    salt = os.urandom(_SALT_BYTES)
+    columns = [_keyed(opened, item, keystore, salt) for item in encodings]
+    with new_directory(opened.directory / COMPANION_DIRECTORY) as temporary:
+        parts = _write_parts(temporary, opened, columns)
+        companion = Companion(
+            dataset=opened.manifest.reference,
+            owner=identity.public.fingerprint,
+            salt=salt,
+            columns=tuple(item.description for item in columns),
+            parts=tuple(parts),
+            dictionaries={},
+            ciphertexts={},
+        )
+        write_synced(temporary / COMPANION_FILE, identity.sign(companion).to_bytes())
+    return companion
+
+
+def open_companion(directory: str | Path, *, owner: PublicIdentity, keystore: Keystore, any_version: bool = False) -> OpenCompanion:
+    """Return the companion in a dataset's directory, with the keys of its columns.
+
+    1. The dataset opens (see `open_dataset`): it is the latest version, unless ``any_version``.
+    2. The companion is signed by the dataset's owner, for just this version.
+    3. Each column's key is the one that the companion names.
+
+    Raises:
+        IntegrityError: 2 or 3 does not hold.
+        UsageError: There is no companion.
+    """
+    opened = open_dataset(Path(directory), owner=owner, keystore=keystore, any_version=any_version)  # 1
+    path = opened.directory / COMPANION_DIRECTORY / COMPANION_FILE
+    if not path.is_file():
+        raise UsageError(f"{opened.directory} has no companion.", next_step="Run `securemllib data encode`.", code="usage.no_companion")
+    companion = verify(Signed.from_bytes(path.read_bytes()), Companion, owner)  # 2
+    if companion.dataset != opened.manifest.reference or companion.owner != owner.fingerprint:
+        raise IntegrityError("The companion is of another dataset, or of another version.", code="integrity.companion")
+    keyed = tuple(_with_key(opened, item, keystore, companion.salt) for item in companion.columns)  # 3
+    return OpenCompanion(directory=path.parent, companion=companion, columns=keyed)
+
+
+def _keyed(opened: OpenDataset, item: ColumnEncoding, keystore: Keystore, salt: bytes) -> KeyedColumn:
+    known = {column.name: column for column in opened.body.columns}
+    if item.column not in known:
+        raise UsageError(f"The schema names a column {item.column!r} that the dataset does not have.", code="usage.schema")
+    column, kind = known[item.column], opened.schema.field(item.column).type
+    group = keystore.join_group(item.join_group) if item.join_group else None
+    key = key_of(item.column, item.encoding, group, opened.secret, opened.manifest.version, salt)
+    is_clear = item.encoding is EncodingName.CLEAR
+    description = EncodedColumn(
+        column=item.column,
+        encoding=item.encoding,
+        type=column.type,
+        kind="" if is_clear else kind_of(kind),
+        stored=stored_names(item.column, item.encoding, code_fields(item.encoding, kind)),
+        nullable=column.nullable,
+        key_id="" if is_clear else key_id(key),
+        join_group=item.join_group,
+        digits=kind.scale if pa.types.is_decimal(kind) else item.digits or 0,
+        alphabet=item.alphabet,
+    )
+    return KeyedColumn(description=description, key=key)
+
+
+def _with_key(opened: OpenDataset, item: EncodedColumn, keystore: Keystore, salt: bytes) -> KeyedColumn:
+    group = keystore.join_group(item.join_group) if item.join_group else None
+    key = key_of(item.column, item.encoding, group, opened.secret, opened.manifest.version, salt)
+    if item.encoding is not EncodingName.CLEAR and key_id(key) != item.key_id:
+        raise IntegrityError(f"The key of the encoded column {item.column!r} is another one.", code="integrity.companion")
+    return KeyedColumn(description=item, key=key)
+
+
+def _write_parts(directory: Path, opened: OpenDataset, columns: Sequence[KeyedColumn]) -> list[CompanionFile]:
+    parts: list[CompanionFile] = []
+    first_row = 1
+    for table in opened.tables():
+        stored = {ROW_COLUMN: pa.array(np.arange(first_row, first_row + table.num_rows))}
+        for column in columns:
+            codes = column.encode(table[column.description.column], first_row)
+            stored |= dict(zip(column.description.stored, codes, strict=True))
+        parts.append(_write_file(directory, f"part-{len(parts):05d}.parquet", pa.table(stored), table.num_rows))
+        first_row += table.num_rows
+    return parts
+
+
+def _write_file(directory: Path, name: str, table: pa.Table, rows: int) -> CompanionFile:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    data = memoryview(sink.getvalue())
+    write_synced(directory / name, data)
+    return CompanionFile(file=name, length=len(data), sha256=sha256(data).digest(), rows=rows)

@@ -1,0 +1,158 @@
+"""Does a companion hold just what its schema declares, for just its dataset's version, and can its owner open what Spark answers?"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from securemllib.crypto.identity import PrivateIdentity
+from securemllib.errors import IntegrityError, UsageError
+from securemllib.owner import dataset, identity_file
+from securemllib.owner.companion import OpenCompanion, open_companion
+from securemllib.owner.encoding_schema import schema_from_text
+from securemllib.owner.keystore import Keystore
+from securemllib.wire.companion import COMPANION_DIRECTORY, COMPANION_FILE, ROW_COLUMN, EncodingName
+
+SCHEMA = """
+columns:
+  customer: {encoding: deterministic, join_group: customers}
+  city: deterministic
+  amount: additive
+  price: {encoding: additive, digits: 2}
+  region: clear
+"""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who encrypts in these tests."""
+
+    identity: PrivateIdentity
+    keystore: Keystore
+
+    def encrypt(self, rows: pa.Table, directory: Path, schema: str = SCHEMA, **options: object) -> OpenCompanion:
+        """Encrypt a table with a companion, and open that."""
+        encodings = schema_from_text(schema)
+        dataset.encrypt(rows, directory, name="orders", identity=self.identity, keystore=self.keystore, encodings=encodings, **options)
+        return self.open(directory)
+
+    def open(self, directory: Path) -> OpenCompanion:
+        """Open a companion."""
+        return open_companion(directory, owner=self.identity.public, keystore=self.keystore)
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Owner:
+    """An owner with one join group."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    made = Owner(identity=identity_file.create(home, "alice", None), keystore=Keystore.create(home / "keystore", None))
+    made.keystore.add_join_group("customers")
+    return made
+
+
+@pytest.fixture
+def rows() -> pa.Table:
+    """Five hundred orders, some without an amount."""
+    count = 500
+    return pa.table(
+        {
+            "customer": [row % 90 for row in range(count)],
+            "city": [f"city {row % 40}" for row in range(count)],
+            "amount": pa.array([None if row % 7 == 0 else Decimal(row).scaleb(-2) for row in range(count)], pa.decimal128(12, 2)),
+            "price": [row / 100 for row in range(count)],
+            "region": ["north", "south"] * (count // 2),
+            "diagnosis": [f"secret {row}" for row in range(count)],
+        }
+    )
+
+
+def stored(companion: OpenCompanion) -> pa.Table:
+    """Return all rows of a companion as plain Parquet readers see them."""
+    return pa.concat_tables(pq.read_table(companion.directory / part.file) for part in companion.companion.parts)
+
+
+def test_a_companion_holds_what_the_schema_declares(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
+    """Plain Parquet shows the declared codes and row numbers, no other column and no value but the clear ones."""
+    companion = owner.encrypt(rows, tmp_path / "orders", rows_per_part=200)
+    found = stored(companion)
+    assert found.column_names == [
+        ROW_COLUMN, "customer__det_hi", "customer__det_lo", "city__det_hi", "city__det_lo", "city__det_text",
+        "amount__add_hi", "amount__add_lo", "price__add_hi", "price__add_lo", "region",
+    ]  # fmt: skip
+    assert found[ROW_COLUMN].to_pylist() == list(range(1, 501))
+    raw = b"".join((companion.directory / part.file).read_bytes() for part in companion.companion.parts)
+    assert b"north" in raw
+    assert b"city 1" not in raw
+    assert b"secret" not in raw
+
+
+def test_codes_open_to_the_sealed_rows(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
+    """Whoever holds the keys decodes each column to its rows, nulls included, in the order of the sealed parts."""
+    companion = owner.encrypt(rows, tmp_path / "orders", rows_per_part=200)
+    found = stored(companion)
+    numbers = found[ROW_COLUMN].to_numpy()
+    opened = {
+        column.description.column: column.decode({name: found[name] for name in column.description.stored}, numbers)
+        for column in companion.columns
+    }
+    whole = pa.table(opened)
+    names = whole.column_names
+    key = [("city", "ascending"), ("customer", "ascending"), ("price", "ascending")]
+    assert whole.sort_by(key).equals(rows.select(names).sort_by(key))
+
+
+def test_sums_open_under_their_cover(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
+    """The sum of a group's limbs opens to the sum of the group's values, with the cover of its rows that are not null."""
+    companion = owner.encrypt(rows, tmp_path / "orders", rows_per_part=200)
+    found = stored(companion)
+    column = companion.column("amount", EncodingName.ADDITIVE)
+    kept = found.filter((pa.compute.field("region") == "north") & pa.compute.field("amount__add_lo").is_valid())
+    hi, lo = (sum(kept[name].to_pylist()) for name in column.description.stored)
+    expected = sum(row["amount"] for row in rows.to_pylist() if row["region"] == "north" and row["amount"] is not None)
+    assert column.open_sum(hi, lo, kept[ROW_COLUMN].to_numpy()) == expected
+    assert column.open_sum(hi, lo, kept[ROW_COLUMN].to_numpy()[1:]) != expected
+
+
+def test_a_literal_finds_its_rows(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
+    """The code of a literal is the code of the rows that hold the value, and of no others."""
+    companion = owner.encrypt(rows, tmp_path / "orders")
+    found = stored(companion)
+    literal = companion.column("city", EncodingName.DETERMINISTIC).literal("city 7")
+    mask = [all(row[name] == value for name, value in literal.items()) for row in found.select(list(literal)).to_pylist()]
+    assert sum(mask) == rows["city"].to_pylist().count("city 7")
+
+
+def test_only_a_join_group_joins(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
+    """Codes of a group are equal across datasets; codes of another group, of none, or of another version never are."""
+    owner.keystore.add_join_group("others")
+    group, other, none = (f"columns:\n  customer: {{encoding: deterministic{text}}}\n" for text in (
+        ", join_group: customers", ", join_group: others", ""))  # fmt: skip
+    opened = [owner.encrypt(rows, tmp_path / f"d{number}", schema) for number, schema in enumerate([group, group, other, none, none])]
+    opened.append(owner.encrypt(rows, tmp_path / "v2", none, previous=tmp_path / "d4"))
+    codes = [set(stored(companion)["customer__det_hi"].to_pylist()) for companion in opened]
+    assert codes[0] == codes[1]
+    assert all(codes[one].isdisjoint(codes[two]) for one in range(2, 6) for two in range(one))
+    ids = [companion.columns[0].description.key_id for companion in opened]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 5
+
+
+def test_a_companion_of_another_version_is_refused(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
+    """A companion that was moved to another dataset or version does not open there."""
+    owner.encrypt(rows, tmp_path / "one")
+    other = owner.encrypt(rows, tmp_path / "two")
+    moved = tmp_path / "one" / COMPANION_DIRECTORY / COMPANION_FILE
+    moved.write_bytes((other.directory / COMPANION_FILE).read_bytes())
+    with pytest.raises(IntegrityError, match="another dataset"):
+        owner.open(tmp_path / "one")
+
+
+def test_what_is_hidden_has_no_companion(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
+    """A dataset whose columns, rows or sizes are hidden gets no companion, which would show them."""
+    for option in ("hide_columns", "hide_rows", "size_hiding"):
+        with pytest.raises(UsageError, match="cannot be hidden"):
+            owner.encrypt(rows, tmp_path / option, **{option: True})
