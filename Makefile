@@ -26,6 +26,7 @@ demo: setup ## Train on private data through separate processes, and show what t
 
 test: setup ## Run the tests (PYTEST_ARGS="-k words" for some)
 	@scripts/postgresql
+	@scripts/softhsm
 	@$(PYTHON_ENV)/python -m pytest $(PYTEST_ARGS)
 
 lint: setup ## Check format and lint rules

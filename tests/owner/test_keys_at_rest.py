@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from securemllib.crypto.identity import PrivateIdentity
+from securemllib.crypto.locked import Locked, lock, unlock
 from securemllib.errors import FormatError, UnsealError, UsageError
 from securemllib.owner import identity_file
 from securemllib.owner.home import Home
 from securemllib.owner.keystore import Keystore
-from securemllib.owner.locked import Locked, lock, unlock
 
 
 def test_an_identity_comes_back_with_its_passphrase(tmp_path: Path) -> None:

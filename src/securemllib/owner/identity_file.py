@@ -6,8 +6,8 @@ from binascii import Error as Base64Error
 from pathlib import Path
 
 from securemllib.crypto.identity import PrivateIdentity
+from securemllib.crypto.locked import Locked, lock, read_private, unlock, write_private
 from securemllib.errors import FormatError, UsageError
-from securemllib.owner.locked import Locked, lock, read_private, unlock, write_private
 from securemllib.wire.identity import PublicIdentity
 
 __all__ = ["create", "has_passphrase", "load", "load_public", "public_path", "save_public"]

@@ -17,8 +17,8 @@ from typing import ClassVar
 
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.keys import DataKey
+from securemllib.crypto.locked import Locked, lock, read_private, unlock, write_private
 from securemllib.errors import FreshnessError, UsageError
-from securemllib.owner.locked import Locked, lock, read_private, unlock, write_private
 from securemllib.wire.dataset import Manifest
 from securemllib.wire.encoding import length_prefixed
 from securemllib.wire.record import Record
