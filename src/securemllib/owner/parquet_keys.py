@@ -18,8 +18,8 @@ from typing import Any, NoReturn
 
 import pyarrow.parquet.encryption as pe
 
+from securemllib.crypto.locked import read_private, write_private
 from securemllib.errors import DataError, UsageError
-from securemllib.owner.locked import read_private, write_private
 
 __all__ = ["ANY_FILE", "FileKey", "ParquetKeys", "require_apart", "require_gcm"]
 
