@@ -1,6 +1,7 @@
 """Does a companion hold just what its schema declares, for just its dataset's version, and can its owner open what Spark answers?"""
 
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,6 +23,8 @@ columns:
   city: deterministic
   amount: additive
   price: {encoding: additive, digits: 2}
+  day: order
+  card: {encoding: token, alphabet: digits}
   region: clear
 """
 
@@ -64,6 +67,8 @@ def rows() -> pa.Table:
             "city": [f"city {row % 40}" for row in range(count)],
             "amount": pa.array([None if row % 7 == 0 else Decimal(row).scaleb(-2) for row in range(count)], pa.decimal128(12, 2)),
             "price": [row / 100 for row in range(count)],
+            "day": pa.array([None if row % 11 == 0 else date(2026, 1, 1 + row % 28) for row in range(count)]),
+            "card": [f"4000-{row:08d}" for row in range(count)],
             "region": ["north", "south"] * (count // 2),
             "diagnosis": [f"secret {row}" for row in range(count)],
         }
@@ -81,7 +86,7 @@ def test_a_companion_holds_what_the_schema_declares(owner: Owner, rows: pa.Table
     found = stored(companion)
     assert found.column_names == [
         ROW_COLUMN, "customer__det_hi", "customer__det_lo", "city__det_hi", "city__det_lo", "city__det_text",
-        "amount__add_hi", "amount__add_lo", "price__add_hi", "price__add_lo", "region",
+        "amount__add_hi", "amount__add_lo", "price__add_hi", "price__add_lo", "day__ord", "card__token", "region",
     ]  # fmt: skip
     assert found[ROW_COLUMN].to_pylist() == list(range(1, 501))
     raw = b"".join((companion.directory / part.file).read_bytes() for part in companion.companion.parts)
@@ -124,6 +129,27 @@ def test_a_literal_finds_its_rows(owner: Owner, rows: pa.Table, tmp_path: Path) 
     literal = companion.column("city", EncodingName.DETERMINISTIC).literal("city 7")
     mask = [all(row[name] == value for name, value in literal.items()) for row in found.select(list(literal)).to_pylist()]
     assert sum(mask) == rows["city"].to_pylist().count("city 7")
+
+
+def test_ranges_are_those_of_the_values(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
+    """Comparing ranks with a literal's keeps the rows that comparing the values keeps, for literals that no row has, too."""
+    companion = owner.encrypt(rows, tmp_path / "orders", rows_per_part=200)
+    ranks = [rank for rank in stored(companion)["day__ord"].to_pylist() if rank is not None]
+    days = [day for day in rows["day"].to_pylist() if day is not None]
+    column = companion.column("day", EncodingName.ORDER)
+    for literal in (date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 9), date(2026, 1, 28), date(2026, 2, 1)):
+        assert sum(rank < column.rank(literal) for rank in ranks) == sum(day < literal for day in days)
+        assert sum(rank < column.rank(literal, above=True) for rank in ranks) == sum(day <= literal for day in days)
+
+
+def test_a_changed_dictionary_is_refused(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
+    """A sealed dictionary that somebody changed, or took from another version, does not open."""
+    one, two = (owner.encrypt(rows, tmp_path / name) for name in ("one", "two"))
+    path = one.directory / one.companion.dictionaries["day"].file
+    path.write_bytes((two.directory / two.companion.dictionaries["day"].file).read_bytes())
+    with pytest.raises(IntegrityError, match="was changed"):
+        owner.open(tmp_path / "one")
+    assert owner.open(tmp_path / "two").column("day", EncodingName.ORDER).dictionary is not None
 
 
 def test_only_a_join_group_joins(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 ::
 
     DATASET/companion/companion.sml        the signed record of `securemllib.wire.companion`
-    DATASET/companion/part-00000.parquet   ordinary Parquet for plain Spark: `spark.read.parquet` with this pattern reads it
+    DATASET/companion/part-00000.parquet   ordinary Parquet for plain Spark: `spark.read.parquet("DATASET/companion/part-*.parquet")`
+    DATASET/companion/order-00000.sealed   the sealed dictionary of a column's order codes
 
 A companion is made from the sealed parts, in their order, so its rows are shuffled as they are; it can be written with the dataset or
 later.
@@ -11,7 +12,7 @@ later.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from securemllib.crypto.encodings.keys import key_id
+from securemllib.crypto.encodings.order import DictionaryBuilder, open_dictionary, seal_dictionary
 from securemllib.crypto.encodings.values import kind_of
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.errors import IntegrityError, UsageError
@@ -36,12 +38,13 @@ from securemllib.wire.companion import (
     CompanionFile,
     EncodedColumn,
     EncodingName,
+    dictionary_context,
     stored_names,
 )
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.signed import Signed
 
-__all__ = ["OpenCompanion", "open_companion", "write_companion"]
+__all__ = ["OpenCompanion", "open_companion", "read_file", "write_companion"]
 
 _SALT_BYTES = 32
 
@@ -86,6 +89,7 @@ def write_companion(
     salt = os.urandom(_SALT_BYTES)
     columns = [_keyed(opened, item, keystore, salt) for item in encodings]
     with new_directory(opened.directory / COMPANION_DIRECTORY) as temporary:
+        columns, dictionaries = _with_dictionaries(temporary, opened, columns)
         parts = _write_parts(temporary, opened, columns)
         companion = Companion(
             dataset=opened.manifest.reference,
@@ -93,7 +97,7 @@ def write_companion(
             salt=salt,
             columns=tuple(item.description for item in columns),
             parts=tuple(parts),
-            dictionaries={},
+            dictionaries=dictionaries,
             ciphertexts={},
         )
         write_synced(temporary / COMPANION_FILE, identity.sign(companion).to_bytes())
@@ -105,7 +109,7 @@ def open_companion(directory: str | Path, *, owner: PublicIdentity, keystore: Ke
 
     1. The dataset opens (see `open_dataset`): it is the latest version, unless ``any_version``.
     2. The companion is signed by the dataset's owner, for just this version.
-    3. Each column's key is the one that the companion names.
+    3. Each column's key is the one that the companion names, and opens the column's dictionary.
 
     Raises:
         IntegrityError: 2 or 3 does not hold.
@@ -118,8 +122,9 @@ def open_companion(directory: str | Path, *, owner: PublicIdentity, keystore: Ke
     companion = verify(Signed.from_bytes(path.read_bytes()), Companion, owner)  # 2
     if companion.dataset != opened.manifest.reference or companion.owner != owner.fingerprint:
         raise IntegrityError("The companion is of another dataset, or of another version.", code="integrity.companion")
-    keyed = tuple(_with_key(opened, item, keystore, companion.salt) for item in companion.columns)  # 3
-    return OpenCompanion(directory=path.parent, companion=companion, columns=keyed)
+    keyed = [_with_key(opened, item, keystore, companion.salt) for item in companion.columns]  # 3
+    columns = tuple(_with_dictionary(path.parent, companion, item) for item in keyed)
+    return OpenCompanion(directory=path.parent, companion=companion, columns=columns)
 
 
 def _keyed(opened: OpenDataset, item: ColumnEncoding, keystore: Keystore, salt: bytes) -> KeyedColumn:
@@ -153,6 +158,45 @@ def _with_key(opened: OpenDataset, item: EncodedColumn, keystore: Keystore, salt
     return KeyedColumn(description=item, key=key)
 
 
+def _with_dictionaries(
+    directory: Path, opened: OpenDataset, columns: Sequence[KeyedColumn]
+) -> tuple[list[KeyedColumn], dict[str, CompanionFile]]:
+    """Return the columns with the dictionaries of those in ``order``, which are written sealed."""
+    builders = {item.description.column: DictionaryBuilder() for item in columns if item.description.encoding is EncodingName.ORDER}
+    for table in opened.tables() if builders else ():
+        for name, builder in builders.items():
+            builder.add(table[name])
+    made: list[KeyedColumn] = []
+    files: dict[str, CompanionFile] = {}
+    for item in columns:
+        name = item.description.column
+        if item.description.encoding is EncodingName.ORDER:
+            item = replace(item, dictionary=builders[name].finish())
+            context = dictionary_context(opened.manifest.dataset_id, opened.manifest.version, name)
+            envelope = seal_dictionary(item.key, context, item.dictionary)
+            files[name] = _write_file(directory, f"order-{len(files):05d}.sealed", memoryview(envelope), opened.body.rows)
+        made.append(item)
+    return made, files
+
+
+def _with_dictionary(directory: Path, companion: Companion, item: KeyedColumn) -> KeyedColumn:
+    if item.description.encoding is not EncodingName.ORDER:
+        return item
+    name = item.description.column
+    envelope = read_file(directory, companion.dictionaries[name])
+    context = dictionary_context(companion.dataset.dataset_id, companion.dataset.version, name)
+    return replace(item, dictionary=open_dictionary(item.key, context, envelope))
+
+
+def read_file(directory: Path, file: CompanionFile) -> bytes:
+    """Return the bytes of a companion's file; `IntegrityError` unless they are those that the owner wrote."""
+    path = directory / file.file
+    data = path.read_bytes() if path.is_file() and path.stat().st_size == file.length else b""
+    if sha256(data).digest() != file.sha256:
+        raise IntegrityError(f"The companion's file {file.file} is missing or was changed.", code="integrity.companion")
+    return data
+
+
 def _write_parts(directory: Path, opened: OpenDataset, columns: Sequence[KeyedColumn]) -> list[CompanionFile]:
     parts: list[CompanionFile] = []
     first_row = 1
@@ -161,14 +205,13 @@ def _write_parts(directory: Path, opened: OpenDataset, columns: Sequence[KeyedCo
         for column in columns:
             codes = column.encode(table[column.description.column], first_row)
             stored |= dict(zip(column.description.stored, codes, strict=True))
-        parts.append(_write_file(directory, f"part-{len(parts):05d}.parquet", pa.table(stored), table.num_rows))
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(stored), sink)
+        parts.append(_write_file(directory, f"part-{len(parts):05d}.parquet", memoryview(sink.getvalue()), table.num_rows))
         first_row += table.num_rows
     return parts
 
 
-def _write_file(directory: Path, name: str, table: pa.Table, rows: int) -> CompanionFile:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    data = memoryview(sink.getvalue())
+def _write_file(directory: Path, name: str, data: memoryview, rows: int) -> CompanionFile:
     write_synced(directory / name, data)
     return CompanionFile(file=name, length=len(data), sha256=sha256(data).digest(), rows=rows)

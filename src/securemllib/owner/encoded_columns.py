@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from securemllib.crypto.encodings import additive, deterministic
+from securemllib.crypto.encodings import additive, deterministic, order, token
 from securemllib.crypto.encodings.keys import column_key, group_key
 from securemllib.crypto.encodings.values import is_text
 from securemllib.crypto.keys import DataKey
@@ -38,11 +38,13 @@ class KeyedColumn:
     Attributes:
         description: What the companion says of it.
         key: Its key.
+        dictionary: Of ``order``: the values in order.
         total: Of ``additive``: the range of what was encoded so far.
     """
 
     description: EncodedColumn
     key: DataKey
+    dictionary: pa.Array | None = None
     total: additive.Range = field(default_factory=additive.Range)
 
     @property
@@ -63,6 +65,10 @@ class KeyedColumn:
             case EncodingName.ADDITIVE:
                 digits = self.description.digits if pa.types.is_floating(self.type) else None
                 codes = additive.encode(self.key, values, first_row=first_row, digits=digits, total=self.total)
+            case EncodingName.ORDER:
+                return [order.encode(self._ranks, values)]
+            case EncodingName.TOKEN:
+                return [token.encode(self.key, values, alphabet=self.description.alphabet)]
             case _:
                 return [values.combine_chunks()]
         return list(codes.flatten())
@@ -77,6 +83,8 @@ class KeyedColumn:
             case EncodingName.DETERMINISTIC:
                 halves = deterministic.encode_literal(self.key, value, self.type)
                 return dict(zip(self.description.stored, (halves[name] for name in deterministic.NUMBER_FIELDS), strict=False))
+            case EncodingName.TOKEN:
+                return {self.description.stored[0]: token.encode_literal(self.key, value, alphabet=self.description.alphabet)}
             case EncodingName.CLEAR:
                 return {self.description.stored[0]: value}
             case _:
@@ -85,6 +93,16 @@ class KeyedColumn:
                     next_step="Give it the encoding deterministic.",
                     code="usage.encoding",
                 )
+
+    def rank(self, value: object, *, above: bool = False) -> int:
+        """Return the literal of a comparison in ``order``: the first rank not below a value, or above it (see `order.encode_literal`)."""
+        return order.encode_literal(self._ranks, value, self.type, above=above)
+
+    @property
+    def _ranks(self) -> pa.Array:
+        if self.dictionary is None:
+            raise UsageError(f"Column {self.description.column!r} has no order here.", code="usage.encoding")
+        return self.dictionary
 
     def decode(self, stored: Mapping[str, pa.Array | pa.ChunkedArray], rows: NDArray[np.int64] | None = None) -> pa.Array:
         """Return the values of stored columns.
@@ -97,8 +115,13 @@ class KeyedColumn:
             IntegrityError: A code was not made with this column's key.
         """
         columns = [_whole(stored[name]) for name in self.description.stored]
-        if self.description.encoding is EncodingName.CLEAR:
-            return columns[0]
+        match self.description.encoding:
+            case EncodingName.CLEAR:
+                return columns[0]
+            case EncodingName.TOKEN:
+                return token.decode(self.key, columns[0], alphabet=self.description.alphabet)
+            case EncodingName.ORDER:
+                return order.decode(self._ranks, columns[0], self.type)
         codes = pa.StructArray.from_arrays(
             columns, names=list(code_fields(self.description.encoding, self.type)), mask=columns[0].is_null()
         )

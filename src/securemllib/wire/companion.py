@@ -139,6 +139,8 @@ class Companion(Record):
         stored = [name for column in self.columns for name in column.stored]
         if len({*stored, ROW_COLUMN}) != len(stored) + 1:
             raise FormatError("Two encoded columns are stored under one name.")
+        if {item.column for item in self.columns if item.encoding is EncodingName.ORDER} != set(self.dictionaries):
+            raise FormatError("A companion has a dictionary for each column in order, and for no other.")
 
     @property
     def rows(self) -> int:

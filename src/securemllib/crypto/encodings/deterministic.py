@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from numpy.typing import NDArray
 
 from securemllib.crypto.encodings.blocks import BLOCK, Permutation
-from securemllib.crypto.encodings.values import TEXT, Words, from_words, is_text, kind_of, nulls, single, to_words, with_nulls
+from securemllib.crypto.encodings.values import TEXT, Words, from_words, is_text, kind_of, literal, nulls, single, to_words, with_nulls
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import IntegrityError
 
@@ -71,7 +71,7 @@ def decode(key: DataKey, codes: pa.StructArray | pa.ChunkedArray, kind: pa.DataT
 
 def encode_literal(key: DataKey, value: object, kind: pa.DataType) -> dict[str, int]:
     """Return the two halves that a value of a column's type has there, for an equality in a query."""
-    (code,) = encode(key, pa.array([value], kind)).to_pylist()
+    (code,) = encode(key, literal(value, kind)).to_pylist()
     return {name: code[name] for name in NUMBER_FIELDS}
 
 

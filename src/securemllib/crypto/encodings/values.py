@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from securemllib.errors import DataError
+from securemllib.errors import DataError, UsageError
 
-__all__ = ["TEXT", "Words", "from_words", "is_text", "kind_of", "nulls", "single", "to_words", "with_nulls"]
+__all__ = ["TEXT", "Words", "from_words", "is_text", "kind_of", "literal", "nulls", "single", "to_words", "with_nulls"]
 
 TEXT = "text"
 
@@ -51,6 +51,17 @@ def kind_of(kind: pa.DataType) -> str:
     if pa.types.is_decimal(kind):
         return f"decimal({kind.scale})"
     raise DataError(f"Columns of the type {kind} have no encoding but sealed.", next_step="Leave it out of the schema.", code="data.type")
+
+
+def literal(value: object, kind: pa.DataType) -> pa.Array:
+    """Return a query's literal as a column of one value of a column's type; `UsageError` where it is none, or null."""
+    try:
+        found = pa.array([value], kind)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        raise UsageError(f"The literal is no value of a column of {kind}.", code="usage.literal") from None
+    if found.null_count:
+        raise UsageError("Null is compared with nothing.", next_step="Use IS NULL.", code="usage.literal")
+    return found
 
 
 def nulls(array: pa.Array) -> NDArray[np.bool_] | None:
