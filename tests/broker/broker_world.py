@@ -249,8 +249,8 @@ class World:
         return self.analyst.sign(JobEnd(job_id=job_id, broker=self.broker.identity.fingerprint))
 
     def events(self) -> list[dict[str, Any]]:
-        with self.broker.custody().look() as transaction:
-            return [json.loads(entry.payload) for entry in entries(transaction.session)]
+        with self.broker.custody().store.transaction() as session:
+            return [json.loads(entry.payload) for entry in entries(session)]
 
 
 def make_world(folder: Path, keystore: Keystore, url: str, collateral: CollateralStore | None = None, rates: Rates | None = None) -> World:

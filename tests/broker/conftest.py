@@ -1,7 +1,11 @@
 """The broker's world, on a fresh SQLite file, and the broker on a real socket."""
 
+import os
+import shutil
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +23,8 @@ from securemllib.broker.http import create_app
 from securemllib.broker.keystore import Keystore
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
+
+_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +61,31 @@ def client(world: World) -> Iterator[httpx.Client]:
     server.should_exit = True
     thread.join()
     listener.close()
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[str]:
+    """The URL of a fresh PostgreSQL server on a free loopback port; it refuses to run as root, so it runs as `postgres` then."""
+    if not _BINARIES:
+        pytest.skip("no PostgreSQL server under /usr/lib/postgresql; install the distribution's `postgresql` to run this")
+    pytest.importorskip("psycopg")
+    binaries = _BINARIES[-1].parent
+    as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+    folder = Path(tempfile.mkdtemp(prefix="securemllib-postgresql-"))
+    if as_user:
+        shutil.chown(folder, "postgres", "postgres")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    data = folder / "data"
+
+    def run(*command: str) -> None:
+        subprocess.run([*as_user, *command], check=True, cwd=folder, stdout=subprocess.DEVNULL, timeout=120)
+
+    run(str(binaries / "initdb"), "-D", str(data), "-U", "broker", "--auth=trust", "--no-sync")
+    options = f"-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories={folder} -c fsync=off"
+    run(str(binaries / "pg_ctl"), "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+    try:
+        yield f"postgresql+psycopg://broker@127.0.0.1:{port}/postgres"
+    finally:
+        run(str(binaries / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
+        shutil.rmtree(folder)

@@ -164,3 +164,19 @@ def test_invented_platforms_do_not_take_every_thread(monkeypatch: pytest.MonkeyP
         thread.join()
     store.refresh(evidence[4], 0)
     assert not store.is_due(evidence[4], 0)
+
+
+def test_a_clock_that_goes_back_stops_the_broker(world: World) -> None:
+    """A broker whose clock is behind its own log decides nothing until the operator accepts the clock; a small step back is no matter."""
+    world.enrol()
+    world.clock.now -= CLOCK_SKEW_SECONDS
+    job = world.analyst.sign(world.job(created=int(world.clock.now)))
+    world.broker.submit(job)
+    world.clock.now -= 3600
+    before = len(world.events())
+    with pytest.raises(UnavailableError) as refused:
+        world.broker.submit(job)
+    assert refused.value.error_code == "unavailable.clock"
+    assert len(world.events()) == before
+    world.broker.accept_clock()
+    world.broker.submit(job)

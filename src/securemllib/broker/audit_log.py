@@ -22,7 +22,18 @@ from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
-__all__ = ["AuditHead", "Entry", "append", "entries", "entries_about", "read_lines", "signed_head", "verify_log", "write_lines"]
+__all__ = [
+    "AuditHead",
+    "Entry",
+    "append",
+    "entries",
+    "entries_about",
+    "last_time",
+    "read_lines",
+    "signed_head",
+    "verify_log",
+    "write_lines",
+]
 
 _PREFIX = length_prefixed("securemllib/audit-entry/v1")
 _GENESIS = bytes(32)
@@ -54,8 +65,8 @@ class AuditHead(Record):
     entry: bytes
 
 
-def append(session: Session, identity: PrivateIdentity, fields: dict[str, object], datasets: Iterable[str]) -> AuditHead:
-    """Append an entry in the session's transaction, sign the new head, and return it."""
+def append(session: Session, identity: PrivateIdentity, fields: dict[str, object], datasets: Iterable[str], *, at: int) -> AuditHead:
+    """Append an entry made at that time in the session's transaction, sign the new head, and return it."""
     row = session.get(AuditHeadRow, _HEAD_ROW)
     sequence, previous = 0, _GENESIS
     if row is not None:
@@ -63,14 +74,22 @@ def append(session: Session, identity: PrivateIdentity, fields: dict[str, object
         sequence, previous = last.sequence, last.entry
     sequence += 1
     subjects = sorted(set(datasets))
-    payload = json.dumps({"sequence": sequence, "datasets": subjects, **fields}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    payload = json.dumps(
+        {"sequence": sequence, "datasets": subjects, "at": at, **fields}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
+    )
     digest = _chain(previous, payload)
     head = AuditHead(broker=identity.public.fingerprint, sequence=sequence, entry=digest)
     session.add(AuditRow(sequence=sequence, payload=payload, digest=digest))
     session.flush()
     session.add_all(AuditSubjectRow(sequence=sequence, dataset_id=dataset_id) for dataset_id in subjects)
-    session.merge(AuditHeadRow(identifier=_HEAD_ROW, signed=identity.sign(head).to_bytes()))
+    session.merge(AuditHeadRow(identifier=_HEAD_ROW, signed=identity.sign(head).to_bytes(), at=at))
     return head
+
+
+def last_time(session: Session) -> int:
+    """Return when the last entry was made, 0 for a database without entries."""
+    row = session.get(AuditHeadRow, _HEAD_ROW)
+    return 0 if row is None else row.at
 
 
 def signed_head(session: Session) -> Signed | None:

@@ -8,14 +8,15 @@ import structlog
 from sqlalchemy.orm import Session
 
 from securemllib.attestation.dcap import Endorsements
-from securemllib.broker.audit_log import append
+from securemllib.broker.audit_log import append, last_time
 from securemllib.broker.authorise import DatasetFacts
 from securemllib.broker.collateral import CollateralStore
+from securemllib.broker.freshness import CLOCK_SKEW_SECONDS
 from securemllib.broker.rates import Rates
 from securemllib.broker.rollback import RollbackGuard
 from securemllib.broker.store import Store
 from securemllib.crypto.identity import PrivateIdentity
-from securemllib.errors import RateLimitError, SecureMLlibError
+from securemllib.errors import RateLimitError, SecureMLlibError, UnavailableError
 
 __all__ = ["Custody", "Transaction"]
 
@@ -74,7 +75,7 @@ class Custody:
     rates: Rates
 
     @contextmanager
-    def decide(self, event: str, *, first: Callable[[Transaction], None] | None = None) -> Iterator[Transaction]:
+    def decide(self, event: str, *, first: Callable[[Transaction], None] | None = None, any_time: bool = False) -> Iterator[Transaction]:
         """Yield the transaction of one decision. It is recorded before this returns, so before anybody is answered.
 
         An accepted decision and its entry commit together. A refused one changes nothing but the audit log, and a request over its
@@ -83,9 +84,10 @@ class Custody:
         Args:
             event: What the audit log calls it.
             first: What is done even where the decision is a refusal. Where it raises, nothing is done and nothing was decided.
+            any_time: Whether the clock may be behind the log's.
         """
         with self.store.transaction() as session:
-            transaction = self._transaction(session)
+            transaction = self._transaction(session, any_time=any_time)
             if first is not None:
                 first(transaction)
                 session.flush()
@@ -106,7 +108,7 @@ class Custody:
                 refusal = None
                 outcome = {"decision": "accepted"}
             outcome = {name: _bounded(value) for name, value in {**outcome, **transaction.detail}.items()}
-            head = append(session, self.identity, {**outcome, "at": transaction.now, "event": event}, transaction.datasets)
+            head = append(session, self.identity, {**outcome, "event": event}, transaction.datasets, at=transaction.now)
         self.guard.advance(head)
         _log.info(event, **outcome, sequence=head.sequence)
         if refusal is not None:
@@ -118,8 +120,15 @@ class Custody:
         with self.store.transaction() as session:
             yield self._transaction(session)
 
-    def _transaction(self, session: Session) -> Transaction:
+    def _transaction(self, session: Session, *, any_time: bool = False) -> Transaction:
         now = int(self.clock())
+        # Policies expire by this clock: one that was set back, or is another broker's and wrong, would let them live on.
+        if not any_time and now < last_time(session) - CLOCK_SKEW_SECONDS:
+            raise UnavailableError(
+                f"The broker's clock says {now}, and its log has an entry of {last_time(session)}.",
+                next_step="Set the clocks right. If an entry was made by a clock that was ahead, run `securemllib broker accept-clock`.",
+                code="unavailable.clock",
+            )
         endorsements = Endorsements(collateral=self.collateral.find, now=now)
         return Transaction(session=session, store=self.store, identity=self.identity, now=now, endorsements=endorsements, rates=self.rates)
 

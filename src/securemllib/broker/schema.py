@@ -157,9 +157,10 @@ class AuditSubjectRow(Base):
 
 
 class AuditHeadRow(Base):
-    """The signed head of the audit log: one row."""
+    """The signed head of the audit log, and when its entry was made by the clock of the broker that made it: one row."""
 
     __tablename__ = "audit_head"
 
     identifier: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     signed: Mapped[bytes] = mapped_column(LargeBinary)
+    at: Mapped[int] = mapped_column(BigInteger)

@@ -58,8 +58,8 @@ class Broker:
         self._custody = Custody(
             identity=keystore.identity, store=store, guard=guard, clock=clock, collateral=self._collateral, rates=self.rates
         )
-        with self._custody.look() as transaction:
-            guard.check(transaction.session)
+        with store.transaction() as session:
+            guard.check(session)
 
     @property
     def identity(self) -> PublicIdentity:
@@ -70,6 +70,11 @@ class Broker:
         """Let an owner enrol datasets: for the broker's operator, not reachable over the network."""
         with self._custody.decide("trust-owner") as transaction:
             datasets.trust_owner(transaction, owner)
+
+    def accept_clock(self) -> None:
+        """Go on from the clock as it is though the log has a later entry: for the broker's operator, not reachable over the network."""
+        with self._custody.decide("accept-clock", any_time=True):
+            pass
 
     def enrol(self, dataset_id: str, signed: Signed) -> Enrolled:
         """Record a dataset version and its secret; see `datasets.enrol`."""

@@ -24,6 +24,14 @@ __all__ = ["Database", "Store"]
 # Any constant that no other program uses on the same PostgreSQL database.
 _ADVISORY_LOCK = 0x534D4C42
 _BUSY_MILLISECONDS = 30_000
+# A broker that dies with its machine says no goodbye: the server drops its transaction, and with it the lock, after this long.
+_POSTGRESQL = {
+    "connect_timeout": 10,
+    "options": (
+        f"-c lock_timeout={_BUSY_MILLISECONDS} -c idle_in_transaction_session_timeout={_BUSY_MILLISECONDS // 3}"
+        " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=2"
+    ),
+}
 
 
 class _Session(Session):
@@ -106,7 +114,8 @@ def _engine(url: str, read_only: bool) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite_snapshot if read_only else _begin_sqlite)
     elif parsed.get_backend_name() == "postgresql":
-        engine = create_engine(parsed, pool_pre_ping=True, isolation_level="REPEATABLE READ" if read_only else "READ COMMITTED")
+        isolation = "REPEATABLE READ" if read_only else "READ COMMITTED"
+        engine = create_engine(parsed, pool_pre_ping=True, connect_args=_POSTGRESQL, isolation_level=isolation)
         event.listen(engine, "begin", _begin_postgresql_snapshot if read_only else _begin_postgresql)
     else:
         raise UsageError(f"The broker's database is SQLite or PostgreSQL, not {parsed.get_backend_name()}.")

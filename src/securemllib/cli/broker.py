@@ -80,6 +80,15 @@ def trust_owner(
     console.print(f"trusts {owner.fingerprint} {owner.name!r}", markup=False)
 
 
+@app.command("accept-clock")
+def accept_clock(home: HomeOption = None, database: DatabaseOption = None, passphrase_file: PassphraseFile = None) -> None:
+    """Go on from this machine's clock, though the audit log has a later entry of a clock that was ahead."""
+    broker = _open(files_of(home), database, passphrase_file)
+    broker.accept_clock()
+    broker.close()
+    console.print("accepted  this clock; policies that had expired by the other one are in force again")
+
+
 @app.command("serve")
 def serve_command(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",

@@ -68,6 +68,10 @@ class BrokerClient:
         self._address = address
         self._http = httpx.Client(base_url=address.url, timeout=_TIMEOUT_SECONDS, verify=_context(address))
 
+    def close(self) -> None:
+        """Hang up."""
+        self._http.close()
+
     def identity(self) -> PublicIdentity:
         """Return the broker's identity, as it says itself."""
         return PublicIdentity.from_bytes(_binary(self._call("GET", "/v1/identity"), "identity"))

@@ -91,9 +91,8 @@ def _attest(client: EnclaveClient, job: RelayJob, asked: Asked | None) -> int | 
     try:
         grant, head = _admitted(client, job, asked or broker_client(job.broker).challenge(job.job_id, job.enclave.announced))
     except FreshnessError:
-        # An attempt before this one has answered the job's first challenge, or it expired while the tasks waited for slots.
-        if asked is None:
-            raise
+        # An attempt before this one has answered the job's first challenge, it expired while the tasks waited for slots, or the broker
+        # went away after it had taken the answer and before its own came.
         grant, head = _admitted(client, job, broker_client(job.broker).challenge(job.job_id, job.enclave.announced))
     client.ask(Install(grant=grant, manifest=job.manifest, models=job.models), types=(Installed,))
     return head
