@@ -28,6 +28,7 @@ __all__ = [
 # How Spark stores a vector: sparse rows (type 0: size, indices, values) and dense ones (type 1: values) in one column.
 VECTOR = pa.struct({"type": pa.int8(), "size": pa.int32(), "indices": pa.list_(pa.int32()), "values": pa.list_(pa.float64())})
 
+_FLOAT64 = pa.float64()
 # Every statistic of a column takes 8 bytes a column, in an enclave that other owners use, too.
 MOST_COLUMNS = 2**26
 # What is transposed at once stays in a core's second-level cache.
@@ -166,6 +167,8 @@ def stored_vector(array: pa.Array, name: str) -> AnyVector:
     Raises:
         DataError: A vector is null, the vectors differ in length, or their values are no numbers.
     """
+    if array.type == _FLOAT64:
+        return Vector((numbers(array, name),))
     if pa.types.is_struct(array.type):
         return _from_spark(array, name)
     return _from_lists(array, name) if is_stored_vector(array.type) else Vector((numbers(array, name),))
@@ -190,12 +193,14 @@ def numbers(array: pa.Array, name: str) -> NDArray[np.float64]:
         DataError: The column holds neither numbers nor booleans.
     """
     kind = array.type
+    if kind == _FLOAT64 and not array.null_count:
+        return np.asarray(array.to_numpy())
     if pa.types.is_boolean(kind):
         array = array.cast(pa.int8())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise DataError(f"The column {name!r} is of type {kind}, not a number.", code="data.not_numeric")
-    if array.type != pa.float64():
-        array = array.cast(pa.float64(), safe=False)
+    if array.type != _FLOAT64:
+        array = array.cast(_FLOAT64, safe=False)
     return np.asarray(array.to_numpy(zero_copy_only=array.null_count == 0), dtype=np.float64)
 
 

@@ -10,7 +10,7 @@ import socket
 import sys
 
 from securemllib.enclave.hardening import harden
-from securemllib.enclave.kernel import use_one_arena
+from securemllib.enclave.kernel import allocate_frugally
 
 __all__ = ["main"]
 
@@ -19,8 +19,14 @@ _BACKLOG = 128
 _DEFAULT_MEMORY = 4 * 2**30
 _DEFAULT_IDLE_SECONDS = 600
 _DEFAULT_CONNECTIONS = 256
-# Each task is one thread, and a product's bits must not depend on how many there are.
-_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_LIBRARIES = {
+    # Each task is one thread, and a product's bits must not depend on how many there are.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # Arrow's own allocator keeps what it freed.
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -36,9 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
     output = os.open(os.devnull, os.O_RDWR)
     sys.dont_write_bytecode = True
     protections = harden()
-    use_one_arena()
-    for variable in _ONE_THREAD:
-        os.environ[variable] = "1"
+    allocate_frugally()
+    os.environ.update(_LIBRARIES)
     from securemllib.enclave.server import serve  # after hardening, so that the libraries' threads inherit it
 
     serve(

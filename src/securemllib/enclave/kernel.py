@@ -3,10 +3,11 @@
 import ctypes
 import os
 
-__all__ = ["Buffer", "prctl", "syscall", "use_one_arena", "wipe"]
+__all__ = ["Buffer", "allocate_frugally", "prctl", "syscall", "wipe"]
 
-# glibc, malloc.h: the option of mallopt that bounds the number of arenas.
-_M_ARENA_MAX = -8
+# glibc, malloc.h: the options of mallopt that bound the number of arenas, and the smallest allocation that gets pages of its own.
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
+_OWN_PAGES_BYTES = 1 << 20
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
@@ -54,7 +55,12 @@ def wipe(start: int, end: int) -> None:
     ctypes.memset(start, 0, end - start)
 
 
-def use_one_arena() -> None:
-    """Let all threads allocate from one arena, where the C library is glibc: each of several would keep what it once held."""
+def allocate_frugally() -> None:
+    """Keep the C library, where it is glibc, from holding freed memory.
+
+    All threads allocate from one arena: each of several would keep what it once held. Large buffers have pages of their own for good:
+    glibc lets the bound grow with what is freed, and then a part's buffers lie between blocks that stay.
+    """
     if hasattr(_LIBC, "mallopt"):
         _LIBC.mallopt(_M_ARENA_MAX, 1)
+        _LIBC.mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES)

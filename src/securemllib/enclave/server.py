@@ -7,8 +7,6 @@ import threading
 import time
 from pathlib import Path
 
-import pyarrow as pa
-
 from securemllib.attestation import gramine
 from securemllib.attestation.insecure import InsecureAttester
 from securemllib.attestation.measurement import measure_package
@@ -92,8 +90,6 @@ def serve(
         idle_seconds: Seconds without a connection after which the process ends.
         connections: How many it serves at once.
     """
-    # The system's allocator gives freed blocks back, which keeps the resident size near the bound.
-    pa.set_memory_pool(pa.system_memory_pool())
     enclave = Enclave(choose_attester(protections), memory_limit=memory_limit)
     server = Server(enclave, listener, connections)
     sys.stdout.write(f"listening 127.0.0.1:{server.port}\n")
