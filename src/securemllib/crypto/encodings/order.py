@@ -95,7 +95,7 @@ def seal_dictionary(key: DataKey, context: bytes, dictionary: pa.Array) -> bytes
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return seal(key, context, memoryview(sink.getvalue()))
+    return seal(key, context, memoryview(sink.getvalue()).cast("B"))
 
 
 def open_dictionary(key: DataKey, context: bytes, envelope: bytes) -> pa.Array:
