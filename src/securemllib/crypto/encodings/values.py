@@ -81,6 +81,8 @@ def to_words(array: pa.Array) -> Words:
         DataError: A value has no word of 64 bits, or the type none at all.
     """
     kind = array.type
+    if kind_of(kind) == TEXT:
+        raise DataError("Texts have no words.", code="data.type")
     if pa.types.is_boolean(kind):
         return np.asarray(pc.cast(array, pa.int64()).fill_null(0), dtype=np.int64)
     if pa.types.is_decimal(kind):
