@@ -55,16 +55,15 @@ def kind_of(kind: pa.DataType) -> str:
 
 def literal(value: object, kind: pa.DataType) -> pa.Array:
     """Return a query's literal as a column of one value of a column's type; `UsageError` where it is none, or null."""
+    if value is None:
+        raise UsageError("Null is compared with nothing.", next_step="Use IS NULL.", code="usage.literal")
     try:
         found = pa.array([value], kind)
-        # Arrow cuts the fraction off a float that is to be an integer, and takes a time without a zone for one in UTC.
-        is_whole = pa.types.is_floating(kind) or found[0].as_py() == value
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        is_whole = False
-    if not is_whole:
-        raise UsageError(f"The literal is no value of a column of {kind}.", code="usage.literal")
-    if found.null_count:
-        raise UsageError("Null is compared with nothing.", next_step="Use IS NULL.", code="usage.literal")
+        raise UsageError(f"The literal is no value of a column of {kind}.", code="usage.literal") from None
+    # Arrow cuts the fraction off a float that is to be an integer, and takes a time without a zone for one in UTC.
+    if not pa.types.is_floating(kind) and found[0].as_py() != value:
+        raise UsageError(f"The literal is not exactly a value of a column of {kind}.", code="usage.literal")
     return found
 
 
