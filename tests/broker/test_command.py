@@ -16,10 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from securemllib.broker.server import Listening, certificate_digest, make_certificate
-from securemllib.cli import audit, broker
+from securemllib.cli import app, audit, broker
 from securemllib.cli.broker import read_identity
 from securemllib.crypto.identity import PrivateIdentity
-from securemllib.errors import FormatError, SecureMLlibError, UnsealError, UsageError
+from securemllib.errors import FormatError, RefusedError, SecureMLlibError, UnsealError, UsageError
 from securemllib.owner.identity_file import save_public
 from securemllib.wire.identity import PublicIdentity
 
@@ -37,7 +37,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(group: str, *arguments: str) -> str:
     """Run a command in this process and return what it printed; raise what it raised."""
-    result = CliRunner().invoke({"broker": broker.app, "audit": audit.app}[group], list(arguments))
+    result = CliRunner().invoke({"broker": broker.app, "audit": audit.app, "": app}[group], list(arguments))
     if isinstance(result.exception, SecureMLlibError):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -151,3 +151,21 @@ def test_collateral_is_given_by_hand(home: Path) -> None:
         run("broker", "serve", "--collateral", str(home / "alice.pub"))
     with pytest.raises(UsageError):
         run("broker", "serve", "--collateral", str(home / "missing.json"))
+
+
+def test_identities_are_rotated_and_revoked_from_the_command(home: Path) -> None:
+    """An owner's commands rotate and revoke at a broker that serves, and the operator's command revokes; each is in the log."""
+    for name in ("old", "new"):
+        run("", "init", name, "--no-passphrase")
+    old = read_identity(home / "old.pub")
+    with serving("--owner", str(home / "old.pub")) as printed:
+        url = printed.split("listening ")[1].strip()
+        run("", "trust-broker", "--broker", url, "--fingerprint", read_identity(home / "broker" / "broker.pub").fingerprint)
+        assert old.fingerprint in run("", "identity", "rotate", "new", "--identity", "old", "--broker", url)
+        with pytest.raises(RefusedError, match="rotated"):
+            run("", "identity", "rotate", "new", "--identity", "old", "--broker", url)
+        run("", "identity", "revoke", "--identity", "new", "--broker", url)
+    assert old.fingerprint in run("broker", "revoke", old.fingerprint)
+    with pytest.raises(RefusedError, match="revoked"):
+        run("broker", "trust-owner", str(home / "new.pub"))
+    assert "6 entries" in run("audit", "verify")

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from securemllib.broker.authorise import DatasetFacts
 from securemllib.broker.custody import Transaction
 from securemllib.broker.schema import DatasetRow, OwnerRow, PolicyRow, RuleRunsRow, VersionRow
+from securemllib.broker.standing import check_not_revoked, check_signer, newest, with_successors
 from securemllib.crypto.aead import unseal
 from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
@@ -41,6 +42,7 @@ class Enrolled:
 def trust_owner(transaction: Transaction, owner: PublicIdentity) -> None:
     """Let an owner enrol datasets."""
     transaction.detail["owner"] = owner.fingerprint
+    check_signer(transaction, owner.fingerprint)
     transaction.session.merge(OwnerRow(fingerprint=owner.fingerprint, identity=owner.to_bytes()))
 
 
@@ -76,6 +78,7 @@ def enrol(transaction: Transaction, dataset_id: str, signed: Signed) -> Enrolled
     transaction.detail["owner"] = signed.signer
     if not _DATASET_ID.fullmatch(dataset_id):
         raise UsageError("A dataset id has 32 hexadecimal digits.")
+    check_signer(transaction, signed.signer)
     owner = owner_identity(transaction, signed.signer)
     enrolment = verify(signed, Enrolment, owner)
     transaction.rates.check_identity(owner.fingerprint)
@@ -108,6 +111,7 @@ def set_policy(transaction: Transaction, dataset_id: str, signed: Signed) -> Pol
         FreshnessError: 2 does not hold.
     """
     transaction.detail["owner"] = signed.signer
+    check_signer(transaction, signed.signer)
     owner = owner_identity(transaction, signed.signer)
     policy = verify(signed, Policy, owner)
     transaction.rates.check_identity(owner.fingerprint)
@@ -146,13 +150,24 @@ def _read_facts(transaction: Transaction, dataset_id: str) -> DatasetFacts | Non
     if not isinstance(columns, list):
         raise FormatError(f"The columns of dataset {dataset_id} are no list.")
     runs = transaction.session.scalars(select(RuleRunsRow).where(RuleRunsRow.dataset_id == dataset_id))
-    policy = _latest_policy(transaction, dataset_id)
     return DatasetFacts(
         latest=DatasetRef(dataset_id=dataset_id, version=row.version, digest=version.digest),
         columns=tuple(str(column) for column in columns),
-        policy=None if policy is None else _verified_policy(policy.signed, owner_identity(transaction, row.owner)),
+        policy=_policy_in_force(transaction, row),
         runs={counted.rule: counted.runs for counted in runs},
     )
+
+
+def _policy_in_force(transaction: Transaction, row: DatasetRow) -> Policy | None:
+    """Return the latest policy, which its owner signed, or an identity that rotated to the owner; `RefusedError` if either was revoked."""
+    latest = _latest_policy(transaction, row.dataset_id)
+    if latest is None:
+        return None
+    signer = owner_identity(transaction, Signed.from_bytes(latest.signed).signer)
+    check_not_revoked(transaction, [signer.fingerprint, row.owner])
+    if newest(transaction, signer).fingerprint != row.owner:
+        raise PolicyError(f"The policy of dataset {row.dataset_id} is not its owner's.", code="refused.policy.owner")
+    return with_successors(transaction, _verified_policy(latest.signed, signer))
 
 
 @lru_cache(maxsize=_KEPT_POLICIES)

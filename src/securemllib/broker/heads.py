@@ -1,8 +1,9 @@
 """Where a job stands: its head moves by compare-and-swap, and only for the newest aggregator."""
 
 from securemllib.broker.custody import Transaction
-from securemllib.broker.jobs import job_key, job_row, lineage_of, specification
+from securemllib.broker.jobs import check_standing, job_key, job_row, lineage_of, specification
 from securemllib.broker.schema import ACCEPTED, FINISHED, JobRow, ModelRow
+from securemllib.broker.standing import newest
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
@@ -38,6 +39,7 @@ def move_head(transaction: Transaction, job_id: str, update: bytes) -> bytes:
     """
     row = job_row(transaction, job_id)
     transaction.datasets |= {dataset.dataset_id for dataset in lineage_of(row)}
+    check_standing(transaction, row)
     key = DataKey(job_key(transaction, row))
     asked = HeadUpdate.from_bytes(unseal(key, head_context(job_id), update))
     transaction.detail |= {"round": asked.head.round, "epoch": asked.head.epoch}
@@ -63,7 +65,7 @@ def finish(transaction: Transaction, job_id: str, signed: Signed) -> None:
     """
     row = job_row(transaction, job_id)
     transaction.datasets |= {dataset.dataset_id for dataset in lineage_of(row)}
-    analyst = specification(row).analyst
+    analyst = newest(transaction, specification(row).analyst)
     end = verify(signed, JobEnd, analyst)
     transaction.rates.check_identity(analyst.fingerprint)
     if (end.job_id, end.broker) != (job_id, transaction.identity.public.fingerprint):

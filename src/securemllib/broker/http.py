@@ -65,6 +65,7 @@ def create_app(broker: Broker) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _not_found)
     _add_general(app, broker)
+    _add_keys(app, broker)
     _add_datasets(app, broker)
     _add_jobs(app, broker)
     _add_ends(app, broker)
@@ -88,6 +89,18 @@ def _add_general(app: FastAPI, broker: Broker) -> None:
         """Return the audit entries of the signing owner's datasets."""
         entries, head = broker.audit(_signed(request.request))
         return body.AuditEntries(entries=entries, head=None if head is None else to_base64(head.to_bytes()))
+
+
+def _add_keys(app: FastAPI, broker: Broker) -> None:
+    @app.post("/v1/keys/rotate")
+    def rotate(request: body.RotationBody) -> body.KeyResult:
+        """Let a new identity take the place of the old one that signs."""
+        return body.KeyResult(fingerprint=broker.rotate(_signed(request.rotation), _signed(request.confirmation)))
+
+    @app.post("/v1/keys/revoke")
+    def revoke(request: body.RevocationBody) -> body.KeyResult:
+        """Revoke the identity that signs."""
+        return body.KeyResult(fingerprint=broker.revoke(_signed(request.revocation)))
 
 
 def _add_datasets(app: FastAPI, broker: Broker) -> None:

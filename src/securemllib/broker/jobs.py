@@ -6,7 +6,8 @@ from securemllib.broker.authorise import Decision, Facts, ModelFacts, authorise,
 from securemllib.broker.custody import Transaction
 from securemllib.broker.datasets import dataset_facts
 from securemllib.broker.freshness import JOB_SECONDS, check_created
-from securemllib.broker.schema import ACCEPTED, RELEASED, GrantRow, JobRow, ModelRow, RuleRunsRow
+from securemllib.broker.schema import ACCEPTED, RELEASED, DatasetRow, GrantRow, JobRow, ModelRow, RuleRunsRow
+from securemllib.broker.standing import check_not_revoked, check_signer
 from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import wrap
@@ -18,7 +19,7 @@ from securemllib.wire.plan import ModelRef
 from securemllib.wire.result import WrappedModelKey, model_key_context
 from securemllib.wire.signed import Signed
 
-__all__ = ["authorised", "job_key", "job_row", "lineage_of", "model_key", "release", "specification", "submit"]
+__all__ = ["authorised", "check_standing", "job_key", "job_row", "lineage_of", "model_key", "release", "specification", "submit"]
 
 _JOB_KEY = "securemllib/broker/job-key/v1"
 _MODEL_KEY = "securemllib/broker/model-key/v1"
@@ -106,6 +107,12 @@ def job_row(transaction: Transaction, job_id: str) -> JobRow:
     return row
 
 
+def check_standing(transaction: Transaction, row: JobRow) -> None:
+    """Refuse a job whose analyst, or one of whose datasets' owners, was revoked; `RefusedError`."""
+    owners = (transaction.session.get_one(DatasetRow, dataset.dataset_id).owner for dataset in lineage_of(row))
+    check_not_revoked(transaction, (specification(row).analyst.fingerprint, *owners))
+
+
 def specification(row: JobRow) -> JobSpecification:
     """Return the specification of an accepted job, whose signature was verified when it was accepted."""
     return _specification(row.signed)
@@ -145,6 +152,8 @@ def _verified(transaction: Transaction, signed: Signed) -> JobSpecification:
 
 def _accept(transaction: Transaction, job: JobSpecification, signed: Signed, status: str) -> None:
     check_created(job.created, transaction.now, seconds=JOB_SECONDS)
+    check_signer(transaction, job.analyst.fingerprint)
+    check_not_revoked(transaction, (output.recipient.fingerprint for output in job.outputs))
     decision = authorised(transaction, job, counted=False)
     transaction.detail["rules"] = {permission.dataset_id: permission.rule for permission in decision.permissions}
     for permission in decision.permissions:

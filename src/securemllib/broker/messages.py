@@ -26,10 +26,13 @@ __all__ = [
     "IdentityBody",
     "JobBody",
     "JobResult",
+    "KeyResult",
     "PolicyBody",
     "PolicyResult",
     "ProblemBody",
     "ReleaseResult",
+    "RevocationBody",
+    "RotationBody",
     "TokenBody",
     "from_base64",
     "to_base64",
@@ -85,6 +88,25 @@ class PolicyResult(_Body):
 
     dataset_id: str
     serial: int
+
+
+class RotationBody(_Body):
+    """A `KeyRotation`, signed by the old identity and by the new one."""
+
+    rotation: Base64
+    confirmation: Base64
+
+
+class RevocationBody(_Body):
+    """A signed `KeyRevocation`."""
+
+    revocation: Base64
+
+
+class KeyResult(_Body):
+    """The identity in force after a rotation, or the one that was revoked."""
+
+    fingerprint: str
 
 
 class JobBody(_Body):

@@ -14,6 +14,7 @@ __all__ = [
     "DatasetRow",
     "GrantRow",
     "JobRow",
+    "KeyRow",
     "ModelRow",
     "OwnerRow",
     "PolicyRow",
@@ -42,8 +43,19 @@ class OwnerRow(Base):
     identity: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class KeyRow(Base):
+    """An identity that is no longer in force: rotated where it has a successor, revoked, or both."""
+
+    __tablename__ = "keys"
+
+    fingerprint: Mapped[str] = mapped_column(_FINGERPRINT, primary_key=True)
+    successor: Mapped[bytes | None] = mapped_column(LargeBinary)
+    is_revoked: Mapped[bool] = mapped_column()
+    at: Mapped[int] = mapped_column(BigInteger)
+
+
 class DatasetRow(Base):
-    """A dataset, its owner for ever, and its latest version."""
+    """A dataset, its owner (or whom that one rotated to), and its latest version."""
 
     __tablename__ = "datasets"
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from securemllib.broker import datasets, heads, jobs, release
+from securemllib.broker import datasets, heads, jobs, release, standing
 from securemllib.broker.audit_log import entries_about, signed_head
 from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.custody import Custody
@@ -80,6 +80,21 @@ class Broker:
         """Record a dataset version and its secret; see `datasets.enrol`."""
         with self._custody.decide("enrol") as transaction:
             return datasets.enrol(transaction, dataset_id, signed)
+
+    def rotate(self, signed: Signed, confirmed: Signed) -> str:
+        """Let an identity take another's place and return its fingerprint; see `standing.rotate`."""
+        with self._custody.decide("rotate-key") as transaction:
+            return standing.rotate(transaction, signed, confirmed).new.fingerprint
+
+    def revoke(self, signed: Signed) -> str:
+        """Revoke the identity that signed and return its fingerprint; see `standing.revoke`."""
+        with self._custody.decide("revoke-key") as transaction:
+            return standing.revoke(transaction, signed)
+
+    def revoke_by_operator(self, fingerprint: str) -> None:
+        """Revoke any identity: for the broker's operator, not reachable over the network."""
+        with self._custody.decide("revoke-key") as transaction:
+            standing.revoke_by_operator(transaction, fingerprint)
 
     def set_policy(self, dataset_id: str, signed: Signed) -> int:
         """Put a policy in force and return its serial; see `datasets.set_policy`."""
@@ -161,6 +176,7 @@ class Broker:
             FreshnessError: The request is for another broker, or 2 does not hold.
         """
         with self._custody.look() as transaction:
+            standing.check_signer(transaction, signed.signer)
             owner = datasets.owner_identity(transaction, signed.signer)
             request = verify(signed, AuditRequest, owner)
             transaction.rates.check_identity(owner.fingerprint)

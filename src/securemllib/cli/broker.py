@@ -80,6 +80,20 @@ def trust_owner(
     console.print(f"trusts {owner.fingerprint} {owner.name!r}", markup=False)
 
 
+@app.command("revoke")
+def revoke(
+    fingerprint: Annotated[str, typer.Argument(help="The fingerprint of an owner's or analyst's identity.")],
+    home: HomeOption = None,
+    database: DatabaseOption = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Revoke an identity: its requests, jobs and policies count for nothing from now on. It cannot be undone."""
+    broker = _open(files_of(home), database, passphrase_file)
+    broker.revoke_by_operator(fingerprint)
+    broker.close()
+    console.print(f"revoked {fingerprint}", markup=False)
+
+
 @app.command("accept-clock")
 def accept_clock(home: HomeOption = None, database: DatabaseOption = None, passphrase_file: PassphraseFile = None) -> None:
     """Go on from this machine's clock, though the audit log has a later entry of a clock that was ahead."""

@@ -1,11 +1,22 @@
-"""`securemllib init`, `identity show`, `trust-broker`: who the user is and whom they trust."""
+"""`securemllib init`, `identity`, `trust-broker`: who the user is and whom they trust."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from securemllib.cli.shared import Broker, IdentityName, PassphraseFile, console, owner_of, passphrase_from
+from securemllib.cli.shared import (
+    Broker,
+    CaFile,
+    Fingerprint,
+    IdentityName,
+    PassphraseFile,
+    console,
+    open_identity,
+    owner_of,
+    passphrase_from,
+    trusted_broker,
+)
 from securemllib.errors import UsageError
 from securemllib.owner import identity_file
 from securemllib.owner.broker_client import BrokerClient
@@ -14,7 +25,7 @@ from securemllib.owner.keystore import Keystore
 
 __all__ = ["register"]
 
-_identity = typer.Typer(help="Show identities.", no_args_is_help=True)
+_identity = typer.Typer(help="Show, rotate and revoke identities.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -50,10 +61,42 @@ def show(identity: IdentityName = None, public: Annotated[Path | None, typer.Opt
     console.print(f"{shown.fingerprint} {shown.name!r}", markup=False)
 
 
+@_identity.command("rotate")
+def rotate(
+    new: Annotated[str, typer.Argument(help="Name of the new identity, made with `securemllib init NAME`.")],
+    identity: Annotated[str, typer.Option("--identity", help="Name of the old identity, which signs the new one.")],
+    broker: Broker,
+    fingerprint: Fingerprint = None,
+    ca_file: CaFile = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Tell a broker that a new identity takes an old one's place: in what policies grant, and as the owner of datasets."""
+    old, following = open_identity(identity, passphrase_file), open_identity(new, passphrase_file)
+    with BrokerClient(broker, trusted_broker(fingerprint), ca_file=ca_file) as client:
+        client.rotate(old, following)
+    console.print(f"rotated  {old.public.fingerprint} to {following.public.fingerprint}", markup=False)
+    console.print("keep the old public file: manifests that it signed are read with it", markup=False)
+
+
+@_identity.command("revoke")
+def revoke(
+    identity: Annotated[str, typer.Option("--identity", help="Name of the identity, which signs its own end.")],
+    broker: Broker,
+    fingerprint: Fingerprint = None,
+    ca_file: CaFile = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Tell a broker that nothing of an identity counts any more: its requests, jobs and policies. It cannot be undone."""
+    revoked = open_identity(identity, passphrase_file)
+    with BrokerClient(broker, trusted_broker(fingerprint), ca_file=ca_file) as client:
+        client.revoke(revoked)
+    console.print(f"revoked  {revoked.public.fingerprint}", markup=False)
+
+
 def trust_broker(
     broker: Broker,
     fingerprint: Annotated[str, typer.Option("--fingerprint", help="Its fingerprint, as its operator told you.")],
-    ca_file: Annotated[str | None, typer.Option("--ca-file", help="Certificates to trust for TLS.")] = None,
+    ca_file: CaFile = None,
 ) -> None:
     """Fetch a broker's identity, compare its fingerprint with the one you were told, and keep it as the broker to trust."""
     home = Home.default()

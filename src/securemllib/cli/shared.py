@@ -15,6 +15,7 @@ from securemllib.wire.identity import PublicIdentity
 
 __all__ = [
     "Broker",
+    "CaFile",
     "Fingerprint",
     "IdentityName",
     "PassphraseFile",
@@ -40,6 +41,8 @@ Broker = Annotated[
 Fingerprint = Annotated[
     str | None, typer.Option("--fingerprint", help="The broker's fingerprint; not needed after `securemllib trust-broker`.")
 ]
+
+CaFile = Annotated[str | None, typer.Option("--ca-file", help="Certificates to trust for TLS.")]
 
 
 def passphrase_from(file: Path | None, what: str, *, confirm: bool = False) -> str:

@@ -14,6 +14,7 @@ from securemllib.errors import ConnectionLostError, FormatError, SignatureError,
 from securemllib.owner.reading import OpenDataset, read_manifest
 from securemllib.wire.enrolment import AuditRequest, Enrolment, enrolment_context
 from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.notices import KeyRevocation, KeyRotation
 from securemllib.wire.policy import Policy
 from securemllib.wire.signed import Signed
 
@@ -91,6 +92,17 @@ class BrokerClient:
         self.identity()
         dataset_id = Policy.from_bytes(policy.payload).dataset_id
         self._request("PUT", f"/v1/datasets/{dataset_id}/policy", {"policy": _encoded(policy)})
+
+    def rotate(self, old: PrivateIdentity, new: PrivateIdentity) -> None:
+        """Let a new identity take the old one's place: where policies name the old one, and as the owner of its datasets."""
+        rotation = KeyRotation(old=old.public, new=new.public, broker=self.identity().fingerprint, created=int(time.time()))
+        body = {"rotation": _encoded(old.sign(rotation)), "confirmation": _encoded(new.sign(rotation))}
+        self._request("POST", "/v1/keys/rotate", body)
+
+    def revoke(self, identity: PrivateIdentity) -> None:
+        """Revoke an identity: nothing that it signed counts any more. It cannot be undone."""
+        revocation = KeyRevocation(revoked=identity.public, broker=self.identity().fingerprint, created=int(time.time()))
+        self._request("POST", "/v1/keys/revoke", {"revocation": _encoded(identity.sign(revocation))})
 
     def audit(self, identity: PrivateIdentity) -> list[Any]:
         """Return the audit entries of the owner's datasets."""

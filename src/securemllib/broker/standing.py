@@ -1,0 +1,160 @@
+"""Which identities are in force: a key holder rotates to another identity, or revokes one; the operator may revoke any.
+
+A rotated identity signs nothing new, and what a policy grants to it is granted to its successor. Jobs and policies that it signed before
+go on. A revoked identity counts for nothing from that moment: its jobs get no more keys and move no head, its policies allow nothing.
+Enclaves that hold keys of such a job keep them until they end; what they compute is not recorded and no model of it is released.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from sqlalchemy import select
+
+from securemllib.broker.custody import Transaction
+from securemllib.broker.freshness import REQUEST_SECONDS, check_created
+from securemllib.broker.schema import DatasetRow, KeyRow, OwnerRow
+from securemllib.crypto.identity import verify
+from securemllib.errors import FreshnessError, RefusedError, UsageError
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.notices import KeyRevocation, KeyRotation
+from securemllib.wire.policy import Policy
+from securemllib.wire.signed import Signed
+
+__all__ = ["check_not_revoked", "check_signer", "newest", "revoke", "revoke_by_operator", "rotate", "with_successors"]
+
+# Nobody rotates daily; a longer chain is an attack on the one who has to follow it.
+_CHAIN_LIMIT = 100
+
+
+def rotate(transaction: Transaction, signed: Signed, confirmed: Signed) -> KeyRotation:
+    """Let a new identity take the place of an old one.
+
+    1. The old identity signed it, and the new one signed the same.
+    2. It is for this broker, and was signed just now.
+    3. The old identity is in force, and the new one was never rotated or revoked.
+
+    Raises:
+        SignatureError: 1 does not hold.
+        FreshnessError: 2 does not hold.
+        RefusedError: 3 does not hold.
+    """
+    claimed = KeyRotation.from_bytes(signed.payload)
+    rotation = verify(signed, KeyRotation, claimed.old)
+    old, new = rotation.old.fingerprint, rotation.new.fingerprint
+    transaction.rates.check_identity(old)
+    transaction.detail |= {"old": old, "new": new}
+    if verify(confirmed, KeyRotation, rotation.new) != rotation or old == new:
+        raise UsageError("The new identity confirmed another rotation.")
+    _check_notice(transaction, rotation)
+    check_signer(transaction, old)
+    check_signer(transaction, new)
+    transaction.session.add(KeyRow(fingerprint=old, successor=rotation.new.to_bytes(), is_revoked=False, at=transaction.now))
+    _hand_over(transaction, old, rotation.new)
+    return rotation
+
+
+def revoke(transaction: Transaction, signed: Signed) -> str:
+    """Revoke the identity that signed the notice, and return its fingerprint. Twice is no matter.
+
+    Raises:
+        SignatureError: Somebody else signed.
+        FreshnessError: The notice is for another broker, or from another time.
+    """
+    claimed = KeyRevocation.from_bytes(signed.payload)
+    revocation = verify(signed, KeyRevocation, claimed.revoked)
+    transaction.rates.check_identity(revocation.revoked.fingerprint)
+    _check_notice(transaction, revocation)
+    revoke_by_operator(transaction, revocation.revoked.fingerprint)
+    return revocation.revoked.fingerprint
+
+
+def revoke_by_operator(transaction: Transaction, fingerprint: str) -> None:
+    """Revoke an identity. A successor that it named stays in force: revoke that too if it is not its holder's."""
+    transaction.detail["revoked"] = fingerprint
+    transaction.datasets |= set(_datasets_of(transaction, fingerprint))
+    row = transaction.session.get(KeyRow, fingerprint)
+    if row is None:
+        transaction.session.add(KeyRow(fingerprint=fingerprint, successor=None, is_revoked=True, at=transaction.now))
+    elif not row.is_revoked:
+        row.is_revoked, row.at = True, transaction.now
+
+
+def check_signer(transaction: Transaction, fingerprint: str) -> None:
+    """Refuse a new request of an identity that is rotated or revoked; `RefusedError`."""
+    check_not_revoked(transaction, [fingerprint])
+    if fingerprint in _rows(transaction, [fingerprint]):
+        raise RefusedError(
+            f"The identity {fingerprint} was rotated.", next_step="Sign with the identity that took its place.", code="refused.key.rotated"
+        )
+
+
+def check_not_revoked(transaction: Transaction, fingerprints: Iterable[str]) -> None:
+    """Refuse what rests on a revoked identity; `RefusedError`."""
+    for fingerprint, row in _rows(transaction, fingerprints).items():
+        if row.is_revoked:
+            raise RefusedError(
+                f"The identity {fingerprint} was revoked at {row.at}.",
+                next_step="Ask its holder, or the broker's operator.",
+                code="refused.key.revoked",
+            )
+
+
+def newest(transaction: Transaction, identity: PublicIdentity) -> PublicIdentity:
+    """Return the identity that is in force in the place of one that may have been rotated."""
+    for _ in range(_CHAIN_LIMIT):
+        row = transaction.session.get(KeyRow, identity.fingerprint)
+        if row is None or row.successor is None:
+            return identity
+        identity = PublicIdentity.from_bytes(row.successor)
+    raise RefusedError(f"The identity {identity.fingerprint} was rotated too often.", code="refused.key.rotated")
+
+
+def with_successors(transaction: Transaction, policy: Policy) -> Policy:
+    """Return the policy with each identity's successor beside it, wherever it is an analyst or a recipient."""
+    named = {name for rule in policy.rules for name in (*rule.analysts, *(to for output in rule.outputs for to in output.recipients))}
+    found = {
+        name: newest(transaction, PublicIdentity.from_bytes(row.successor)).fingerprint
+        for name, row in _rows(transaction, named).items()
+        if row.successor is not None
+    }
+    if not found:
+        return policy
+
+    def extended(names: tuple[str, ...]) -> tuple[str, ...]:
+        return (*names, *(found[name] for name in names if name in found))
+
+    rules = (
+        replace(
+            rule,
+            analysts=extended(rule.analysts),
+            outputs=tuple(replace(output, recipients=extended(output.recipients)) for output in rule.outputs),
+        )
+        for rule in policy.rules
+    )
+    return replace(policy, rules=tuple(rules))
+
+
+def _check_notice(transaction: Transaction, notice: KeyRotation | KeyRevocation) -> None:
+    if notice.broker != transaction.identity.public.fingerprint:
+        raise FreshnessError("The notice is for another broker.", next_step="Sign a new one.")
+    check_created(notice.created, transaction.now, seconds=REQUEST_SECONDS)
+
+
+def _hand_over(transaction: Transaction, old: str, new: PublicIdentity) -> None:
+    """Make the new identity the owner of what the old one owned."""
+    if transaction.session.get(OwnerRow, old) is None:
+        return
+    transaction.session.merge(OwnerRow(fingerprint=new.fingerprint, identity=new.to_bytes()))
+    transaction.session.flush()
+    for row in transaction.session.scalars(select(DatasetRow).where(DatasetRow.owner == old)):
+        transaction.datasets.add(row.dataset_id)
+        row.owner = new.fingerprint
+
+
+def _datasets_of(transaction: Transaction, owner: str) -> Iterable[str]:
+    return transaction.session.scalars(select(DatasetRow.dataset_id).where(DatasetRow.owner == owner))
+
+
+def _rows(transaction: Transaction, fingerprints: Iterable[str]) -> dict[str, KeyRow]:
+    found = transaction.session.scalars(select(KeyRow).where(KeyRow.fingerprint.in_(set(fingerprints))))
+    return {row.fingerprint: row for row in found}
