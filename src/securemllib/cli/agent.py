@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 
-from securemllib.cli.shared import IdentityName, PassphraseFile, console, open_identity
+from securemllib.cli.shared import IdentityName, PassphraseFile, console, open_identity, open_keystore
 from securemllib.errors import UsageError
 from securemllib.owner import identity_file
 from securemllib.owner.agent import Agent, AgentServer
 from securemllib.owner.atomic import new_file
 from securemllib.owner.home import Home
 from securemllib.owner.opening import OpenedResult, open_result
+from securemllib.owner.query_literals import LiteralEncoder
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import OutputKind
 from securemllib.wire.result import SealedResult
@@ -41,7 +42,10 @@ def agent(
         Path | None, typer.Option("--socket", help="Where to listen; SECUREMLLIB_AGENT_SOCK, else agent.sock in the home.")
     ] = None,
     broker: _BrokerFile = None,
-    confirm: Annotated[bool, typer.Option("--confirm", help="Ask on the terminal before a job is signed.")] = False,
+    confirm: Annotated[bool, typer.Option("--confirm", help="Ask on the terminal before a job is signed or literals are encoded.")] = False,
+    literals: Annotated[
+        int, typer.Option("--literals", min=0, help="With your keystore, encode up to this many different literals of queries a column.")
+    ] = 0,
     identity: IdentityName = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
@@ -53,7 +57,8 @@ def agent(
         analyst,
         trusted,
         show=lambda text: errors.print(text, markup=False),
-        confirm=(lambda _: typer.confirm("Sign this job?", err=True)) if confirm else None,
+        confirm=(lambda _: typer.confirm("Agree?", err=True)) if confirm else None,
+        literals=LiteralEncoder(analyst.public, open_keystore(passphrase_file), limit=literals) if literals else None,
     )
     path = socket or Home.default().agent_socket
     server = AgentServer(served, path)

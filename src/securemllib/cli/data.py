@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,9 +16,12 @@ from rich.text import Text
 from securemllib.cli.shared import IdentityName, PassphraseFile, console, open_identity, open_keystore, owner_of
 from securemllib.errors import UsageError
 from securemllib.owner import dataset, interop, reading
+from securemllib.owner.atomic import new_file
 from securemllib.owner.column_types import parse_types
+from securemllib.owner.companion import open_companion
 from securemllib.owner.encoding_schema import load_encodings
 from securemllib.owner.parquet_keys import ParquetKeys
+from securemllib.owner.query_results import open_query_result
 from securemllib.owner.sources import open_source
 
 __all__ = ["app"]
@@ -183,6 +187,23 @@ def export(
     with _progress("exporting") as progress:
         rows = interop.export(directory, destination, keys, owner=owner, keystore=keystore, progress=progress)
     console.print(f"exported  {rows} rows to {destination}, its key to {keys}", markup=False)
+
+
+@app.command("open-result")
+def open_result(
+    result: Annotated[Path, typer.Argument(help="The directory that a query's `save` wrote.")],
+    destination: Annotated[Path, typer.Argument(help="The new .parquet file.")],
+    datasets: Annotated[list[Path], typer.Option("--dataset", help="Directory of a dataset that the query read; give each one.")],
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Open the result of a query over encoded columns, with the keys of the columns."""
+    keystore, owner = open_keystore(passphrase_file), owner_of(identity, None)
+    companions = [open_companion(directory, owner=owner, keystore=keystore) for directory in datasets]
+    rows = open_query_result(result, companions)
+    with new_file(destination) as temporary:
+        pq.write_table(rows, temporary)
+    console.print(f"opened  {rows.num_rows} rows to {destination}", markup=False)
 
 
 @contextmanager

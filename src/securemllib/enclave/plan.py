@@ -9,10 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Seed
+from securemllib.algorithms.expressions import evaluate
 from securemllib.algorithms.registry import build_transformer, param_name
 from securemllib.algorithms.transformer import Column, Transformed
 from securemllib.algorithms.vectors import SparseVector, Vector, beside
-from securemllib.enclave.expressions import evaluate
 from securemllib.enclave.rows import Rows
 from securemllib.errors import DataError
 from securemllib.wire.plan import (

@@ -16,7 +16,21 @@ from pathlib import Path
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import ConnectionLostError, RefusedError, SecureMLlibError, UsageError
 from securemllib.owner.opening import open_model, open_result
-from securemllib.wire.agent import REQUESTS, Declined, Identified, Identify, Open, Opened, OpenModel, Sign, Signature, SignEnd
+from securemllib.owner.query_literals import LiteralEncoder
+from securemllib.wire.agent import (
+    REQUESTS,
+    Declined,
+    EncodedLiterals,
+    EncodeLiterals,
+    Identified,
+    Identify,
+    Open,
+    Opened,
+    OpenModel,
+    Sign,
+    Signature,
+    SignEnd,
+)
 from securemllib.wire.encoding import encode
 from securemllib.wire.framing import receive, send
 from securemllib.wire.identity import PublicIdentity
@@ -43,10 +57,11 @@ class Agent:
         identity: The analyst.
         broker: The broker that the analyst trusts; without it jobs are signed and nothing is opened.
         show: Receives the description of each job and of each thing opened.
-        confirm: Asked with the description before a job is signed; None signs without asking.
+        confirm: Asked with the description before a job is signed or literals are encoded; None does both without asking.
+        literals: Encodes the literals of queries over encoded columns; None declines them.
     """
 
-    __slots__ = ("_broker", "_confirm", "_confirming", "_identity", "_show")
+    __slots__ = ("_broker", "_confirm", "_confirming", "_identity", "_literals", "_show")
 
     def __init__(
         self,
@@ -55,12 +70,14 @@ class Agent:
         *,
         show: Callable[[str], None],
         confirm: Callable[[str], bool] | None = None,
+        literals: LiteralEncoder | None = None,
     ) -> None:
         self._identity = identity
         self._broker = broker
         self._show = show
         self._confirm = confirm
         self._confirming = threading.Lock()
+        self._literals = literals
 
     def answer(self, request: Record, payload: memoryview) -> tuple[Record, bytes]:
         """Return the reply to a request and the reply's payload; a `Declined` for what was refused."""
@@ -76,6 +93,8 @@ class Agent:
                 return self._open(request, payload)
             if isinstance(request, OpenModel):
                 return self._open_model(request, payload)
+            if isinstance(request, EncodeLiterals):
+                return self._encode(request), b""
             raise UsageError(f"The agent does not answer a {request.TYPE}.")
         except SecureMLlibError as error:
             self._show(f"declined: {error}")
@@ -99,14 +118,7 @@ class Agent:
                 next_step="Configure the session with the broker that the agent trusts.",
                 code="refused.broker",
             )
-        description = describe(job)  # 4
-        self._show(description)
-        if self._confirm is not None:
-            with self._confirming:
-                if not self._confirm(description):
-                    raise RefusedError(
-                        "The analyst did not agree to the job.", next_step="Change the job, or agree.", code="refused.analyst"
-                    )
+        self._agree(describe(job))  # 4
         return Signature(signed=self._identity.sign(job))
 
     def _open(self, request: Open, payload: memoryview) -> tuple[Opened, bytes]:
@@ -123,6 +135,26 @@ class Agent:
         self._show(f"opened the {_printable(model.operation)} model {model.model_id[:16]} (TEE: {_printable(model.tee)})")
         reply = Opened(job_id=model.model_id, kind=OutputKind.PLAIN_MODEL, ordinal=0, parts=1, operation=model.operation, tee=model.tee)
         return reply, encode(opened.tree)
+
+    def _encode(self, request: EncodeLiterals) -> EncodedLiterals:
+        if self._literals is None:
+            raise RefusedError(
+                "The agent encodes no literals of queries.",
+                next_step="Start it as the owner of the columns with `securemllib agent --literals 100`.",
+                code="refused.literals",
+            )
+        shown = [f"  {literal.column} ({literal.encoding.value}) {literal.place.value} {literal.text}" for literal in request.literals]
+        self._agree("\n".join([f"query on {_printable(request.directory)}: encodes {len(shown)} literals", *map(_printable, shown)]))
+        return EncodedLiterals(codes=self._literals.encode(Path(request.directory), request.companion, request.literals))
+
+    def _agree(self, description: str) -> None:
+        self._show(description)
+        if self._confirm is not None:
+            with self._confirming:
+                if not self._confirm(description):
+                    raise RefusedError(
+                        "The analyst did not agree.", next_step="Change the job or the query, or agree.", code="refused.analyst"
+                    )
 
     def _trusted_broker(self) -> PublicIdentity:
         if self._broker is None:

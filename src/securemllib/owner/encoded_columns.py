@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from securemllib.crypto.encodings import additive, deterministic, order, token
 from securemllib.crypto.encodings.keys import column_key, group_key
-from securemllib.crypto.encodings.values import is_text
+from securemllib.crypto.encodings.values import from_words, is_text
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import UsageError
 from securemllib.owner.column_types import type_from_text
@@ -139,6 +139,16 @@ class KeyedColumn:
         if pa.types.is_decimal(self.type):
             return Decimal(units).scaleb(-self.description.digits)
         return units / 10.0**self.description.digits if pa.types.is_floating(self.type) else units
+
+    def open_sums(self, hi: NDArray[np.int64], lo: NDArray[np.int64], rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> pa.Array:
+        """Return the sums of an ``additive`` column over groups of rows (see `additive.open_sums`), in the type that Spark gives sums."""
+        if self.description.encoding is not EncodingName.ADDITIVE:
+            raise UsageError(f"Column {self.description.column!r} is not additive here.", code="usage.encoding")
+        units = additive.open_sums(self.key, hi, lo, rows, lengths)
+        if pa.types.is_floating(self.type):
+            return pa.array(units / 10.0**self.description.digits)
+        decimal = pa.types.is_decimal(self.type)
+        return from_words(units, None, pa.decimal128(min(self.type.precision + 10, 38), self.type.scale) if decimal else pa.int64())
 
 
 def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:

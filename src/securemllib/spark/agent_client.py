@@ -13,10 +13,24 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from securemllib.errors import FormatError, UnavailableError, error_from_code
-from securemllib.wire.agent import REPLIES, Declined, Identified, Identify, Open, Opened, OpenModel, Sign, Signature, SignEnd
+from securemllib.wire.agent import (
+    REPLIES,
+    Declined,
+    EncodedLiterals,
+    EncodeLiterals,
+    Identified,
+    Identify,
+    Open,
+    Opened,
+    OpenModel,
+    Sign,
+    Signature,
+    SignEnd,
+)
 from securemllib.wire.encoding import Value, decode
 from securemllib.wire.framing import receive, send
 from securemllib.wire.job import JobSpecification, OutputKind
+from securemllib.wire.query import LiteralCodes, QueryLiteral
 from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
@@ -93,6 +107,13 @@ class AgentClient:
         """Return the tree of a released model."""
         _, payload = self._ask(OpenModel(key=key), model, Opened)
         return decode(payload, limit=_TREE_LIMIT)
+
+    def encode_literals(self, directory: str, companion: bytes, literals: tuple[QueryLiteral, ...]) -> tuple[LiteralCodes, ...]:
+        """Return the codes of literals in the columns of a companion, which the agent verifies."""
+        reply, _ = self._ask(EncodeLiterals(directory=directory, companion=companion, literals=literals), b"", EncodedLiterals)
+        if len(reply.codes) != len(literals):
+            raise FormatError(f"The agent encoded {len(reply.codes)} of {len(literals)} literals.")
+        return reply.codes
 
     def _ask(self, request: Record, payload: bytes, kind: type[R]) -> tuple[R, memoryview]:
         with self._lock:

@@ -6,7 +6,7 @@ import tempfile
 import threading
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyspark.sql import SparkSession
 
@@ -29,6 +29,9 @@ from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import RELEASE_OPERATION, ROWS_OPERATION, JobSpecification, OutputKind
 from securemllib.wire.result import SealedModel, SealedResult
 from securemllib.wire.signed import Signed
+
+if TYPE_CHECKING:
+    from securemllib.spark.encoded import EncodedFrame, EncodedTables
 
 __all__ = ["SecureSession", "SecureSessionBuilder"]
 
@@ -122,6 +125,21 @@ class SecureSession:
         manifest = Manifest.from_bytes(signed.payload)
         source = Source(folder=folder, manifest=manifest, encoded=signed.payload)
         return SecureDataFrame(self, source, schema_of(manifest.columns) if manifest.columns else None)
+
+    @cached_property
+    def _tables(self) -> "EncodedTables":
+        # The parser of SQL is an extra's: a session without queries does not need it.
+        from securemllib.spark.encoded import EncodedTables
+
+        return EncodedTables(self)
+
+    def readEncoded(self, path: str) -> "EncodedFrame":
+        """Return the encoded columns of a dataset directory, on which plain Spark computes."""
+        return self._tables.read(path)
+
+    def sql(self, query: str) -> "EncodedFrame":
+        """Return a query over tables that `EncodedFrame.createOrReplaceTempView` named."""
+        return self._tables.query(query)
 
     def run(self, frame: SecureDataFrame, request: Request) -> Outcome:
         """Run a job of rounds over a frame's rows and return what it left, opened where it is for the analyst."""

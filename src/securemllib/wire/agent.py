@@ -8,6 +8,7 @@ Large bytes travel as the frame's payload::
     SignEnd                                         Signature
     Open (payload: a SealedResult's encoding)       Opened (payload: the tree's encoding; for rows an Arrow IPC stream)
     OpenModel (payload: a SealedModel's encoding)   Opened (payload: the model tree's encoding)
+    EncodeLiterals                                  EncodedLiterals
     any                                             Declined
 """
 
@@ -16,10 +17,25 @@ from typing import ClassVar
 
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import OutputKind
+from securemllib.wire.query import LiteralCodes, QueryLiteral
 from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
-__all__ = ["REPLIES", "REQUESTS", "Declined", "Identified", "Identify", "Open", "OpenModel", "Opened", "Sign", "SignEnd", "Signature"]
+__all__ = [
+    "REPLIES",
+    "REQUESTS",
+    "Declined",
+    "EncodeLiterals",
+    "EncodedLiterals",
+    "Identified",
+    "Identify",
+    "Open",
+    "OpenModel",
+    "Opened",
+    "Sign",
+    "SignEnd",
+    "Signature",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +125,32 @@ class Opened(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeLiterals(Record):
+    """Asks for the codes of a query's literals in the columns of one companion; without literals, whether the companion is genuine.
+
+    Attributes:
+        directory: The dataset's directory, on a path that the agent can read.
+        companion: The digest of the companion's record that the asker read.
+        literals: The literals.
+    """
+
+    TYPE: ClassVar[str] = "agent-encode-literals"
+
+    directory: str
+    companion: bytes
+    literals: tuple[QueryLiteral, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedLiterals(Record):
+    """The codes of the literals, in their order."""
+
+    TYPE: ClassVar[str] = "agent-encoded-literals"
+
+    codes: tuple[LiteralCodes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Declined(Record):
     """Why the agent did not do it: an error's code, reason and next step, for the analyst's own machine."""
 
@@ -119,5 +161,5 @@ class Declined(Record):
     next_step: str
 
 
-REQUESTS: tuple[type[Record], ...] = (Identify, Sign, SignEnd, Open, OpenModel)
-REPLIES: tuple[type[Record], ...] = (Identified, Signature, Opened, Declined)
+REQUESTS: tuple[type[Record], ...] = (Identify, Sign, SignEnd, Open, OpenModel, EncodeLiterals)
+REPLIES: tuple[type[Record], ...] = (Identified, Signature, Opened, EncodedLiterals, Declined)

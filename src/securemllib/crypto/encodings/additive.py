@@ -29,7 +29,7 @@ from securemllib.crypto.encodings.values import Words, from_words, nulls, single
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import DataError, IntegrityError
 
-__all__ = ["BUCKET_ROWS", "FIELDS", "Range", "cover_of_bitmaps", "decode", "encode", "open_sum"]
+__all__ = ["BUCKET_ROWS", "FIELDS", "Range", "cover_of_bitmaps", "decode", "encode", "open_sum", "open_sums"]
 
 FIELDS = ("hi", "lo")
 # Spark's bitmap_bucket_number and bitmap_bit_position: 32,768 numbers from 1 a bucket, in 4 KiB, lowest bit first.
@@ -135,6 +135,30 @@ def open_sum(key: DataKey, hi: int, lo: int, cover: NDArray[np.int64]) -> int:
     masks = sum(_total(_masks_of(key, part).view(np.int64)) for part in _pieces(ordered))
     word = (lo + (hi << _LIMB) - masks) % _WORD
     return word - _WORD if word >= _LIMIT else word
+
+
+def open_sums(
+    key: DataKey, hi: NDArray[np.int64], lo: NDArray[np.int64], rows: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the sums of many groups of rows, in units of the last digit.
+
+    Args:
+        key: The column's key.
+        hi: ``(n,)`` what Spark's ``sum`` gave of the high limbs, a group each.
+        lo: ``(n,)`` the same of the low limbs.
+        rows: The numbers of the rows of the first group, then of the second, and so on, each of a group once.
+        lengths: ``(n,)`` how many rows each group has.
+    """
+    # Sums modulo 2**64 up to each row; those of a group are the difference at its ends.
+    until = np.zeros(len(rows) + 1, np.uint64)
+    for start in range(0, len(rows), _CHUNK):
+        part = rows[start : start + _CHUNK]
+        until[start + 1 : start + 1 + len(part)] = _masks_of(key, part)
+    np.cumsum(until, out=until)
+    ends = np.cumsum(lengths)
+    masks = until[ends] - until[ends - lengths]
+    words: NDArray[np.uint64] = (lo + (hi << _LIMB)).view(np.uint64) - masks
+    return words.view(np.int64)
 
 
 def cover_of_bitmaps(buckets: Sequence[int], bitmaps: Sequence[bytes]) -> NDArray[np.int64]:

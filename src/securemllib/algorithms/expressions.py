@@ -1,13 +1,25 @@
-"""Expressions of a plan over Arrow columns, with SQL's meaning of null and Spark's types."""
+"""Expressions over Arrow columns, with SQL's meaning of null and Spark's types."""
+
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from securemllib.enclave.rows import Rows
 from securemllib.errors import DataError
 from securemllib.wire.plan import Call, Expression, Literal, Operator, Reference
 
-__all__ = ["evaluate"]
+__all__ = ["Columns", "evaluate"]
+
+
+class Columns(Protocol):
+    """Rows whose columns expressions name."""
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+
+    def scalar(self, name: str) -> pa.Array:
+        """Return a column; `DataError` where there is none."""
 
 
 # The kernels of Arrow by operator; all take one or two arguments.
@@ -38,7 +50,7 @@ _KERNELS = {
 _DOUBLES = frozenset({Operator.DIVIDE, Operator.LOG, Operator.LOG1P, Operator.EXP, Operator.SQRT})
 
 
-def evaluate(expression: Expression, rows: Rows) -> pa.Array:
+def evaluate(expression: Expression, rows: Columns) -> pa.Array:
     """Return the column of an expression: an Arrow array of ``rows.count`` values.
 
     Raises:
@@ -53,7 +65,7 @@ def evaluate(expression: Expression, rows: Rows) -> pa.Array:
         raise DataError("An expression does not fit the types or ranges of its columns.", code="data.expression") from None
 
 
-def _value(expression: Expression, rows: Rows) -> pa.Array | pa.Scalar:
+def _value(expression: Expression, rows: Columns) -> pa.Array | pa.Scalar:
     if isinstance(expression, Reference):
         return rows.scalar(expression.column)
     if isinstance(expression, Literal):
@@ -61,7 +73,7 @@ def _value(expression: Expression, rows: Rows) -> pa.Array | pa.Scalar:
     return _call(expression, rows)
 
 
-def _call(call: Call, rows: Rows) -> pa.Array | pa.Scalar:
+def _call(call: Call, rows: Columns) -> pa.Array | pa.Scalar:
     arguments = [_value(argument, rows) for argument in call.arguments]
     if call.operator is Operator.IS_IN:
         return _is_in(call, arguments)

@@ -1,0 +1,88 @@
+"""Reading a query: Spark's SQL, by sqlglot, with every name resolved and every constant expression worked out."""
+
+from collections.abc import Mapping
+
+from sqlglot import exp, parse
+from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.simplify import simplify
+
+from securemllib.errors import UsageError
+from securemllib.sql.catalog import EncodedTable
+
+__all__ = ["DIALECT", "parse_query", "parse_select", "unsupported"]
+
+DIALECT = "spark"
+
+# The clauses of one query block; everything else is refused by name.
+_CLAUSES = frozenset({"kind", "expressions", "from_", "joins", "where", "group", "having", "order", "limit", "distinct"})
+_JOINS = frozenset({"", "INNER", "CROSS", "LEFT", "RIGHT", "FULL", "OUTER"})
+
+
+def unsupported(what: str) -> UsageError:
+    """Return the error for SQL that is not rewritten."""
+    return UsageError(
+        f"{what} cannot be answered on encoded columns.",
+        next_step="Write it as one SELECT over tables and joins; docs/sql.md lists what is rewritten.",
+        code="usage.query",
+    )
+
+
+def parse_select(text: str) -> exp.Select:
+    """Return the SELECT of a text; `UsageError` where it is no Spark SQL, or something else."""
+    try:
+        statements = parse(text, dialect=DIALECT)
+    except SqlglotError as error:
+        raise UsageError(f"The query is no Spark SQL: {_first_line(error)}.", code="usage.query") from None
+    if len(statements) != 1 or not isinstance(statements[0], exp.Select):
+        raise unsupported("Anything but one SELECT")
+    return statements[0]
+
+
+def parse_query(query: str | exp.Select, tables: Mapping[str, EncodedTable]) -> exp.Select:
+    """Return a query as one block whose columns all name their table, with constant expressions worked out.
+
+    Args:
+        query: Spark SQL, or the SELECT that it was parsed into.
+        tables: The tables that it may name.
+
+    Raises:
+        UsageError: It is no query, has a part that is not rewritten, or names what is not there.
+    """
+    select = parse_select(query) if isinstance(query, str) else query
+    _check_shape(select)
+    for table in select.find_all(exp.Table):
+        if table.name not in tables:
+            raise UsageError(
+                f"There is no encoded table {table.name}.", next_step="Name it with `createOrReplaceTempView`.", code="usage.table"
+            )
+    schema: dict[str, object] = {name: dict.fromkeys(table.columns, "UNKNOWN") for name, table in tables.items()}
+    try:
+        qualified = qualify(select.copy(), dialect=DIALECT, schema=schema, identify=False, quote_identifiers=False)
+        simplified = simplify(qualified, dialect=DIALECT)
+    except SqlglotError as error:
+        raise UsageError(f"The query names what is not there: {_first_line(error)}.", code="usage.column") from None
+    if not isinstance(simplified, exp.Select):
+        raise unsupported("A query that is no SELECT")
+    return simplified
+
+
+def _check_shape(select: exp.Select) -> None:
+    for clause, value in select.args.items():
+        if value and clause not in _CLAUSES:
+            raise unsupported(f"The clause {clause.upper().strip('_')}")
+    if not select.args.get("from_"):
+        raise unsupported("A query without a table")
+    if (inner := next(iter(select.find_all(exp.Subquery, exp.SetOperation, exp.Window)), None)) is not None:
+        raise unsupported(f"A {type(inner).__name__.lower()}")
+    if sum(1 for _ in select.find_all(exp.Select)) > 1:
+        raise unsupported("A query within a query")
+    for join in select.args.get("joins") or []:
+        kinds = {str(join.args.get(part) or "").upper() for part in ("kind", "side", "method")}
+        if not kinds <= _JOINS or join.args.get("using"):
+            raise unsupported(f"A {' '.join(sorted(kinds - {''})) or 'USING'} join")
+
+
+def _first_line(error: SqlglotError) -> str:
+    # Later lines quote the query, whose literals may be private.
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

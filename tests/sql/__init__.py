@@ -1,0 +1,1 @@
+"""Does SQL on encoded columns answer what plain Spark does, and nothing that it must not?"""

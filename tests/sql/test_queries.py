@@ -1,0 +1,88 @@
+"""Do queries over encoded columns give what plain Spark gives over the clear ones?"""
+
+import decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.sql.rows import same_rows
+
+ROWS = 400
+
+
+def visits() -> pa.Table:
+    """A table with every type, and nulls."""
+    random = np.random.default_rng(5)
+    holes = random.random(ROWS) < 0.1
+    wards = np.array(["icu", "surgery", "children", "heart"])
+    return pa.table(
+        {
+            "patient": random.integers(1, 40, ROWS),
+            "ward": pa.array(wards[random.integers(0, 4, ROWS)], mask=random.random(ROWS) < 0.1),
+            "cost": pa.array([decimal.Decimal(int(v)) / 100 for v in random.integers(-5_000, 90_000, ROWS)], pa.decimal128(12, 2)),
+            "days": pa.array(random.integers(0, 30, ROWS), mask=holes),
+            "year": pa.array(random.integers(2019, 2024, ROWS)),
+        }
+    )
+
+
+VISITS = "{patient: {encoding: deterministic, join_group: people}, ward: deterministic, cost: additive, days: additive, year: clear}"
+
+
+@pytest.fixture(scope="module")
+def tables(owner, session, spark):
+    """Two tables that share a join group, encoded and in the clear under the same names."""
+    people = pa.table({"id": np.arange(1, 41), "sex": ["f", "m"] * 20, "weight": pa.array(np.arange(40) / 4)})
+    data = {
+        "visits": (visits(), VISITS, {"rows_per_part": 150}),
+        "people": (
+            people,
+            "{id: {encoding: deterministic, join_group: people}, sex: deterministic, weight: {encoding: additive, digits: 2}}",
+            {},
+        ),
+    }
+    directories = {}
+    for name, (table, encodings, options) in data.items():
+        directories[name] = owner.encode(table, name, encodings, groups=["people"], **options)
+        owner.plain(spark, table, name)
+        session.readEncoded(directories[name]).createOrReplaceTempView(name)
+    return directories
+
+
+@pytest.fixture
+def answers(owner, session, spark, tables, tmp_path):
+    """Run a query on both sides and compare the rows."""
+
+    def run(text, *, ordered=False, frame=None):
+        found = (frame or session.sql(text)).save(str(tmp_path / "result"))
+        opened = owner.open(str(tmp_path / "result"), *tables.values())
+        expected = spark.sql(text).toArrow()
+        assert opened.column_names == expected.column_names
+        same_rows(opened, expected, ordered=ordered)
+        return found
+
+    return run
+
+
+QUERIES = [
+    "SELECT ward, count(*) AS n, sum(cost) AS total, avg(cost) AS mean, sum(days) AS days FROM visits GROUP BY ward",
+    "SELECT sum(days) AS d, count(days) AS n, avg(days) AS a FROM visits WHERE ward = 'icu' OR ward = 'heart'",
+    "SELECT sum(cost) AS c FROM visits WHERE ward = 'nowhere'",
+    "SELECT count(*) AS n, count(DISTINCT patient) AS p FROM visits WHERE ward IN ('icu', 'surgery') AND ward IS NOT NULL",
+    "SELECT DISTINCT ward FROM visits WHERE NOT (ward = 'icu')",
+    "SELECT ward, patient, cost, days, year FROM visits WHERE patient = 7",
+    "SELECT year + 1 AS next, cost FROM visits WHERE patient <> 7 AND year >= 2022",
+    "SELECT p.sex, sum(v.cost) / count(*) AS c FROM visits v JOIN people p ON v.patient = p.id GROUP BY p.sex HAVING count(*) > 1",
+    "SELECT sum(CASE WHEN ward = 'icu' THEN cost ELSE 0 END) AS icu, sum(CASE WHEN ward = 'icu' THEN days END) AS d FROM visits",
+    "SELECT sum(cost) FILTER (WHERE year = 2020) AS y, min(year) AS a, max(year) AS b FROM visits",
+    "SELECT avg(weight) AS w FROM people WHERE sex = 'f'",
+    "SELECT ward, year, count(*) AS n FROM visits WHERE year > 2019 GROUP BY ward, year HAVING sum(cost) > 100",
+    "SELECT count(*) AS n FROM visits v LEFT JOIN people p ON v.patient = p.id AND p.sex = 'm' WHERE p.sex IS NULL",
+]
+
+
+@pytest.mark.parametrize("text", QUERIES)
+def test_a_query_gives_what_plain_spark_gives(answers, text):
+    """The opened result has plain Spark's columns and rows."""
+    answers(text)
