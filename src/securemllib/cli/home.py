@@ -18,6 +18,7 @@ from securemllib.cli.shared import (
     trusted_broker,
 )
 from securemllib.errors import UsageError
+from securemllib.kms.names import EXAMPLES, needs_passphrase, open_key
 from securemllib.owner import identity_file
 from securemllib.owner.broker_client import BrokerClient
 from securemllib.owner.home import Home
@@ -39,16 +40,22 @@ def init(
     name: Annotated[str, typer.Argument(help="What people call you, for example alice.")],
     passphrase_file: PassphraseFile = None,
     no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Protect the keys by file permissions alone.")] = False,
+    kms: Annotated[str | None, typer.Option("--kms", help=f"Key that wraps dataset secrets, instead of a file here: {EXAMPLES}.")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="In whose name that key wraps; your fingerprint when not given.")] = None,
 ) -> None:
     """Make an identity and a keystore in the home directory (SECUREMLLIB_HOME, else ~/.securemllib)."""
     if no_passphrase and passphrase_file is not None:
         raise UsageError("--no-passphrase and --passphrase-file exclude each other.")
     home = Home.default()
+    if kms is not None and Keystore.exists(home.keystore):
+        raise UsageError(f"{home.keystore} exists.", next_step="A keystore keeps its key-encryption key; use another SECUREMLLIB_HOME.")
+    if kms is not None:
+        open_key(kms, passphrase_from(passphrase_file, "key file") if needs_passphrase(kms) else None)
     home.make()
     passphrase = None if no_passphrase else passphrase_from(passphrase_file, "new identity and keystore", confirm=True)
     identity = identity_file.create(home.path, name, passphrase)
-    if not (home.keystore / "kek").exists():
-        Keystore.create(home.keystore, passphrase)
+    if not Keystore.exists(home.keystore):
+        Keystore.create(home.keystore, passphrase, kek=kms, tenant=tenant or identity.public.fingerprint)
     console.print(f"identity     {identity.public.fingerprint} ({name})")
     console.print(f"public file  {home.path / name}.pub   give it to owners and brokers", markup=False)
     console.print(f"keystore     {home.keystore}   back it up: without it your datasets cannot be read", markup=False)

@@ -111,7 +111,7 @@ class FileKey:
     def describe(self) -> KeyDescription:
         """See `KeyEncryptionKey.describe`."""
         protection = "passphrase" if _read(self._path).has_passphrase else "file permissions"
-        return KeyDescription(name=self._path.as_uri(), version=len(self._versions), protection=protection)
+        return KeyDescription(name=self._path.absolute().as_uri(), version=len(self._versions), protection=protection)
 
     def __repr__(self) -> str:
         return f"FileKey({str(self._path)!r})"
@@ -128,5 +128,5 @@ def _read(path: Path) -> Locked:
     # Read at each use: a key that another process shredded is used no more, although this one still remembers it.
     locked = Locked.from_bytes(read_private(path))
     if locked.public == _SHREDDED:
-        raise shredded(path.as_uri())
+        raise shredded(path.absolute().as_uri())
     return locked
