@@ -16,7 +16,9 @@ from securemllib.broker.rates import Rates
 from securemllib.broker.rollback import RollbackGuard
 from securemllib.broker.store import Store
 from securemllib.crypto.identity import PrivateIdentity
+from securemllib.crypto.keys import DataKey
 from securemllib.errors import RateLimitError, SecureMLlibError, UnavailableError
+from securemllib.wire.dataset import DatasetRef
 
 __all__ = ["Custody", "Transaction"]
 
@@ -40,6 +42,7 @@ class Transaction:
         rates: Counts what each identity asks for.
         datasets: Ids of the datasets that the decision is about.
         detail: Further fields of the entry: ids, numbers and names, never keys.
+        secrets: Secrets of dataset versions that were unwrapped before the decision, because services answer when they please.
         known: What was read of datasets so far, by id: nobody else changes it before the decision is made.
     """
 
@@ -51,6 +54,7 @@ class Transaction:
     rates: Rates
     datasets: set[str] = field(default_factory=set)
     detail: dict[str, object] = field(default_factory=dict)
+    secrets: dict[DatasetRef, DataKey] = field(default_factory=dict)
     known: dict[str, DatasetFacts | None] = field(default_factory=dict)
 
 

@@ -8,12 +8,14 @@ from sqlalchemy import select
 
 from securemllib.broker.authorise import DatasetFacts
 from securemllib.broker.custody import Transaction
+from securemllib.broker.dataset_secrets import kept_secret, seal_secret
 from securemllib.broker.schema import DatasetRow, OwnerRow, PolicyRow, RuleRunsRow, VersionRow
 from securemllib.broker.standing import check_not_revoked, check_signer, newest, with_successors
 from securemllib.crypto.aead import unseal
 from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import FormatError, FreshnessError, IntegrityError, PolicyError, UnsealError, UsageError
+from securemllib.kms.key import Binding
 from securemllib.wire.dataset import ClearPart, DatasetRef, Manifest, ManifestBody, body_context
 from securemllib.wire.encoding import decode, encode
 from securemllib.wire.enrolment import Enrolment, enrolment_context
@@ -24,7 +26,6 @@ from securemllib.wire.signed import Signed
 __all__ = ["Enrolled", "dataset_facts", "dataset_secret", "datasets_of", "enrol", "owner_identity", "set_policy", "trust_owner"]
 
 _DATASET_ID = re.compile(r"[0-9a-f]{32}")
-_SECRET = "securemllib/broker/dataset-secret/v1"  # noqa: S105 - a label
 _COLUMNS = "securemllib/broker/dataset-columns/v1"
 # A policy is verified at each decision; what was verified once, by the same key, is kept.
 _KEPT_POLICIES = 256
@@ -177,8 +178,8 @@ def _verified_policy(signed: bytes, owner: PublicIdentity) -> Policy:
 
 def dataset_secret(transaction: Transaction, dataset: DatasetRef) -> bytes:
     """Return the secret of one version, to be wrapped at once."""
-    version = _version(transaction, dataset.dataset_id, dataset.version)
-    return transaction.store.unseal(version.sealed_secret, _SECRET, dataset.dataset_id, dataset.version)
+    unwrapped = transaction.secrets.get(dataset)
+    return (kept_secret(transaction, dataset).open(None) if unwrapped is None else unwrapped).expose()
 
 
 def datasets_of(transaction: Transaction, owner: str) -> list[str]:
@@ -216,6 +217,7 @@ def _open_body(manifest: Manifest, secret: DataKey) -> ManifestBody:
 def _insert(transaction: Transaction, manifest: Manifest, secret: DataKey, body: ManifestBody) -> None:
     dataset_id, version = manifest.dataset_id, manifest.version
     columns = encode([column.name for column in body.columns])
+    binding = Binding(tenant=manifest.owner, dataset_id=dataset_id, version=version)
     transaction.session.merge(DatasetRow(dataset_id=dataset_id, owner=manifest.owner, version=version))
     transaction.session.flush()
     transaction.session.add(
@@ -223,7 +225,7 @@ def _insert(transaction: Transaction, manifest: Manifest, secret: DataKey, body:
             dataset_id=dataset_id,
             version=version,
             digest=manifest.reference.digest,
-            sealed_secret=transaction.store.seal(secret.expose(), _SECRET, dataset_id, version),
+            sealed_secret=seal_secret(transaction.store, secret, binding),
             sealed_columns=transaction.store.seal(columns, _COLUMNS, dataset_id, version),
         )
     )

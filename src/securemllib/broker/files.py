@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from securemllib.broker.keystore import write_private
+
 __all__ = ["BrokerFiles"]
 
 
@@ -43,6 +45,19 @@ class BrokerFiles:
     def database(self) -> str:
         """The URL of the SQLite database that is used unless another is named."""
         return f"sqlite:///{self.path.resolve() / 'broker.db'}"
+
+    @property
+    def kek(self) -> Path:
+        """The name of the key-encryption key of dataset secrets, one line; without it only the keystore's key seals them."""
+        return self.path / "kek.name"
+
+    def kek_name(self) -> str | None:
+        """Return the name of the key-encryption key, None where there is none."""
+        return self.kek.read_text(encoding="utf-8").strip() if self.kek.exists() else None
+
+    def use_kek(self, name: str) -> None:
+        """Name the key-encryption key from now on."""
+        write_private(self.kek, f"{name}\n".encode())
 
     @property
     def collateral(self) -> Path:

@@ -27,9 +27,10 @@ from securemllib.wire.attestation import (
     WrappedGrant,
     grant_context,
 )
+from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.signed import Signed
 
-__all__ = ["CHALLENGE_SECONDS", "TOKEN_SECONDS", "admit", "attest", "challenge", "check_challenged", "consume", "grant"]
+__all__ = ["CHALLENGE_SECONDS", "TOKEN_SECONDS", "admit", "attest", "challenge", "check_challenged", "consume", "grant", "sources"]
 
 CHALLENGE_SECONDS = 60
 # An enclave fetches its grant at once; minutes cover a slow relay.
@@ -79,6 +80,15 @@ def consume(transaction: Transaction, session: str) -> None:
 def check_challenged(transaction: Transaction, session: str) -> None:
     """Refuse, as `consume` does, a session that has no challenge to answer."""
     _challenged(transaction, session)
+
+
+def sources(transaction: Transaction, session: str) -> tuple[DatasetRef, ...]:
+    """Return the datasets whose secrets a grant of this session would hold; none for a session that can get no grant."""
+    row = transaction.session.get(SessionRow, _name(session))
+    if row is None or transaction.now >= row.expires or row.state not in {_CHALLENGED, _ATTESTED}:
+        return ()
+    plan = specification(job_row(transaction, row.job_id)).plan
+    return () if plan is None else (plan.source,)
 
 
 def attest(transaction: Transaction, session: str, evidence: Evidence) -> str:

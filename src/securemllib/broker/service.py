@@ -9,6 +9,7 @@ from securemllib.broker import datasets, heads, jobs, release, standing
 from securemllib.broker.audit_log import entries_about, signed_head
 from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.custody import Custody
+from securemllib.broker.dataset_secrets import kept_secret
 from securemllib.broker.datasets import Enrolled
 from securemllib.broker.freshness import REQUEST_SECONDS, check_created
 from securemllib.broker.keystore import Keystore
@@ -17,8 +18,11 @@ from securemllib.broker.rollback import RollbackGuard
 from securemllib.broker.schema import ACCEPTED
 from securemllib.broker.store import Store
 from securemllib.crypto.identity import verify
+from securemllib.crypto.keys import DataKey
 from securemllib.errors import FreshnessError
+from securemllib.kms.key import KeyEncryptionKey
 from securemllib.wire.attestation import Challenge, Evidence, Head
+from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.enrolment import AuditRequest
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.signed import Signed
@@ -36,6 +40,7 @@ class Broker:
         clock: Returns seconds since 1970.
         collateral: Where Intel's collateral for quotes comes from; nowhere when not given, which refuses every quote.
         rates: How many requests anybody may make; the defaults of `Rates` when not given.
+        kek: Wraps the secrets of datasets; only the store's key seals them when not given.
 
     Raises:
         FreshnessError: The database is older than the head file.
@@ -50,9 +55,10 @@ class Broker:
         clock: Callable[[], float] = time.time,
         collateral: CollateralStore | None = None,
         rates: Rates | None = None,
+        kek: KeyEncryptionKey | None = None,
     ) -> None:
         guard = RollbackGuard(head_file, keystore.identity)
-        store = Store(database, keystore.store_key)
+        store = Store(database, keystore.store_key, kek)
         self._collateral = collateral or CollateralStore()
         self.rates = rates or Rates()
         self._custody = Custody(
@@ -127,13 +133,25 @@ class Broker:
     def admit(self, session: str, evidence: Evidence, job_id: str) -> tuple[Signed, Head | None]:
         """Return the signed `WrappedGrant` and the head in it, as `attest` and `grant` do, in one decision."""
         self._fetch_collateral(session, evidence)
+        secrets = self._unwrap_secrets(session)
         with self._custody.decide("grant", first=lambda transaction: release.consume(transaction, session)) as transaction:
+            transaction.secrets.update(secrets)
             return release.admit(transaction, session, evidence, job_id)
 
     def grant(self, session: str, token: str, job_id: str) -> Signed:
         """Return the signed `WrappedGrant`; see `release.grant`."""
+        secrets = self._unwrap_secrets(session)
         with self._custody.decide("grant") as transaction:
+            transaction.secrets.update(secrets)
             return release.grant(transaction, session, token, job_id)
+
+    def _unwrap_secrets(self, session: str) -> dict[DatasetRef, DataKey]:
+        """Return the secrets that a session's grant would hold, unwrapped before the decision for the reason that follows."""
+        if self._custody.store.kek is None:
+            return {}
+        with self._custody.look() as transaction:
+            kept = {dataset: kept_secret(transaction, dataset) for dataset in release.sources(transaction, session)}
+        return {dataset: secret.open(self._custody.store.kek) for dataset, secret in kept.items()}
 
     def _fetch_collateral(self, session: str, evidence: Evidence) -> None:
         """Fetch collateral where it is due, before the decision: no transaction waits for a network, and no stranger makes us fetch."""

@@ -17,6 +17,7 @@ from securemllib.broker.schema import Base
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import UnavailableError, UsageError
+from securemllib.kms.key import KeyEncryptionKey
 from securemllib.wire.encoding import length_prefixed
 
 __all__ = ["Database", "Store"]
@@ -89,11 +90,13 @@ class Store(Database):
     Args:
         url: See `Database`.
         key: Seals every secret before it is stored.
+        kek: Wraps the secrets of datasets before they are sealed; None leaves them to the seal.
     """
 
-    def __init__(self, url: str, key: DataKey) -> None:
+    def __init__(self, url: str, key: DataKey, kek: KeyEncryptionKey | None = None) -> None:
         super().__init__(url, read_only=False)
         self._key = key.derive("securemllib/broker-store/v1")
+        self.kek = kek
         with self._connected() as connection:
             Base.metadata.create_all(connection)
 

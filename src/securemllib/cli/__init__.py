@@ -18,7 +18,7 @@ from securemllib.cli.failure import failures_are_told
 __all__ = ["app", "main"]
 
 # Subcommands of other roles, imported when they are asked for: a broker's web server would add seconds to every command of an owner.
-_OTHER_ROLES = ("attest", "broker", "audit", "enclave", "doctor", "demo", "bench")
+_OTHER_ROLES = ("attest", "broker", "keys", "audit", "enclave", "doctor", "demo", "bench")
 
 
 class _Commands(TyperGroup):

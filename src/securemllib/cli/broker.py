@@ -16,9 +16,10 @@ from securemllib.broker.server import Listening, certificate_digest, configure_l
 from securemllib.broker.service import Broker
 from securemllib.cli.collateral import read_collateral_file
 from securemllib.errors import FormatError, UsageError
+from securemllib.kms.names import EXAMPLES, needs_passphrase, open_key
 from securemllib.wire.identity import PublicIdentity
 
-__all__ = ["DatabaseOption", "HomeOption", "app", "files_of", "read_identity"]
+__all__ = ["DatabaseOption", "HomeOption", "app", "files_of", "open_broker", "read_identity"]
 
 # A public identity takes about 1,800 characters of base64.
 _IDENTITY_LIMIT = 16_384
@@ -46,6 +47,7 @@ def init(
     home: HomeOption = None,
     passphrase_file: PassphraseFile = None,
     no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Protect the keys by file permissions alone.")] = False,
+    kms: Annotated[str | None, typer.Option("--kms", help=f"Existing key that also wraps dataset secrets: {EXAMPLES}.")] = None,
 ) -> None:
     """Make the broker's identity and keystore."""
     if no_passphrase and passphrase_file is not None:
@@ -53,7 +55,11 @@ def init(
     files = files_of(home)
     files.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     passphrase = None if no_passphrase else _passphrase(passphrase_file, confirm=True)
+    if kms is not None:
+        open_key(kms, passphrase)
     public = create_keystore(files.keystore, name, passphrase).identity.public
+    if kms is not None:
+        files.use_kek(kms)
     files.public.write_text(b64encode(public.to_bytes()).decode() + "\n", encoding="ascii")
     console.print(f"fingerprint  {public.fingerprint}   tell it to owners and analysts, not over this network", markup=False)
     console.print(f"keystore     {files.keystore}   back it up: without it the database cannot be read", markup=False)
@@ -74,7 +80,7 @@ def trust_owner(
 ) -> None:
     """Let an owner enrol datasets. Compare the printed fingerprint with what the owner says it is."""
     owner = read_identity(identity_file)
-    broker = _open(files_of(home), database, passphrase_file)
+    broker = open_broker(files_of(home), database, passphrase_file)
     broker.trust_owner(owner)
     broker.close()
     console.print(f"trusts {owner.fingerprint} {owner.name!r}", markup=False)
@@ -97,7 +103,7 @@ def revoke(
 @app.command("accept-clock")
 def accept_clock(home: HomeOption = None, database: DatabaseOption = None, passphrase_file: PassphraseFile = None) -> None:
     """Go on from this machine's clock, though the audit log has a later entry of a clock that was ahead."""
-    broker = _open(files_of(home), database, passphrase_file)
+    broker = open_broker(files_of(home), database, passphrase_file)
     broker.accept_clock()
     broker.close()
     console.print("accepted  this clock; policies that had expired by the other one are in force again")
@@ -140,7 +146,7 @@ def serve_command(
     rates = Rates(address=address_rate, refusals=refusal_rate, identity=identity_rate)
     owners = [read_identity(path) for path in owner or []]
     given = [read_collateral_file(path) for path in collateral or []]
-    broker = _open(files, database, passphrase_file, CollateralStore(files.collateral, pccs=pccs, given=given), rates)
+    broker = open_broker(files, database, passphrase_file, CollateralStore(files.collateral, pccs=pccs, given=given), rates)
     if tls_self_signed and not (files.certificate.exists() and files.certificate_key.exists()):
         make_certificate(host, files.certificate, files.certificate_key)
     for identity in owners:
@@ -175,17 +181,21 @@ def _announce(url: str) -> None:
     typer.echo(f"listening {url}")
 
 
-def _open(
+def open_broker(
     files: BrokerFiles,
     database: str | None,
     passphrase_file: Path | None,
     collateral: CollateralStore | None = None,
     rates: Rates | None = None,
 ) -> Broker:
+    """Return the broker of a directory, with its keystore and its key-encryption key open."""
     configure_logs()
-    needed = has_passphrase(files.keystore)
-    keystore = open_keystore(files.keystore, _passphrase(passphrase_file) if needed else None)
-    return Broker(keystore, database or files.database, files.head, collateral=collateral, rates=rates)
+    name = files.kek_name()
+    needed = has_passphrase(files.keystore) or (name is not None and needs_passphrase(name))
+    passphrase = _passphrase(passphrase_file) if needed else None
+    keystore = open_keystore(files.keystore, passphrase)
+    kek = None if name is None else open_key(name, passphrase)
+    return Broker(keystore, database or files.database, files.head, collateral=collateral, rates=rates, kek=kek)
 
 
 def _passphrase(file: Path | None, *, confirm: bool = False) -> str:

@@ -226,6 +226,18 @@ class Keystore:
                 write_private(path, self._kek.rewrap(stored, self._group_binding(group)).to_bytes(), replace=True)
         return len(paths)
 
+    def copy_to(self, target: "Keystore") -> int:
+        """Put every secret into an empty keystore, wrapped under that one's KEK, and return how many there are."""
+        paths = self._files()
+        for path, stored in paths.items():
+            if isinstance(stored, _Stored):
+                target._write(self.entry(path.name), replace_file=False)
+            else:
+                group = path.name.removeprefix(_GROUP_PREFIX)
+                wrapped = target._kek.wrap(self.join_group(group), target._group_binding(group))
+                write_private(target._group_path(group), wrapped.to_bytes())
+        return len(paths)
+
     def key_versions(self) -> dict[int, int]:
         """Return how many secrets are wrapped under each version of the KEK."""
         files = self._files().values()

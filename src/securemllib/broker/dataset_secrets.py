@@ -1,0 +1,145 @@
+"""Dataset secrets at rest: wrapped under the broker's key-encryption key where it has one, and sealed for their row under the store's key.
+
+Whoever copies database and keystore still needs the service that holds the key-encryption key, and whoever shreds that key shreds every
+copy of the database. Services are asked outside of transactions wherever strangers can cause it, so that no decision waits for a network.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from securemllib.broker.custody import Custody, Transaction
+from securemllib.broker.schema import DatasetRow, VersionRow
+from securemllib.broker.store import Store
+from securemllib.crypto.keys import KEY_BYTES, DataKey
+from securemllib.errors import UnavailableError, UnsealError, UsageError
+from securemllib.kms.key import Binding, KeyEncryptionKey, WrappedSecret
+from securemllib.wire.dataset import DatasetRef
+
+__all__ = ["KeptSecret", "kept_secret", "key_versions", "rewrap_all", "rotate", "seal_secret", "shred"]
+
+_SECRET = "securemllib/broker/dataset-secret/v1"  # noqa: S105 - a label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptSecret:
+    """The secret of one version as it is kept: bare under the store's seal, or wrapped.
+
+    Attributes:
+        binding: What it belongs to.
+        bare: The secret, where no key-encryption key wraps it.
+        wrapped: The wrapped secret otherwise.
+    """
+
+    binding: Binding
+    bare: DataKey | None
+    wrapped: WrappedSecret | None
+
+    def open(self, kek: KeyEncryptionKey | None) -> DataKey:
+        """Return the secret. May ask the service that holds the key-encryption key."""
+        if self.bare is not None:
+            return self.bare
+        if kek is None or self.wrapped is None:
+            raise UnavailableError(
+                f"The secret of dataset {self.binding.dataset_id} is wrapped, and this broker was started without the key for it.",
+                next_step="Name it with `securemllib keys kms use NAME --broker`.",
+                code="unavailable.kek",
+            )
+        return kek.unwrap(self.wrapped, self.binding)
+
+    def wrap(self, kek: KeyEncryptionKey) -> WrappedSecret:
+        """Return the secret wrapped under the latest version of the key-encryption key."""
+        return kek.wrap(self.open(None), self.binding) if self.wrapped is None else kek.rewrap(self.wrapped, self.binding)
+
+
+def seal_secret(store: Store, secret: DataKey, binding: Binding) -> bytes:
+    """Return what the database holds of a new secret. Asks the service, where there is one: only trusted owners enrol."""
+    content = secret.expose() if store.kek is None else store.kek.wrap(secret, binding).to_bytes()
+    return store.seal(content, _SECRET, binding.dataset_id, binding.version)
+
+
+def kept_secret(transaction: Transaction, dataset: DatasetRef) -> KeptSecret:
+    """Return how the secret of a version is kept, without asking any service."""
+    row = transaction.session.get(VersionRow, (dataset.dataset_id, dataset.version))
+    if row is None:
+        raise UsageError(f"The broker holds no version {dataset.version} of dataset {dataset.dataset_id}.")
+    return _kept(transaction.store, row, transaction.session.get_one(DatasetRow, dataset.dataset_id).owner)
+
+
+def key_versions(custody: Custody) -> dict[int, int]:
+    """Return how many secrets are wrapped under each version of the key-encryption key; 0 for those that none wraps."""
+    counts: dict[int, int] = {}
+    with custody.look() as transaction:
+        for kept in _all(transaction.store, transaction.session):
+            version = 0 if kept.wrapped is None else kept.wrapped.key_version
+            counts[version] = counts.get(version, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def rewrap_all(custody: Custody) -> int:
+    """Wrap every secret under the latest version of the key-encryption key and return how many there are."""
+    kek = _kek(custody)
+    return _replace(custody, "kek-rewrap", kek, lambda kept: kept.wrap(kek))
+
+
+def move(custody: Custody, kek: KeyEncryptionKey) -> int:
+    """Wrap every secret under another key-encryption key and return how many there are. What it wrapped already stays its own."""
+
+    def moved(kept: KeptSecret) -> WrappedSecret:
+        try:
+            return kept.wrap(kek)
+        except UnsealError:
+            return kek.wrap(kept.open(custody.store.kek), kept.binding)
+
+    return _replace(custody, "kek-move", kek, moved)
+
+
+def rotate(custody: Custody) -> int:
+    """Make a new version of the key-encryption key, which the audit log tells, and return it."""
+    kek = _kek(custody)
+    with custody.decide("kek-rotate") as transaction:
+        transaction.detail |= {"kek": kek.describe().name, "version": kek.rotate()}
+        return kek.describe().version
+
+
+def shred(custody: Custody) -> None:
+    """Shred the key-encryption key, which the audit log tells: every wrapped secret, in every copy of the database, is lost."""
+    kek = _kek(custody)
+    with custody.decide("kek-shred") as transaction:
+        transaction.detail["kek"] = kek.describe().name
+        kek.shred()
+
+
+def _replace(custody: Custody, event: str, kek: KeyEncryptionKey, wrap: Callable[[KeptSecret], WrappedSecret]) -> int:
+    # The service is asked before the decision that replaces the old bytes.
+    with custody.look() as transaction:
+        found = _all(transaction.store, transaction.session)
+    wrapped = [(kept.binding, wrap(kept)) for kept in found]
+    name = kek.describe().name
+    with custody.decide(event) as transaction:
+        transaction.detail |= {"secrets": len(wrapped), "kek": name}
+        for binding, secret in wrapped:
+            row = transaction.session.get_one(VersionRow, (binding.dataset_id, binding.version))
+            row.sealed_secret = custody.store.seal(secret.to_bytes(), _SECRET, binding.dataset_id, binding.version)
+    return len(wrapped)
+
+
+def _kek(custody: Custody) -> KeyEncryptionKey:
+    if custody.store.kek is None:
+        raise UsageError("The broker has no key-encryption key.", next_step="Name one with `securemllib keys kms use NAME --broker`.")
+    return custody.store.kek
+
+
+def _all(store: Store, session: Session) -> list[KeptSecret]:
+    rows = session.execute(select(VersionRow, DatasetRow.owner).join(DatasetRow, VersionRow.dataset_id == DatasetRow.dataset_id))
+    return [_kept(store, row, owner) for row, owner in rows]
+
+
+def _kept(store: Store, row: VersionRow, owner: str) -> KeptSecret:
+    binding = Binding(tenant=owner, dataset_id=row.dataset_id, version=row.version)
+    content = store.unseal(row.sealed_secret, _SECRET, row.dataset_id, row.version)
+    if len(content) == KEY_BYTES:
+        return KeptSecret(binding=binding, bare=DataKey(content), wrapped=None)
+    return KeptSecret(binding=binding, bare=None, wrapped=WrappedSecret.from_bytes(content))
