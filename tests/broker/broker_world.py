@@ -17,6 +17,7 @@ from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import wrap
+from securemllib.kms.key import KeyEncryptionKey
 from securemllib.wire.attestation import (
     Challenge,
     Evidence,
@@ -253,10 +254,17 @@ class World:
             return [json.loads(entry.payload) for entry in entries(session)]
 
 
-def make_world(folder: Path, keystore: Keystore, url: str, collateral: CollateralStore | None = None, rates: Rates | None = None) -> World:
+def make_world(
+    folder: Path,
+    keystore: Keystore,
+    url: str,
+    collateral: CollateralStore | None = None,
+    rates: Rates | None = None,
+    kek: KeyEncryptionKey | None = None,
+) -> World:
     """Return a world whose broker keeps its data at ``url``."""
     clock = Clock()
-    broker = Broker(keystore, url, folder / "head.sml", clock=clock, collateral=collateral, rates=rates)
+    broker = Broker(keystore, url, folder / "head.sml", clock=clock, collateral=collateral, rates=rates, kek=kek)
     return World(
         broker=broker,
         owner=Owner(broker=broker.identity),

@@ -1,0 +1,121 @@
+"""Do the commands choose, renew and shred a key-encryption key in each service, for owners and for brokers?"""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from securemllib.broker.store import Database
+from securemllib.cli import app
+from securemllib.errors import SecureMLlibError, UnavailableError, UsageError
+from securemllib.kms.names import create_key, open_key
+from securemllib.owner.keystore import Keystore
+from tests.kms.services import Service
+
+ONE_SERVICE = pytest.mark.parametrize("service", ["vault"], indirect=True)
+
+
+def run(*arguments: str, answer: str | None = None, code: int = 0) -> str:
+    """Run a command in this process and return what it printed; raise what it raised."""
+    result = CliRunner().invoke(app, list(arguments), input=answer)
+    if isinstance(result.exception, SecureMLlibError):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture
+def home(tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home directory, not made yet, and a table beside it."""
+    monkeypatch.setenv("SECUREMLLIB_HOME", str(tmp_path / "home"))
+    (tmp_path / "visits.csv").write_text("age,income\n41,2.5\n67,1.25\n")
+    return tmp_path / "home"
+
+
+def test_an_owner_keeps_secrets_under_a_service(service: Service, home: Path, tmp_path: Path) -> None:
+    """Datasets are encrypted and read under a key that `create` made and `init --kms` named; rotated, rewrapped, and lost when shredded."""
+    name = service.new_name()
+    assert name in run("keys", "kms", "create", name, *(["--no-passphrase"] if service.kind == "file" else []))
+    run("init", "alice", "--no-passphrase", "--kms", name, "--tenant", "hospital")
+    assert not (home / "keystore" / "kek").exists()
+    table, dataset = str(tmp_path / "visits.csv"), str(tmp_path / "visits")
+    run("data", "encrypt", table, dataset)
+    Keystore.open(home / "keystore").add_join_group("patients")
+    assert f"{name}   " in run("keys", "kms", "status")
+    assert "2 wrapped under version 1\n" in run("keys", "kms", "status")
+    assert "version  2" in run("keys", "kms", "rotate")
+    assert "2 wrapped under version 1   `securemllib keys kms rewrap`" in run("keys", "kms", "status")
+    before = {path.name: path.read_bytes() for path in (home / "keystore").iterdir()}
+    assert "rewrapped  2" in run("keys", "kms", "rewrap")
+    after = {path.name: path.read_bytes() for path in (home / "keystore").iterdir()}
+    assert [path for path in before if before[path] == after[path]] == ["service"]
+    assert "2 wrapped under version 2\n" in run("keys", "kms", "status")
+    run("data", "append", table, dataset, str(tmp_path / "more"))
+    run("keys", "kms", "shred", answer="n\n", code=1)
+    run("data", "decrypt", str(tmp_path / "more"), str(tmp_path / "plain.parquet"))
+    run("keys", "kms", "shred", "--yes")
+    with pytest.raises(UnavailableError, match="shredded"):
+        run("data", "decrypt", str(tmp_path / "more"), str(tmp_path / "again.parquet"))
+
+
+@ONE_SERVICE
+def test_an_owner_moves_secrets_from_a_file_to_a_service_and_back(service: Service, home: Path, tmp_path: Path) -> None:
+    """`use` wraps what a keystore holds under another key; what was encrypted before opens, and the old keystore is left to be removed."""
+    run("init", "alice", "--no-passphrase")
+    run("data", "encrypt", str(tmp_path / "visits.csv"), str(tmp_path / "visits"))
+    Keystore.open(home / "keystore").add_join_group("patients")
+    name, file = service.new_name(), f"file://{tmp_path}/kek"
+    for key in (name, file):
+        create_key(key)
+        assert "wrapped  2 secrets" in run("keys", "kms", "use", key)
+        with pytest.raises(UsageError, match="exists"):
+            run("keys", "kms", "use", key)
+        old = home / "keystore.old"
+        for path in old.iterdir():
+            path.unlink()
+        old.rmdir()
+        assert f"key      {key} " in run("keys", "kms", "status")
+        run("data", "verify", str(tmp_path / "visits"))
+        run("data", "decrypt", str(tmp_path / "visits"), str(tmp_path / f"{len(key)}.parquet"))
+
+
+@ONE_SERVICE
+def test_a_keystore_needs_its_key_from_the_first(service: Service, home: Path) -> None:
+    """`init` with a key that is not there makes nothing, and a keystore that exists is not given another key."""
+    with pytest.raises(SecureMLlibError):
+        run("init", "alice", "--no-passphrase", "--kms", service.new_name())
+    assert not home.exists()
+    run("init", "alice", "--no-passphrase")
+    name = service.new_name()
+    create_key(name)
+    with pytest.raises(UsageError, match="exists"):
+        run("init", "bob", "--no-passphrase", "--kms", name)
+
+
+@ONE_SERVICE
+def test_a_broker_keeps_secrets_under_a_service(service: Service, home: Path) -> None:
+    """A broker whose `init` named a key opens with it, shows, rotates and shreds it, and does not open without it."""
+    name = service.new_name()
+    create_key(name)
+    run("broker", "init", "--no-passphrase", "--kms", name)
+    assert f"key      {name} " in run("keys", "kms", "status", "--broker")
+    assert "version  2" in run("keys", "kms", "rotate", "--broker")
+    assert "rewrapped  0" in run("keys", "kms", "rewrap", "--broker")
+    other = service.new_name()
+    create_key(other)
+    assert "wrapped  0" in run("keys", "kms", "use", other, "--broker")
+    assert f"key      {other} " in run("keys", "kms", "status", "--broker")
+    run("keys", "kms", "shred", "--broker", "--yes")
+    with pytest.raises(UnavailableError, match="shredded"):
+        run("keys", "kms", "status", "--broker")
+    open_key(name)
+    assert "4 entries" in run("audit", "verify")
+
+
+def test_a_broker_without_a_key_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands about the key of a broker that has none name the command that gives it one."""
+    monkeypatch.setenv("SECUREMLLIB_HOME", str(tmp_path))
+    run("broker", "init", "--no-passphrase")
+    with pytest.raises(UsageError, match="no key-encryption key"):
+        run("keys", "kms", "status", "--broker")
+    Database(f"sqlite:///{tmp_path}/broker/broker.db").close()
