@@ -20,7 +20,7 @@ from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
 from securemllib.owner.agent import Agent, AgentServer
 from securemllib.owner.broker_client import BrokerClient
-from securemllib.owner.dataset import encrypt
+from securemllib.owner.dataset import Layout, encrypt, extend
 from securemllib.owner.keystore import Keystore
 from securemllib.owner.reading import open_dataset
 from securemllib.wire.job import Mode, OutputKind
@@ -47,11 +47,21 @@ class Deployment:
         """Encrypt a table, enrol it with a policy that allows the analyst everything, and return its path."""
         path = self.folder / name
         encrypt(table, path, name=name, identity=self.owner, keystore=self.keystore, rows_per_part=rows_per_part, seed=1, **layout)
-        opened = open_dataset(path, owner=self.owner.public, keystore=self.keystore)
+        self.allow(self.enrol(path))
+        return str(path)
+
+    def extend(self, path, table, *, rows_per_part=None):
+        """Add rows to a dataset as new parts, and enrol the version that this makes."""
+        layout = Layout(rows_per_part=rows_per_part, seed=1)
+        extend(table, path, identity=self.owner, keystore=self.keystore, layout=layout)
+        self.enrol(path)
+
+    def enrol(self, path):
+        """Enrol a dataset's latest version and return the dataset's id."""
+        opened = open_dataset(Path(path), owner=self.owner.public, keystore=self.keystore)
         with BrokerClient(self.url, self.broker.identity.fingerprint) as client:
             client.enrol(opened, self.owner)
-        self.allow(opened.manifest.dataset_id)
-        return str(path)
+        return opened.manifest.dataset_id
 
     def allow(self, dataset_id, *, outputs=ALL_OUTPUTS, columns=(ANY,), enclaves=None, **rule):
         """Put a policy in force."""

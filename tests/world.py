@@ -108,8 +108,12 @@ class Dataset:
                     salt=salt,
                 )
             )
+        self.publish(tuple(parts))
+
+    def publish(self, parts):
+        """Make the manifest of these parts."""
         columns = tuple(Column(name=f.name, type=str(f.type), nullable=f.nullable, encoding="sealed") for f in self.table.schema)
-        self.body = ManifestBody(parts=tuple(parts), columns=columns)
+        self.body = ManifestBody(parts=parts, columns=columns)
         sealed = seal(self.secret.derive(MANIFEST_BODY_PURPOSE), body_context(self.dataset_id, self.version), self.body.to_bytes())
         self.manifest = Manifest(
             dataset_id=self.dataset_id,

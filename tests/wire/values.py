@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 import types
-from dataclasses import fields
+from dataclasses import fields, replace
 from enum import StrEnum
 from functools import cache
 from typing import Union, get_args, get_origin, get_type_hints
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import securemllib.wire
 from securemllib.wire.attestation import Challenge
-from securemllib.wire.dataset import ClearPart, Column, Manifest, ManifestBody, Part
+from securemllib.wire.dataset import ClearPart, Column, KeptPart, Manifest, ManifestBody, Part
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import RELEASE_OPERATION, JobSpecification
-from securemllib.wire.plan import ModelRef, Plan, RandomSplit
+from securemllib.wire.plan import ModelRef, Parts, Plan, RandomSplit
 from securemllib.wire.policy import Policy, Rule
 from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
@@ -69,8 +69,8 @@ DOMAINS = {
 
 
 def _bodies():
-    parts = st.lists(of(Part), max_size=3).map(
-        lambda parts: tuple(Part(**{**{f.name: getattr(p, f.name) for f in fields(p)}, "ordinal": i}) for i, p in enumerate(parts))
+    parts = st.lists(of(Part) | of(KeptPart), max_size=3).map(
+        lambda parts: tuple(replace(part, ordinal=ordinal) for ordinal, part in enumerate(parts))
     )
     columns = st.lists(of(Column), max_size=3, unique_by=lambda column: column.name).map(tuple)
     return st.builds(ManifestBody, parts=parts, columns=columns)
@@ -95,6 +95,18 @@ def _splits():
     )
 
 
+def _parts():
+    return st.tuples(st.integers(0, 2**20), st.integers(1, 2**20)).map(lambda drawn: Parts(first=drawn[0], end=drawn[0] + drawn[1]))
+
+
+def _plans():
+    plain = _fields(Plan)
+    steps = st.tuples(st.lists(of(Parts), max_size=1), plain["steps"]).map(
+        lambda drawn: (*drawn[0], *(step for step in drawn[1] if not isinstance(step, Parts)))
+    )
+    return st.builds(Plan, **{**plain, "steps": steps})
+
+
 def _policies():
     rules = st.lists(of(Rule), max_size=2, unique_by=lambda rule: rule.name).map(tuple)
     return st.builds(Policy, **{**_fields(Policy), "rules": rules})
@@ -108,7 +120,15 @@ def _jobs():
     return work | st.builds(JobSpecification, **release)
 
 
-SPECIAL = {ManifestBody: _bodies, Manifest: _manifests, RandomSplit: _splits, Policy: _policies, JobSpecification: _jobs}
+SPECIAL = {
+    ManifestBody: _bodies,
+    Parts: _parts,
+    Plan: _plans,
+    Manifest: _manifests,
+    RandomSplit: _splits,
+    Policy: _policies,
+    JobSpecification: _jobs,
+}
 
 
 @cache

@@ -97,6 +97,20 @@ def append(
     console.print(f"dataset  {manifest.dataset_id} version {manifest.version}: {len(manifest.parts)} parts in {directory}", markup=False)
 
 
+@app.command("extend")
+def extend(
+    source: Annotated[Path, typer.Argument(help="The rows to add.")],
+    directory: _Directory,
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Add rows to a dataset as new parts; those that are there stay as they are. Enrol the new version afterwards."""
+    owner, keystore = open_identity(identity, passphrase_file), open_keystore(passphrase_file)
+    with _progress("encrypting") as progress:
+        manifest = dataset.extend(source, directory, identity=owner, keystore=keystore, progress=progress)
+    console.print(f"dataset  {manifest.dataset_id} version {manifest.version}: {len(manifest.parts)} parts in {directory}", markup=False)
+
+
 @app.command("inspect")
 def inspect(
     directory: _Directory,

@@ -8,7 +8,7 @@ from securemllib.algorithms.vectors import type_text
 from securemllib.crypto.aead import unseal
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import IntegrityError, UnsealError
-from securemllib.wire.dataset import DatasetRef, ManifestBody, Part, aad_prefix, part_key_context
+from securemllib.wire.dataset import DatasetRef, ManifestBody, Part, aad_prefix, part_key_context, written_in
 
 __all__ = ["MANIFEST_BODY_PURPOSE", "PART_KEY_PURPOSE", "open_part"]
 
@@ -21,7 +21,7 @@ def open_part(data: memoryview, *, secret: DataKey, dataset: DatasetRef, part: P
     """Return the named columns of a part.
 
     1. The bytes are as many as the manifest says.
-    2. The part's key unwraps in its place of the dataset version.
+    2. The part's key unwraps in its place of the dataset version that wrote it.
     3. Every Parquet module that is read authenticates under the part's AAD prefix.
     4. The rows are as many, and the columns of the types, that the manifest says.
 
@@ -31,8 +31,9 @@ def open_part(data: memoryview, *, secret: DataKey, dataset: DatasetRef, part: P
     """
     if len(data) != part.length:
         raise IntegrityError(f"Part {part.ordinal} has {len(data)} bytes, not {part.length}.", code="integrity.part")
-    key = unseal(secret.derive(PART_KEY_PURPOSE), part_key_context(dataset.dataset_id, dataset.version, part.ordinal), part.wrapped_key)
-    prefix = aad_prefix(dataset.dataset_id, dataset.version, part.ordinal, part.rows, part.salt)
+    version = written_in(part, dataset.version)
+    key = unseal(secret.derive(PART_KEY_PURPOSE), part_key_context(dataset.dataset_id, version, part.ordinal), part.wrapped_key)
+    prefix = aad_prefix(dataset.dataset_id, version, part.ordinal, part.rows, part.salt)
     properties = pe.create_decryption_properties(key, aad_prefix=prefix)
     try:
         source = pa.BufferReader(pa.py_buffer(data))

@@ -22,6 +22,7 @@ from securemllib.wire.plan import (
     HandleInvalid,
     ModelRef,
     Named,
+    Parts,
     Plan,
     Project,
     RandomSplit,
@@ -56,6 +57,8 @@ def execute(plan: Plan, rows: Rows, *, ordinal: int, seed: Seed, models: Mapping
     """
     stored = rows.count
     for step in plan.steps:
+        if isinstance(step, Parts):
+            continue
         if isinstance(step, RandomSplit):
             rows = rows.take(_split(step, stored, ordinal, seed)[rows.positions])
         elif isinstance(step, ApplyModel):

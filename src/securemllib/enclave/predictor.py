@@ -10,10 +10,10 @@ __all__ = ["materialise"]
 
 
 def materialise(session: Session, *, ordinal: int, output: int, fetch: Fetch) -> bytes:
-    """Return the sealed rows of one part: a `SealedResult` for the recipient of the job's rows at index ``output``."""
+    """Return the sealed rows of one of the plan's parts: a `SealedResult` for the recipient of the job's rows at index ``output``."""
     outputs = session.job.output(OutputKind.ROWS)
-    if not 0 <= ordinal < len(session.body.parts) or not 0 <= output < len(outputs):
-        raise FormatError(f"The job has {len(session.body.parts)} parts and {len(outputs)} outputs of rows.")
-    rows = part_rows(session, session.body.parts[ordinal], fetch)
+    if not 0 <= ordinal < len(session.parts) or not 0 <= output < len(outputs):
+        raise FormatError(f"The job has {len(session.parts)} parts and {len(outputs)} outputs of rows.")
+    rows = part_rows(session, session.parts[ordinal], fetch)
     table = rows_table(rows, outputs[output].columns)
     return sealed_result(session, outputs[output], ordinal=ordinal, table=table).to_bytes()

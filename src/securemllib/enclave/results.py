@@ -18,7 +18,7 @@ __all__ = ["require_group", "rows_table", "sealed_result"]
 
 def sealed_result(session: Session, output: Output, *, ordinal: int = 0, tree: Value = None, table: bytes = b"") -> SealedResult:
     """Return one result of the job for the output's recipient."""
-    parts = len(session.body.parts) if output.kind is OutputKind.ROWS else 1
+    parts = len(session.parts) if output.kind is OutputKind.ROWS else 1
     body = ResultBody(job_id=session.job_id, kind=output.kind, ordinal=ordinal, parts=parts, tree=tree, table=table)
     recipient = output.recipient.fingerprint
     context = result_context(session.job_id, output.kind, ordinal, recipient)

@@ -42,6 +42,7 @@ class Session:
         plan: The job's plan.
         secret: The secret of the plan's dataset.
         body: The manifest's sealed section.
+        parts: The parts that the plan reads, in order.
         algorithm: The algorithm, or None where rows are the result.
         models: The plan's unsealed models.
         lineage: The datasets that the job's result derives from.
@@ -59,6 +60,7 @@ class Session:
     plan: Plan
     secret: DataKey
     body: ManifestBody
+    parts: tuple[Part, ...]
     algorithm: Any
     models: Mapping[ModelRef, Any]
     lineage: tuple[DatasetRef, ...]
@@ -69,7 +71,7 @@ class Session:
         """Return the parts of one share, in order; `FormatError` where the job has no such share."""
         if not 0 <= index < self.job.shares:
             raise FormatError(f"The job has {self.job.shares} shares, none of them {index}.")
-        return self.body.parts[index :: self.job.shares]
+        return self.parts[index :: self.job.shares]
 
     @property
     def split_seed(self) -> Seed:
@@ -120,12 +122,22 @@ def install(request: Install, *, challenge: Challenge, identity: PrivateIdentity
         plan=job.plan,
         secret=secret,
         body=body,
+        parts=_chosen(body, job.plan),
         algorithm=None if job.operation == ROWS_OPERATION else build(job.operation, job.params),
         models=models,
         lineage=tuple(dict.fromkeys((job.plan.source, *lineage))),
         columns=tuple(sorted(job.plan.source_columns(job.result_columns, tuple(column.name for column in body.columns)))),
         cache_key=_cache_key(secret, job),
     )
+
+
+def _chosen(body: ManifestBody, plan: Plan) -> tuple[Part, ...]:
+    chosen = plan.parts
+    if chosen is None:
+        return body.parts
+    if chosen.end > len(body.parts):
+        raise UsageError(f"The plan reads parts up to {chosen.end - 1} of {len(body.parts)}.", code="usage.job")
+    return body.parts[chosen.first : chosen.end]
 
 
 def _cache_key(secret: DataKey, job: JobSpecification) -> bytes:

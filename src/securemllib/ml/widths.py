@@ -6,7 +6,7 @@ from securemllib.errors import SealedError
 from securemllib.ml.mirror import converted
 from securemllib.spark.column_types import is_number, schema_of
 from securemllib.spark.dataframe import SecureDataFrame
-from securemllib.wire.plan import ApplyModel, Assemble, Filter, Project, RandomSplit, Reference, Step, Transform
+from securemllib.wire.plan import ApplyModel, Assemble, Filter, Parts, Project, RandomSplit, Reference, Step, Transform
 from securemllib.wire.result import SealedModel
 
 __all__ = ["features_of", "width_of"]
@@ -46,7 +46,7 @@ def features_of(model: Any, frame: SecureDataFrame) -> int:
 
 
 def _after(step: Step, widths: Widths, models: tuple[SealedModel, ...]) -> Widths:
-    if isinstance(step, (Filter, RandomSplit)):
+    if isinstance(step, (Filter, Parts, RandomSplit)):
         return widths
     if isinstance(step, Assemble):
         known = [widths.get(name) for name in step.input_columns]

@@ -15,7 +15,7 @@ from typing import Self
 
 from securemllib.errors import CapacityError, UnavailableError, UsageError
 
-__all__ = ["SyncedWriter", "new_directory", "new_file", "write_synced"]
+__all__ = ["SyncedWriter", "move_into", "new_directory", "new_file", "write_synced"]
 
 
 # Files that the disk has not confirmed yet: each holds a descriptor and its pages.
@@ -45,6 +45,18 @@ def new_file(target: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         _place(temporary, target)
+
+
+def move_into(names: tuple[str, ...], source: Path, target: Path) -> None:
+    """Move synced files to another directory of the same disk, in their order, replacing what has their names."""
+    try:
+        for name in names[:-1]:
+            (source / name).replace(target / name)
+        _sync_directory(target)
+        (source / names[-1]).replace(target / names[-1])
+        _sync_directory(target)
+    except OSError as error:
+        raise _translated(error, target) from error
 
 
 @contextmanager

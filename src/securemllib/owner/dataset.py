@@ -13,23 +13,25 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from securemllib.crypto.aead import seal
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import DataError, UsageError
-from securemllib.owner.atomic import new_directory, write_synced
+from securemllib.owner.atomic import move_into, new_directory, write_synced
 from securemllib.owner.companion import write_companion
 from securemllib.owner.encoding_schema import ColumnEncoding
 from securemllib.owner.keystore import Keystore
 from securemllib.owner.reading import BODY_PURPOSE, MANIFEST_FILE, OpenDataset, Progress, open_dataset
 from securemllib.owner.sources import Source, open_source
 from securemllib.owner.writing import PART_BYTES, Layout, PartWriter
-from securemllib.wire.dataset import ClearPart, Manifest, body_context
+from securemllib.wire.companion import COMPANION_DIRECTORY
+from securemllib.wire.dataset import ClearPart, KeptPart, Manifest, ManifestBody, Part, body_context
 
-__all__ = ["Layout", "Progress", "append", "encrypt"]
+__all__ = ["Layout", "Progress", "append", "encrypt", "extend"]
 
 
 def encrypt(
@@ -101,7 +103,7 @@ def append(
 ) -> Manifest:
     """Write the next version of a dataset, with the rows of the previous one and of the source, and return its manifest.
 
-    Every part is encrypted again: a part's key and AAD prefix belong to one version.
+    Every part is encrypted again and all rows are shuffled anew; `extend` leaves what is there as it is.
     """
     before = open_dataset(Path(previous), owner=identity.public, keystore=keystore)
     added = open_source(source)
@@ -111,6 +113,67 @@ def append(
     rows = None if added.rows is None else added.rows + before.body.rows
     both = replace(added, batches=chain(old, added.batches), rows=rows)
     return _write(both, Path(directory), before.manifest.name, identity, keystore, before, layout or Layout(), progress)
+
+
+def extend(
+    source: object,
+    directory: str | Path,
+    *,
+    identity: PrivateIdentity,
+    keystore: Keystore,
+    layout: Layout | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Add a source's rows to a dataset as new parts, and return the manifest of the version that this makes.
+
+    The parts that are there stay as they are, under their keys, so the cost is that of the new rows. A reader that has seen the parts up to
+    some ordinal goes on from there. The new manifest takes the old one's place once all new parts are on the disk. One process at a time.
+
+    Args:
+        source: What `securemllib.owner.sources.open_source` takes, with the dataset's columns.
+        directory: The dataset's directory.
+        identity: The owner.
+        keystore: Knows the dataset secret.
+        layout: Of the new parts; whether columns and row count are hidden stays as it is.
+        progress: Hears of the rows so far, and in all where those are known.
+
+    Raises:
+        DataError: The source has no rows, or other columns.
+        UsageError: The dataset has a companion, which would lack the new rows.
+    """
+    path = Path(directory)
+    if (path / COMPANION_DIRECTORY).exists():
+        raise UsageError(
+            f"{path} has a companion, whose codes are of its rows and no others.", next_step="Use `append`, which writes a new directory."
+        )
+    before = open_dataset(path, owner=identity.public, keystore=keystore)
+    added = open_source(source)
+    if added.schema != before.schema:
+        raise DataError(f"The source's columns are not those of dataset {before.manifest.dataset_id}.", code="data.schema")
+    old, layout = before.manifest, layout or Layout()
+    kept = tuple(_kept(part, old.version) for part in before.body.parts)
+    writer = PartWriter(
+        schema=added.schema,
+        secret=before.secret,
+        dataset_id=old.dataset_id,
+        version=old.version + 1,
+        layout=replace(layout, hide_columns=not old.columns, hide_rows=old.rows is None),
+        nullable={column.name for column in before.body.columns if column.nullable},
+    )
+    with TemporaryDirectory(prefix=".extending-", dir=path) as name:
+        temporary = Path(name)
+        body = writer.write(temporary, added, progress, kept)
+        manifest = _manifest(writer, body, old.name, old.reference.digest, identity)
+        write_synced(temporary / MANIFEST_FILE, identity.sign(manifest).to_bytes())
+        move_into((*(part.file for part in body.parts[len(kept) :]), MANIFEST_FILE), temporary, path)
+    keystore.record(manifest)
+    return manifest
+
+
+def _kept(part: Part, version: int) -> KeptPart:
+    if isinstance(part, KeptPart):
+        return part
+    return KeptPart(**{field.name: getattr(part, field.name) for field in fields(part)}, version=version)
 
 
 def _write(
@@ -136,18 +199,7 @@ def _write(
     try:
         with new_directory(directory) as temporary:
             body = writer.write(temporary, source, progress)
-            manifest = Manifest(
-                dataset_id=dataset_id,
-                name=name,
-                version=version,
-                previous=previous,
-                owner=identity.public.fingerprint,
-                created=int(time.time()),
-                parts=tuple(ClearPart(file=part.file, length=part.length) for part in body.parts),
-                columns=() if layout.hide_columns else body.columns,
-                rows=None if layout.hide_rows else body.rows,
-                body=seal(secret.derive(BODY_PURPOSE), body_context(dataset_id, version), body.to_bytes()),
-            )
+            manifest = _manifest(writer, body, name, previous, identity)
             write_synced(temporary / MANIFEST_FILE, identity.sign(manifest).to_bytes())
             if encodings:
                 opened = OpenDataset(directory=temporary, manifest=manifest, body=body, secret=secret)
@@ -158,6 +210,22 @@ def _write(
         raise
     _record(keystore, manifest, directory)
     return manifest
+
+
+def _manifest(writer: PartWriter, body: ManifestBody, name: str, previous: bytes, identity: PrivateIdentity) -> Manifest:
+    dataset_id, version = writer.dataset_id, writer.version
+    return Manifest(
+        dataset_id=dataset_id,
+        name=name,
+        version=version,
+        previous=previous,
+        owner=identity.public.fingerprint,
+        created=int(time.time()),
+        parts=tuple(ClearPart(file=part.file, length=part.length) for part in body.parts),
+        columns=() if writer.layout.hide_columns else body.columns,
+        rows=None if writer.layout.hide_rows else body.rows,
+        body=seal(writer.secret.derive(BODY_PURPOSE), body_context(dataset_id, version), body.to_bytes()),
+    )
 
 
 def _record(keystore: Keystore, manifest: Manifest, directory: Path) -> None:

@@ -13,7 +13,7 @@ from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import FormatError, IntegrityError
 from securemllib.owner.parquet_keys import FileKey
-from securemllib.wire.dataset import Part, aad_prefix, part_key_context
+from securemllib.wire.dataset import Part, aad_prefix, part_key_context, written_in
 
 __all__ = ["WRAPPING_PURPOSE", "encode_part", "part_key", "read_part"]
 
@@ -103,6 +103,7 @@ def read_part(
 
 def part_key(part: Part, *, secret: DataKey, dataset_id: str, version: int) -> FileKey:
     """Return the key and AAD prefix of a part's file; `UnsealError` where the key is not that of this part of this version."""
+    version = written_in(part, version)
     context = part_key_context(dataset_id, version, part.ordinal)
     key = unseal(secret.derive(WRAPPING_PURPOSE), context, part.wrapped_key)
     return FileKey(file=part.file, footer_key=key, aad_prefix=aad_prefix(dataset_id, version, part.ordinal, part.rows, part.salt))

@@ -81,11 +81,11 @@ class PartWriter:
     layout: Layout
     nullable: set[str] = field(default_factory=set)
 
-    def write(self, directory: Path, source: Source, progress: Progress | None) -> ManifestBody:
-        """Write all parts and return the body of their manifest."""
+    def write(self, directory: Path, source: Source, progress: Progress | None, before: tuple[Part, ...] = ()) -> ManifestBody:
+        """Write all parts and return the body of their manifest, behind the parts that were there before."""
         generator = np.random.default_rng(self.layout.seed)
         windows = _windows(source.batches, self.layout.rows_per_part)
-        parts: list[Part] = []
+        parts = list(before)
         done = 0
         # The next window is read while the parts of this one are written.
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(_THREADS) as pool, SyncedWriter() as disk:
@@ -103,7 +103,7 @@ class PartWriter:
                     done += part.rows
                     if progress is not None:
                         progress(done, source.rows)
-        if not parts:
+        if len(parts) == len(before):
             raise DataError("The source has no rows.", code="data.no_rows")
         columns_known = tuple(
             Column(name=item.name, type=type_text(item.type), nullable=item.name in self.nullable, encoding=_ENCODING)

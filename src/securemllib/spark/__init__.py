@@ -6,5 +6,6 @@ Sees: ciphertext, sizes, timing, job specifications, and what a job's policy let
 
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.session import SecureSession
+from securemllib.spark.sink import SealedStream
 
-__all__ = ["SecureDataFrame", "SecureSession"]
+__all__ = ["SealedStream", "SecureDataFrame", "SecureSession"]

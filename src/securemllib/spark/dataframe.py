@@ -18,6 +18,7 @@ from securemllib.wire.plan import (
     Filter,
     HandleInvalid,
     Named,
+    Parts,
     Plan,
     Project,
     RandomSplit,
@@ -30,6 +31,7 @@ from securemllib.wire.result import SealedModel
 if TYPE_CHECKING:
     from securemllib.spark.rows import SealedRows
     from securemllib.spark.session import SecureSession
+    from securemllib.spark.streaming import SealedStreamWriter
 
 __all__ = ["SecureDataFrame", "Source"]
 
@@ -99,6 +101,38 @@ class SecureDataFrame:
         """What enclaves do to the rows."""
         return Plan(source=self.source.manifest.reference, steps=self.steps)
 
+    @property
+    def reads(self) -> tuple[int, int]:
+        """The ordinals of the first part that the plan reads, and of the first one behind those."""
+        chosen = self.plan.parts
+        return (0, len(self.source.manifest.parts)) if chosen is None else (chosen.first, chosen.end)
+
+    @property
+    def part_count(self) -> int:
+        """How many parts the plan reads."""
+        first, end = self.reads
+        return end - first
+
+    @property
+    def known_rows(self) -> int | None:
+        """The rows that the plan reads, None where the owner hides them or only some parts are read."""
+        return self.source.manifest.rows if self.plan.parts is None else None
+
+    def of_parts(self, first: int, end: int, source: Source | None = None) -> "SecureDataFrame":
+        """Return the plan over some consecutive parts only, of a later version of the dataset where ``source`` gives one.
+
+        Args:
+            first: The ordinal of the first part.
+            end: That of the last one, plus one.
+            source: Another version of the same dataset; this one when not given.
+        """
+        if self.plan.parts is not None:
+            raise UsageError("The plan reads some parts only already.")
+        of = source or self.source
+        if of.manifest.dataset_id != self.source.manifest.dataset_id or not 0 <= first < end <= len(of.manifest.parts):
+            raise UsageError(f"Dataset {self.source.manifest.dataset_id} has no parts from {first} to {end - 1} there.")
+        return SecureDataFrame(self.session, of, self._schema, (Parts(first=first, end=end), *self.steps), self.models)
+
     def printSchema(self) -> None:
         """Print the schema."""
         import sys
@@ -107,10 +141,11 @@ class SecureDataFrame:
 
     def count(self) -> int:
         """Return the number of rows, where the owner publishes it and no step of the plan drops rows."""
-        drops = (Filter, RandomSplit)
+        drops = (Filter, Parts, RandomSplit)
         if any(isinstance(step, drops) or _skips(step) for step in self.steps):
             raise SealedError(
-                "How many rows a filter or split keeps is sealed.", next_step="Count before the filter, or release a summary of a fit."
+                "How many rows a filter, a split or some parts hold is sealed.",
+                next_step="Count before the filter, or release a summary of a fit.",
             )
         if self.source.manifest.rows is None:
             raise SealedError("The owner of this dataset hides its number of rows.")
@@ -185,6 +220,13 @@ class SecureDataFrame:
             columns: The columns that leave.
         """
         return self.session.release_rows(self, to, tuple(columns))
+
+    @property
+    def writeStream(self) -> "SealedStreamWriter":
+        """Starts a streaming query over this plan; see `SealedStreamWriter`."""
+        from securemllib.spark.streaming import SealedStreamWriter
+
+        return SealedStreamWriter(self)
 
     def cache(self) -> "SecureDataFrame":
         """Return the same rows: enclaves keep decrypted blocks within their memory bound by themselves."""

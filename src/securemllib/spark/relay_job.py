@@ -42,6 +42,7 @@ class RelayJob:
         models: The encodings of the plan's sealed models.
         parts: The file name and length of each of the dataset's parts, by ordinal.
         dataset: Where they are.
+        reads: The ordinals of the first of them that the plan reads, and of the first behind those.
         checkpoints: Where the job's sealed checkpoints go.
         shares: Into how many shares the parts are dealt.
         tasks: How many tasks share them.
@@ -57,6 +58,7 @@ class RelayJob:
     models: tuple[bytes, ...]
     parts: tuple[tuple[str, int], ...]
     dataset: Folder
+    reads: tuple[int, int]
     checkpoints: Folder
     shares: int
     tasks: int

@@ -108,7 +108,8 @@ class RowsRelay(_Relay):
     def _work(self, task: int) -> Iterator[TaskRow]:
         job = self._job
         with granted(job, "rows", asked=job.asked if task == 0 else None) as (enclave, _):
-            for ordinal in range(task, len(job.parts), job.tasks):
+            first, end = job.reads
+            for ordinal in range(task, end - first, job.tasks):
                 for index in range(self._outputs):
                     request = Materialise(job_id=job.job_id, ordinal=ordinal, output=index)
                     _, sealed = enclave.ask(request, types=(Materialised,), dataset=job.dataset, parts=job.parts)

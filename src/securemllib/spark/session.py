@@ -18,6 +18,7 @@ from securemllib.spark.column_types import schema_of
 from securemllib.spark.crossings import Crossings
 from securemllib.spark.dataframe import SecureDataFrame, Source
 from securemllib.spark.jobs import Outcome, Request, specification, submit
+from securemllib.spark.parts_source import MANIFEST_FILE
 from securemllib.spark.relay_job import RelayJob
 from securemllib.spark.rounds import Engine
 from securemllib.spark.rows import SealedRows
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SecureSession", "SecureSessionBuilder"]
 
-_MANIFEST = "manifest.sml"
 # Spark's loopback TCP to Python workers waits 40 ms for an acknowledgement, a UNIX socket does not; and a barrier stage that does not
 # fit is noticed after one second instead of fifteen.
 _SPARK_CONF = {"spark.python.unix.domain.socket.enabled": "true", "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "1s"}
@@ -107,6 +107,11 @@ class SecureSession:
             )
         return answered.fingerprint
 
+    @property
+    def is_connect(self) -> bool:
+        """Whether the Spark session is one of Spark Connect."""
+        return self._cluster.context is None
+
     @cached_property
     def storage(self) -> Folder:
         """The folder for checkpoints."""
@@ -119,9 +124,9 @@ class SecureSession:
     def read(self, path: str) -> SecureDataFrame:
         """Return the sealed rows of a dataset directory: a path, or a URI that pyarrow knows."""
         folder = Folder.of(path)
-        signed = Signed.from_bytes(folder.read(_MANIFEST))
+        signed = Signed.from_bytes(folder.read(MANIFEST_FILE))
         if signed.payload_type != Manifest.TYPE:
-            raise FormatError(f"{_MANIFEST} of {folder.root} holds a {signed.payload_type}.")
+            raise FormatError(f"{MANIFEST_FILE} of {folder.root} holds a {signed.payload_type}.")
         manifest = Manifest.from_bytes(signed.payload)
         source = Source(folder=folder, manifest=manifest, encoded=signed.payload)
         return SecureDataFrame(self, source, schema_of(manifest.columns) if manifest.columns else None)
@@ -143,12 +148,12 @@ class SecureSession:
 
     def run(self, frame: SecureDataFrame, request: Request) -> Outcome:
         """Run a job of rounds over a frame's rows and return what it left, opened where it is for the analyst."""
-        parts = len(frame.source.manifest.parts)
+        parts = frame.part_count
         if parts == 0:
             raise UsageError("The dataset has no parts.", code="data.no_rows")
         tasks, barrier = self._placement(parts)
         job, relay = self._prepare(frame, request, self.settings.shares or tasks, tasks, barrier)
-        finished = self._engine.fit(relay, request.operation, barrier=barrier, rows=frame.source.manifest.rows)
+        finished = self._engine.fit(relay, request.operation, barrier=barrier, rows=frame.known_rows)
         self._finish(job)
         trees: dict[OutputKind, Value] = {}
         mine = job.analyst.fingerprint
@@ -160,9 +165,15 @@ class SecureSession:
 
     def release_rows(self, frame: SecureDataFrame, to: PublicIdentity | None, columns: tuple[str, ...]) -> SealedRows:
         """Run a job that hands out rows; see `SecureDataFrame.release`."""
+        return SealedRows(self, self.sealed_rows(frame, to, columns)[1])
+
+    def sealed_rows(
+        self, frame: SecureDataFrame, to: PublicIdentity | None, columns: tuple[str, ...]
+    ) -> tuple[JobSpecification, tuple[bytes, ...]]:
+        """Run a job that hands out rows, and return it with an encoded `SealedResult` for each part that the plan reads, in order."""
         if not columns:
             raise UsageError("Name the columns that leave.")
-        parts = len(frame.source.manifest.parts)
+        parts = frame.part_count
         tasks = min(parts, max(1, self.settings.tasks or self._cluster.slots))
         request = Request(
             operation=ROWS_OPERATION, params={}, inputs={}, plan=frame.plan, outputs=((OutputKind.ROWS, to, columns),), dtype="float64"
@@ -170,7 +181,7 @@ class SecureSession:
         job, relay = self._prepare(frame, request, tasks, tasks, False)
         rows = sorted(self._engine.rows(relay, 1, "rows"), key=lambda row: row.number)
         self._finish(job)
-        return SealedRows(self, tuple(row.payload for row in rows))
+        return job, tuple(row.payload for row in rows)
 
     def release_model(self, model: SealedModel, to: PublicIdentity | None) -> tuple[Signed, ...]:
         """Return the keys of a model, wrapped for its recipient (the analyst when not given), if every owner's policy allows it."""
@@ -221,6 +232,7 @@ class SecureSession:
             models=tuple(model.to_bytes() for model in frame.models if model.reference in job.models),
             parts=tuple((part.file, part.length) for part in frame.source.manifest.parts),
             dataset=frame.source.folder,
+            reads=frame.reads,
             checkpoints=self.storage.child("checkpoints").child(job_id),
             shares=shares,
             tasks=min(tasks, shares) if request.operation != ROWS_OPERATION else tasks,

@@ -12,6 +12,7 @@ __all__ = [
     "ClearPart",
     "Column",
     "DatasetRef",
+    "KeptPart",
     "Manifest",
     "ManifestBody",
     "Part",
@@ -19,6 +20,7 @@ __all__ = [
     "body_context",
     "manifest_digest",
     "part_key_context",
+    "written_in",
 ]
 
 # One part is one Spark task's input and one enclave allocation; the manifest of 10,000 parts takes 3 MB.
@@ -95,12 +97,25 @@ class Part(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptPart(Part):
+    """A part that an earlier version wrote and this one has as it was.
+
+    Attributes:
+        version: The version that wrote it, which its key and AAD prefix are bound to.
+    """
+
+    TYPE: ClassVar[str] = "securemllib/kept-part/v1"
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestBody(Record):
     """The sealed section of a manifest."""
 
     TYPE: ClassVar[str] = "securemllib/manifest-body/v1"
 
-    parts: tuple[Part, ...]
+    parts: tuple[Part | KeptPart, ...]
     columns: tuple[Column, ...]
 
     def __post_init__(self) -> None:
@@ -155,6 +170,11 @@ class Manifest(Record):
     def reference(self) -> DatasetRef:
         """The name of this version."""
         return DatasetRef(dataset_id=self.dataset_id, version=self.version, digest=manifest_digest(self.to_bytes()))
+
+
+def written_in(part: Part, version: int) -> int:
+    """Return the version that wrote a part of a dataset's given version."""
+    return part.version if isinstance(part, KeptPart) else version
 
 
 def manifest_digest(payload: bytes) -> bytes:

@@ -21,6 +21,7 @@ __all__ = [
     "Named",
     "Operator",
     "ParamValue",
+    "Parts",
     "Plan",
     "Project",
     "RandomSplit",
@@ -141,6 +142,25 @@ class Filter(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parts(Record):
+    """Reads some consecutive parts of the source and no others: always a plan's first step.
+
+    Attributes:
+        first: The ordinal of the first part.
+        end: That of the last one, plus one.
+    """
+
+    TYPE: ClassVar[str] = "parts"
+
+    first: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.first < self.end:
+            raise FormatError("A plan reads at least one part.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RandomSplit(Record):
     """Keeps one or some of the splits of the source rows, drawn by a keyed hash of the row's position.
 
@@ -227,7 +247,7 @@ class Transform(Adds):
     operation: str
 
 
-Step = Project | WithColumn | Filter | RandomSplit | Assemble | ApplyModel | Transform
+Step = Parts | Project | WithColumn | Filter | RandomSplit | Assemble | ApplyModel | Transform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +257,17 @@ class Plan(Record):
     TYPE: ClassVar[str] = "securemllib/plan/v1"
 
     source: DatasetRef
-    steps: tuple[Project | WithColumn | Filter | RandomSplit | Assemble | ApplyModel | Transform, ...]
+    steps: tuple[Parts | Project | WithColumn | Filter | RandomSplit | Assemble | ApplyModel | Transform, ...]
+
+    def __post_init__(self) -> None:
+        if any(isinstance(step, Parts) for step in self.steps[1:]):
+            raise FormatError("A plan chooses parts in its first step or not at all.")
+
+    @property
+    def parts(self) -> Parts | None:
+        """The parts that it reads; None for all."""
+        first = self.steps[0] if self.steps else None
+        return first if isinstance(first, Parts) else None
 
     @property
     def models(self) -> tuple[ModelRef, ...]:

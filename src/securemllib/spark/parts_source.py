@@ -1,0 +1,81 @@
+"""A Structured Streaming source of a dataset's parts: each row is the number of a part that the owner has added, never a row of the data.
+
+Its offset is the number of parts seen. A manifest that is older than the offset gives nothing new; whether a manifest is genuine and the
+latest is not judged here, but by the broker and the enclaves when a batch's job names it.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
+from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxFiles, SupportsTriggerAvailableNow
+from pyspark.sql.types import StructType
+
+from securemllib.spark.storage import Folder
+from securemllib.wire.dataset import Manifest
+from securemllib.wire.signed import Signed
+
+__all__ = ["MANIFEST_FILE", "PartsSource", "read_manifest"]
+
+MANIFEST_FILE = "manifest.sml"
+_PART = "part"
+
+
+def read_manifest(folder: Folder) -> tuple[Manifest, bytes]:
+    """Return a folder's manifest, which nothing here verifies, and its encoding."""
+    signed = Signed.from_bytes(folder.read(MANIFEST_FILE))
+    return Manifest.from_bytes(signed.payload), signed.payload
+
+
+class PartsSource(DataSource):
+    """The source, by the options ``path`` and ``maxPartsPerTrigger``."""
+
+    @classmethod
+    def name(cls) -> str:
+        """Return the format's name."""
+        return "securemllib-parts"
+
+    def schema(self) -> str:
+        """Return the one column: a part's ordinal."""
+        return f"{_PART} int"
+
+    def streamReader(self, schema: StructType) -> DataSourceStreamReader:
+        """Return the reader of a query."""
+        del schema
+        return _PartsReader(Folder.of(self.options["path"]), int(self.options.get("maxPartsPerTrigger", 0)))
+
+
+class _Range(InputPartition):
+    def __init__(self, first: int, end: int) -> None:
+        self.first, self.end = first, end
+
+
+class _PartsReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
+    def __init__(self, folder: Folder, limit: int) -> None:
+        self._folder, self._limit = folder, limit
+        self._target: int | None = None
+
+    def initialOffset(self) -> dict[str, Any]:
+        return {_PART: 0}
+
+    def getDefaultReadLimit(self) -> ReadLimit:
+        return ReadMaxFiles(self._limit) if self._limit else ReadAllAvailable()
+
+    def prepareForTriggerAvailableNow(self) -> None:
+        self._target = self._parts()
+
+    def latestOffset(self, start: dict[str, Any], limit: ReadLimit) -> dict[str, Any]:
+        end = self._parts() if self._target is None else self._target
+        if isinstance(limit, ReadMaxFiles):
+            end = min(end, start[_PART] + limit.max_files)
+        return {_PART: max(end, start[_PART])}
+
+    def partitions(self, start: dict[str, Any], end: dict[str, Any]) -> list[InputPartition]:
+        return [_Range(start[_PART], end[_PART])]
+
+    def read(self, partition: InputPartition) -> Iterator[tuple[int]]:
+        if isinstance(partition, _Range):
+            yield from ((ordinal,) for ordinal in range(partition.first, partition.end))
+
+    def _parts(self) -> int:
+        return len(read_manifest(self._folder)[0].parts)
