@@ -9,12 +9,14 @@ from broker_world import Enclave, World, make_world, rule_for
 
 from securemllib.broker import dataset_secrets
 from securemllib.broker.keystore import Keystore
-from securemllib.broker.schema import VersionRow
+from securemllib.broker.schema import DatasetRow, VersionRow
 from securemllib.broker.service import Broker
+from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
-from securemllib.errors import ConnectionLostError, FreshnessError, UnavailableError, UnsealError
+from securemllib.errors import ConnectionLostError, FreshnessError, IntegrityError, UnavailableError, UnsealError
 from securemllib.kms.file import FileKey
 from securemllib.kms.key import Binding, KeyDescription, WrappedSecret
+from securemllib.wire.notices import KeyRotation
 
 OTHER = "f" * 32
 _SECRET = "securemllib/broker/dataset-secret/v1"
@@ -184,3 +186,20 @@ def test_a_broker_comes_to_a_key_and_changes_it(tmp_path: Path, world: World, ke
         granted = world.granted(job_id).grant
         assert granted is not None
         assert granted.datasets[0].secret == world.owner.secret.expose()
+
+
+def test_an_owner_who_rotates_stays_the_tenant(guarded: World) -> None:
+    """After the owner's identity was rotated the secret is granted and rewrapped as before; in another owner's name it is refused."""
+    job_id = guarded.submit()
+    new, stranger = PrivateIdentity.generate("new"), PrivateIdentity.generate("stranger")
+    old = guarded.owner.identity
+    notice = KeyRotation(old=old.public, new=new.public, broker=guarded.broker.identity.fingerprint, created=int(guarded.clock.now))
+    guarded.broker.rotate(old.sign(notice), new.sign(notice))
+    custody = guarded.broker.custody()
+    assert dataset_secrets.rewrap_all(custody) == 1
+    guarded.granted(job_id)
+    guarded.broker.trust_owner(stranger.public)
+    with custody.look() as transaction:
+        transaction.session.get_one(DatasetRow, guarded.owner.dataset_id).owner = stranger.public.fingerprint
+    with pytest.raises(IntegrityError, match="wrapped for another owner"):
+        guarded.granted(job_id)

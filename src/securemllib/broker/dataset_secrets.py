@@ -6,21 +6,33 @@ copy of the database. Services are asked outside of transactions wherever strang
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from securemllib.broker.custody import Custody, Transaction
-from securemllib.broker.schema import DatasetRow, VersionRow
+from securemllib.broker.schema import DatasetRow, OwnerRow, VersionRow
+from securemllib.broker.standing import newest
 from securemllib.broker.store import Store
 from securemllib.crypto.keys import KEY_BYTES, DataKey
-from securemllib.errors import UnavailableError, UnsealError, UsageError
+from securemllib.errors import IntegrityError, UnavailableError, UnsealError, UsageError
 from securemllib.kms.key import Binding, KeyEncryptionKey, WrappedSecret
 from securemllib.wire.dataset import DatasetRef
+from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.record import Record
 
 __all__ = ["KeptSecret", "kept_secret", "key_versions", "rewrap_all", "rotate", "seal_secret", "shred"]
 
 _SECRET = "securemllib/broker/dataset-secret/v1"  # noqa: S105 - a label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wrapped(Record):
+    # The tenant is the owner who enrolled the version.
+    TYPE: ClassVar[str] = "securemllib/broker-wrapped-secret/v1"
+
+    tenant: str
+    secret: WrappedSecret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +68,9 @@ class KeptSecret:
 
 def seal_secret(store: Store, secret: DataKey, binding: Binding) -> bytes:
     """Return what the database holds of a new secret. Asks the service, where there is one: only trusted owners enrol."""
-    content = secret.expose() if store.kek is None else store.kek.wrap(secret, binding).to_bytes()
-    return store.seal(content, _SECRET, binding.dataset_id, binding.version)
+    if store.kek is None:
+        return store.seal(secret.expose(), _SECRET, binding.dataset_id, binding.version)
+    return _seal(store, store.kek.wrap(secret, binding), binding)
 
 
 def kept_secret(transaction: Transaction, dataset: DatasetRef) -> KeptSecret:
@@ -65,14 +78,14 @@ def kept_secret(transaction: Transaction, dataset: DatasetRef) -> KeptSecret:
     row = transaction.session.get(VersionRow, (dataset.dataset_id, dataset.version))
     if row is None:
         raise UsageError(f"The broker holds no version {dataset.version} of dataset {dataset.dataset_id}.")
-    return _kept(transaction.store, row, transaction.session.get_one(DatasetRow, dataset.dataset_id).owner)
+    return _kept(transaction, row, transaction.session.get_one(DatasetRow, dataset.dataset_id).owner)
 
 
 def key_versions(custody: Custody) -> dict[int, int]:
     """Return how many secrets are wrapped under each version of the key-encryption key; 0 for those that none wraps."""
     counts: dict[int, int] = {}
     with custody.look() as transaction:
-        for kept in _all(transaction.store, transaction.session):
+        for kept in _all(transaction):
             version = 0 if kept.wrapped is None else kept.wrapped.key_version
             counts[version] = counts.get(version, 0) + 1
     return dict(sorted(counts.items()))
@@ -115,14 +128,14 @@ def shred(custody: Custody) -> None:
 def _replace(custody: Custody, event: str, kek: KeyEncryptionKey, wrap: Callable[[KeptSecret], WrappedSecret]) -> int:
     # The service is asked before the decision that replaces the old bytes.
     with custody.look() as transaction:
-        found = _all(transaction.store, transaction.session)
+        found = _all(transaction)
     wrapped = [(kept.binding, wrap(kept)) for kept in found]
     name = kek.describe().name
     with custody.decide(event) as transaction:
         transaction.detail |= {"secrets": len(wrapped), "kek": name}
         for binding, secret in wrapped:
             row = transaction.session.get_one(VersionRow, (binding.dataset_id, binding.version))
-            row.sealed_secret = custody.store.seal(secret.to_bytes(), _SECRET, binding.dataset_id, binding.version)
+            row.sealed_secret = _seal(custody.store, secret, binding)
     return len(wrapped)
 
 
@@ -132,14 +145,25 @@ def _kek(custody: Custody) -> KeyEncryptionKey:
     return custody.store.kek
 
 
-def _all(store: Store, session: Session) -> list[KeptSecret]:
-    rows = session.execute(select(VersionRow, DatasetRow.owner).join(DatasetRow, VersionRow.dataset_id == DatasetRow.dataset_id))
-    return [_kept(store, row, owner) for row, owner in rows]
+def _all(transaction: Transaction) -> list[KeptSecret]:
+    query = select(VersionRow, DatasetRow.owner).join(DatasetRow, VersionRow.dataset_id == DatasetRow.dataset_id)
+    return [_kept(transaction, row, owner) for row, owner in transaction.session.execute(query)]
 
 
-def _kept(store: Store, row: VersionRow, owner: str) -> KeptSecret:
-    binding = Binding(tenant=owner, dataset_id=row.dataset_id, version=row.version)
-    content = store.unseal(row.sealed_secret, _SECRET, row.dataset_id, row.version)
+def _kept(transaction: Transaction, row: VersionRow, owner: str) -> KeptSecret:
+    content = transaction.store.unseal(row.sealed_secret, _SECRET, row.dataset_id, row.version)
     if len(content) == KEY_BYTES:
+        binding = Binding(tenant=owner, dataset_id=row.dataset_id, version=row.version)
         return KeptSecret(binding=binding, bare=DataKey(content), wrapped=None)
-    return KeptSecret(binding=binding, bare=None, wrapped=WrappedSecret.from_bytes(content))
+    wrapped = _Wrapped.from_bytes(content)
+    # An owner whose identity was rotated since is still the same tenant.
+    enrolled_by = transaction.session.get(OwnerRow, wrapped.tenant)
+    if enrolled_by is None or newest(transaction, PublicIdentity.from_bytes(enrolled_by.identity)).fingerprint != owner:
+        raise IntegrityError(f"The secret of dataset {row.dataset_id} was wrapped for another owner.")
+    binding = Binding(tenant=wrapped.tenant, dataset_id=row.dataset_id, version=row.version)
+    return KeptSecret(binding=binding, bare=None, wrapped=wrapped.secret)
+
+
+def _seal(store: Store, secret: WrappedSecret, binding: Binding) -> bytes:
+    content = _Wrapped(tenant=binding.tenant, secret=secret).to_bytes()
+    return store.seal(content, _SECRET, binding.dataset_id, binding.version)

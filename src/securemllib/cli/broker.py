@@ -94,7 +94,7 @@ def revoke(
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Revoke an identity: its requests, jobs and policies count for nothing from now on. It cannot be undone."""
-    broker = _open(files_of(home), database, passphrase_file)
+    broker = open_broker(files_of(home), database, passphrase_file)
     broker.revoke_by_operator(fingerprint)
     broker.close()
     console.print(f"revoked {fingerprint}", markup=False)
