@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from pyspark.ml.linalg import VectorUDT
-from pyspark.sql.types import StructField, StructType
+from pyspark.sql.types import DoubleType, StructField, StructType
 from scipy.sparse import csr_array, vstack
 
 from securemllib.algorithms.vectors import VECTOR
@@ -35,7 +35,7 @@ __all__ = [
 
 _CLUSTERS = 10
 _TOPICS, _WORDS = 30, 200
-_PAGE_CLASSES, _PAGE_WORDS = 100, 60
+_PAGE_CLASSES, _PAGE_WORDS = 100, 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Data:
     """The rows of a workload, in memory and as plain Parquet files.
 
     Attributes:
-        features: ``(n, d)``; a sparse matrix for documents.
+        features: ``(n, d)``; a sparse matrix for documents and pages.
         label: ``(n,)``, or None.
         path: A folder of Parquet files with columns f0, f1, ... and label, or with one of vectors, without compression, as the
             encrypted ones.
@@ -67,8 +67,8 @@ def columns_table(features: np.ndarray, label: np.ndarray | None) -> pa.Table:
     return pa.table(columns if label is None else {**columns, "label": label})
 
 
-def vectors_table(rows: csr_array) -> pa.Table:
-    """Return one column of sparse vectors as Spark stores them."""
+def vectors_table(rows: csr_array, label: np.ndarray | None) -> pa.Table:
+    """Return one column of sparse vectors as Spark stores them, and the label."""
     count, width = rows.shape
     offsets = pa.array(rows.indptr.astype(np.int32))
     arrays = [
@@ -78,8 +78,10 @@ def vectors_table(rows: csr_array) -> pa.Table:
         pa.ListArray.from_arrays(offsets, pa.array(rows.data)),
     ]
     column = pa.StructArray.from_arrays(arrays, fields=list(VECTOR))
-    spark = StructType([StructField("features", VectorUDT())]).json()
-    return pa.table({"features": column}).replace_schema_metadata({"org.apache.spark.sql.parquet.row.metadata": spark})
+    fields, columns = [StructField("features", VectorUDT())], {"features": column}
+    if label is not None:
+        fields, columns = [*fields, StructField("label", DoubleType())], {**columns, "label": pa.array(label)}
+    return pa.table(columns).replace_schema_metadata({"org.apache.spark.sql.parquet.row.metadata": StructType(fields).json()})
 
 
 def two_classes(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,15 +89,17 @@ def two_classes(generator: np.random.Generator, rows: int, columns: int) -> tupl
     return generator.standard_normal((rows, columns)) + 0.3 * label[:, None], label
 
 
-def pages(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return counts of words: each class has Zipf's law in an order that is partly its own."""
+def pages(generator: np.random.Generator, rows: int, columns: int) -> tuple[csr_array, np.ndarray]:
+    """Return counts of words: half of a page's words follow Zipf's law, the other half the law in its class's own order."""
     label = generator.integers(_PAGE_CLASSES, size=rows)
-    law = 1.0 / np.arange(1, columns + 1)
-    rates = np.array([law + 0.5 * law[generator.permutation(columns)] for _ in range(_PAGE_CLASSES)])
-    rates *= _PAGE_WORDS / rates.sum(axis=1, keepdims=True)
-    features = np.empty((rows, columns))
-    for start in range(0, rows, 10_000):
-        features[start : start + 10_000] = generator.poisson(rates[label[start : start + 10_000]])
+    law = np.cumsum(1.0 / np.arange(1, columns + 1))
+    orders = np.array([generator.permutation(columns) for _ in range(_PAGE_CLASSES)])
+    drawn = np.searchsorted(law / law[-1], generator.random((rows, _PAGE_WORDS)))
+    half = _PAGE_WORDS // 2
+    drawn[:, :half] = orders[label[:, None], drawn[:, :half]]
+    ends = np.arange(rows + 1, dtype=np.int64) * _PAGE_WORDS
+    features = csr_array((np.ones(drawn.size), drawn.ravel(), ends), shape=(rows, columns))
+    features.sum_duplicates()
     return features, label.astype(np.float64)
 
 

@@ -83,7 +83,7 @@ def make_data(workload: Workload, scale: float, directory: Path) -> Data:
     """Generate a workload's rows and write them as plain Parquet."""
     rows = max(200, round(workload.rows * scale))
     features, label = workload.generate(np.random.default_rng(_SEED), rows, workload.columns)
-    table = generators.vectors_table(features) if workload.form == "vectors" else generators.columns_table(features, label)
+    table = generators.vectors_table(features, label) if workload.form == "vectors" else generators.columns_table(features, label)
     directory.mkdir(parents=True)
     step = -(-rows // _FILES)
     for number in range(_FILES):
@@ -134,14 +134,15 @@ WORKLOADS = {
         Workload(
             name="naive_bayes",
             rows=100_000,
-            columns=200,
+            columns=10_000,
             generate=generators.pages,
             estimator=lambda api, _: api.NaiveBayes(modelType="multinomial"),
             read=quality.read_bayes,
             quality=quality.accuracy,
             quality_name="accuracy",
             difference=quality.coefficient_distance,
-            target=0.20,
+            target=0.10,
+            form="vectors",
         ),
         Workload(
             name="gbt",
