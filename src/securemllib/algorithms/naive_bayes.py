@@ -30,6 +30,7 @@ from scipy.sparse import csc_array, csr_array
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.choice import chosen_class, require_thresholds
+from securemllib.algorithms.kernels.sparse import class_sums
 from securemllib.algorithms.logistic_loss import softmax
 from securemllib.algorithms.params import require_choice, require_number
 from securemllib.algorithms.slices import row_slices
@@ -62,6 +63,12 @@ class ClassSums:
 
     def __add__(self, other: Self) -> Self:
         return replace(self, weight=self.weight + other.weight, sums=self.sums + other.sums, squares=self.squares + other.squares)
+
+    def __iadd__(self, other: Self) -> Self:
+        # A hundred classes of many terms take megabytes, and a share has many blocks.
+        for mine, others in ((self.weight, other.weight), (self.sums, other.sums), (self.squares, other.squares)):
+            np.add(mine, others, out=mine)
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +203,7 @@ class NaiveBayes:
         weight = np.ones(block.rows) if block.weight is None else block.weight
         total = np.bincount(index, weight, state.classes).astype(np.float64)
         if block.sparse is not None:
-            sums, squares = self._sparse_sums(block.sparse, _members(index, weight, state.classes), total, state.centre)
+            sums, squares = self._sparse_sums(block.sparse, index, weight, state)
         else:
             sums, squares = self._dense_sums(block, index, weight, state)
         return ClassSums(weight=total, sums=sums, squares=squares)
@@ -215,14 +222,16 @@ class NaiveBayes:
                 squares += members @ (values * values)
         return sums, squares
 
-    def _sparse_sums(self, rows: csr_array, members: csc_array, weight: Vector, centre: Vector) -> tuple[Vector, Vector]:
-        _require_kind(self.model_type, rows.data, 0.0)
-        sums = (members.tocsr() @ rows).toarray()
+    def _sparse_sums(self, rows: csr_array, index: NDArray[np.int64], weight: Vector, state: NaiveBayesState) -> tuple[Vector, Vector]:
+        # What is stored needs no rounding; NaN is not at least 0 either.
+        if self.model_type == "bernoulli" or not rows.data.min(initial=0.0) >= 0.0:
+            _require_kind(self.model_type, rows.data, 0.0)
+        sums = class_sums(rows, index, weight, state.classes)
         if not self._is_gaussian:
             return sums, np.zeros((0, 0))
-        squares = (members.tocsr() @ rows.astype(np.float64).power(2)).toarray()
-        moved = weight[:, np.newaxis] * centre
-        return sums - moved, squares + centre * (moved - 2.0 * sums)
+        squares = class_sums(rows.astype(np.float64).power(2), index, weight, state.classes)
+        moved = np.bincount(index, weight, state.classes)[:, np.newaxis] * state.centre
+        return sums - moved, squares + state.centre * (moved - 2.0 * sums)
 
     def update(self, state: NaiveBayesState, total: ClassSums) -> NaiveBayesState:
         """Return the state after the round."""

@@ -167,8 +167,6 @@ def stored_vector(array: pa.Array, name: str) -> AnyVector:
     Raises:
         DataError: A vector is null, the vectors differ in length, or their values are no numbers.
     """
-    if array.type == _FLOAT64:
-        return Vector((numbers(array, name),))
     if pa.types.is_struct(array.type):
         return _from_spark(array, name)
     return _from_lists(array, name) if is_stored_vector(array.type) else Vector((numbers(array, name),))
@@ -230,8 +228,8 @@ def _from_spark(array: pa.StructArray, name: str) -> AnyVector:
     widths = np.where(dense, counts, np.asarray(sizes.fill_null(0)))
     if (widths != widths[0]).any() or widths[0] < 0:
         raise DataError(f"The vectors of column {name!r} differ in length.", code="data.length")
-    starts = np.concatenate([[0], np.cumsum(counts)])
-    columns = np.empty(len(flat), dtype=np.int64)
+    # Arrow's lists have offsets of 4 bytes.
+    starts, columns = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32), np.empty(len(flat), dtype=np.int32)
     of_dense = np.repeat(dense, counts)
     if int((~of_dense).sum()) != len(stored) or (len(stored) and not 0 <= stored.min() <= stored.max() < widths[0]):
         raise DataError(f"The vectors of column {name!r} have indices that do not fit their values.", code="data.length")

@@ -19,12 +19,11 @@ _BACKLOG = 128
 _DEFAULT_MEMORY = 4 * 2**30
 _DEFAULT_IDLE_SECONDS = 600
 _DEFAULT_CONNECTIONS = 256
+# Each task is one thread, and a product's bits must not depend on how many there are; Arrow's own allocator keeps what it freed.
 _LIBRARIES = {
-    # Each task is one thread, and a product's bits must not depend on how many there are.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    # Arrow's own allocator keeps what it freed.
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 

@@ -5,9 +5,8 @@ import os
 
 __all__ = ["Buffer", "allocate_frugally", "prctl", "syscall", "wipe"]
 
-# glibc, malloc.h: the options of mallopt that bound the number of arenas, and the smallest allocation that gets pages of its own.
+# glibc, malloc.h: options of mallopt.
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
-_OWN_PAGES_BYTES = 1 << 20
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
@@ -56,11 +55,7 @@ def wipe(start: int, end: int) -> None:
 
 
 def allocate_frugally() -> None:
-    """Keep the C library, where it is glibc, from holding freed memory.
-
-    All threads allocate from one arena: each of several would keep what it once held. Large buffers have pages of their own for good:
-    glibc lets the bound grow with what is freed, and then a part's buffers lie between blocks that stay.
-    """
+    """Keep glibc from holding freed memory: in an arena a thread, and where large buffers lie between blocks that stay."""
     if hasattr(_LIBC, "mallopt"):
         _LIBC.mallopt(_M_ARENA_MAX, 1)
-        _LIBC.mallopt(_M_MMAP_THRESHOLD, _OWN_PAGES_BYTES)
+        _LIBC.mallopt(_M_MMAP_THRESHOLD, 1 << 20)

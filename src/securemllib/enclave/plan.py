@@ -37,12 +37,9 @@ __all__ = ["execute", "read_table"]
 
 def read_table(table: pa.Table) -> Rows:
     """Return a part's stored rows."""
-    scalars = {name: _whole(column) for name, column in zip(table.column_names, table.itercolumns(), strict=True)}
+    columns = zip(table.column_names, table.itercolumns(), strict=True)
+    scalars = {name: column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for name, column in columns}
     return Rows(count=table.num_rows, scalars=scalars, vectors={}, positions=np.arange(table.num_rows, dtype=np.int64))
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def execute(plan: Plan, rows: Rows, *, ordinal: int, seed: Seed, models: Mapping[ModelRef, Any]) -> Rows:

@@ -7,7 +7,6 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
@@ -86,7 +85,10 @@ def _total(session: Session, opened: SealedState, share: int, cache: BlockCache,
     total: Any = None
     for part in session.share(share):
         statistics = of_block(_block(session, part, cache, fetch))
-        total = statistics if total is None else total + statistics
+        if total is None:
+            total = statistics
+        else:
+            total += statistics
     if total is None and opened.addition.kind in {MEASURED, MASKED}:
         return no_rows(session, from_tree(types_of(type(session.algorithm))[0], opened.state), opened.addition.columns)
     return total
@@ -132,6 +134,7 @@ def _make_block(session: Session, rows: Rows, ordinal: int) -> Block:
         else:
             features, offset = vector.centred(dtype)
     others = {role: column for role, column in inputs.items() if role not in _BLOCK_ROLES}
+    raw = {role: column for role, column in others.items() if _RAW_ROLE.fullmatch(role)}
     return Block(
         ordinal=ordinal,
         features=features,
@@ -141,8 +144,8 @@ def _make_block(session: Session, rows: Rows, ordinal: int) -> Block:
         prediction=_numbers(rows, inputs.get("prediction")),
         sparse=sparse,
         arity=rows.arity(inputs["features"]) if "features" in inputs else _raw_arity(rows, others),
-        extras={role: _required(rows, column) for role, column in others.items() if not _RAW_ROLE.fullmatch(role)},
-        raw={role: _raw(rows, column) for role, column in others.items() if _RAW_ROLE.fullmatch(role)},
+        extras={role: _required(rows, column) for role, column in others.items() if role not in raw},
+        raw={role: to_stored(rows.vectors[name]) if name in rows.vectors else rows.scalar(name) for role, name in raw.items()},
     )
 
 
@@ -159,10 +162,6 @@ def no_rows(session: Session, state: Any, columns: int) -> Any:
         extras={role: none for role in inputs if role not in _BLOCK_ROLES and not _RAW_ROLE.fullmatch(role)},
     )
     return session.algorithm.statistics(state, block)
-
-
-def _raw(rows: Rows, column: str) -> pa.Array:
-    return to_stored(rows.vectors[column]) if column in rows.vectors else rows.scalar(column)
 
 
 def _raw_arity(rows: Rows, columns: dict[str, str]) -> NDArray[np.int64] | None:

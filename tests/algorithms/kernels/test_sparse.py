@@ -1,0 +1,43 @@
+"""Do the compiled sums of sparse rows compute what scipy computes?"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_array, random_array
+
+from securemllib.algorithms.kernels import sparse
+
+
+def _problem(seed, rows, columns, classes):
+    rng = np.random.default_rng(seed)
+    found = random_array((rows, columns), density=0.3, rng=rng, data_sampler=lambda size: rng.normal(size=size), format="csr")
+    parts = found.data.astype(np.float32), found.indices.astype(np.int32), found.indptr.astype(np.int32)
+    return csr_array(parts, shape=(rows, columns)), rng.integers(0, classes, rows), rng.uniform(0, 3, rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(1, 30), st.integers(1, 5))
+def test_sums_of_classes_are_those_of_scipy(seed, rows, columns, classes):
+    """Sums by class, of classes with and without rows, are scipy's."""
+    matrix, index, weight = _problem(seed, rows, columns, classes)
+    assert matrix.indices.dtype == np.int32
+    found = sparse.class_sums(matrix, index, weight, classes)
+    assert found.shape == (classes, columns)
+    # Both add a class's rows in their order; the compiled product and sum are rounded once.
+    np.testing.assert_allclose(found, sparse.class_sums_twin(matrix, index, weight, classes), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("broken", ["class", "column", "weights"])
+def test_what_does_not_fit_is_refused_before_the_call(broken):
+    """A class or a column that is out of range, or a missing weight, never reaches the C function; the same rows in range do."""
+    matrix, index, weight = _problem(5, 8, 6, 3)
+    sparse.class_sums(matrix, index, weight, 3)
+    if broken == "class":
+        index[2] = 3
+    elif broken == "column":
+        matrix.indices[0] = 6
+    else:
+        weight = weight[:-1]
+    with pytest.raises(ValueError, match=r"below|fit"):
+        sparse.class_sums(matrix, index, weight, 3)
