@@ -5,17 +5,20 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tenseal
 
+from securemllib.crypto.encodings.homomorphic import PRECISION
 from securemllib.crypto.identity import PrivateIdentity
-from securemllib.errors import IntegrityError, UsageError
+from securemllib.errors import IntegrityError, PolicyError, UsageError
 from securemllib.owner import dataset, identity_file
 from securemllib.owner.companion import OpenCompanion, open_companion
 from securemllib.owner.encoding_schema import schema_from_text
 from securemllib.owner.keystore import Keystore
-from securemllib.wire.companion import COMPANION_DIRECTORY, COMPANION_FILE, ROW_COLUMN, EncodingName
+from securemllib.wire.companion import COMPANION_DIRECTORY, COMPANION_FILE, PUBLIC_CONTEXT, ROW_COLUMN, EncodingName
 
 SCHEMA = """
 columns:
@@ -25,6 +28,7 @@ columns:
   price: {encoding: additive, digits: 2}
   day: order
   card: {encoding: token, alphabet: digits}
+  dose: homomorphic
   region: clear
 """
 
@@ -39,7 +43,9 @@ class Owner:
     def encrypt(self, rows: pa.Table, directory: Path, schema: str = SCHEMA, **options: object) -> OpenCompanion:
         """Encrypt a table with a companion, and open that."""
         encodings = schema_from_text(schema)
-        dataset.encrypt(rows, directory, name="orders", identity=self.identity, keystore=self.keystore, encodings=encodings, **options)
+        keys = {"identity": self.identity, "keystore": self.keystore}
+        options = {"accept_leakage": rows.column_names, **options}
+        dataset.encrypt(rows, directory, name="orders", encodings=encodings, **keys, **options)
         return self.open(directory)
 
     def open(self, directory: Path) -> OpenCompanion:
@@ -69,6 +75,7 @@ def rows() -> pa.Table:
             "price": [row / 100 for row in range(count)],
             "day": pa.array([None if row % 11 == 0 else date(2026, 1, 1 + row % 28) for row in range(count)]),
             "card": [f"4000-{row:08d}" for row in range(count)],
+            "dose": pa.array([None if row % 13 == 0 else row / 7 for row in range(count)]),
             "region": ["north", "south"] * (count // 2),
             "diagnosis": [f"secret {row}" for row in range(count)],
         }
@@ -103,6 +110,7 @@ def test_codes_open_to_the_sealed_rows(owner: Owner, rows: pa.Table, tmp_path: P
     opened = {
         column.description.column: column.decode({name: found[name] for name in column.description.stored}, numbers)
         for column in companion.columns
+        if column.description.stored
     }
     whole = pa.table(opened)
     names = whole.column_names
@@ -140,6 +148,45 @@ def test_ranges_are_those_of_the_values(owner: Owner, rows: pa.Table, tmp_path: 
     for literal in (date(2025, 12, 31), date(2026, 1, 1), date(2026, 1, 9), date(2026, 1, 28), date(2026, 2, 1)):
         assert sum(rank < column.rank(literal) for rank in ranks) == sum(day < literal for day in days)
         assert sum(rank < column.rank(literal, above=True) for rank in ranks) == sum(day <= literal for day in days)
+
+
+def test_ciphertexts_open_to_the_rows(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
+    """A homomorphic column's file holds its rows in the companion's order, nulls included, and the host's context has no secret key."""
+    companion = owner.encrypt(rows, tmp_path / "orders", rows_per_part=200)
+    column = companion.column("dose", EncodingName.HOMOMORPHIC)
+    file = pq.read_table(companion.directory / companion.companion.ciphertexts["dose"].file)
+    assert file["first_row"].to_pylist() == [1, 167, 334]
+    names = ["rows", "present", "ciphertext"]
+    blocks = pa.StructArray.from_arrays([file[name].combine_chunks() for name in names], names)
+    prices = companion.column("price", EncodingName.ADDITIVE)
+    table = stored(companion)
+    order = prices.decode({name: table[name] for name in prices.description.stored}, table[ROW_COLUMN].to_numpy()).to_pylist()
+    expected = dict(zip(rows["price"].to_pylist(), rows["dose"].to_pylist(), strict=True))
+    found = column.secret.decode(blocks).to_pylist()
+    assert [value is None for value in found] == [expected[price] is None for price in order]
+    assert max(abs(value - expected[price]) for value, price in zip(found, order, strict=True) if value is not None) < PRECISION
+    public = tenseal.context_from(bytes.fromhex(file.schema.metadata[PUBLIC_CONTEXT.encode()].decode()))
+    assert not public.has_secret_key()
+
+
+def test_columns_that_tell_too_much_are_refused(owner: Owner, tmp_path: Path) -> None:
+    """A column with few values, or one that counting or sorting opens, is refused by name until its leakage is accepted by name."""
+    generator = np.random.default_rng(1)
+    rows = pa.table(
+        {
+            "few": generator.integers(0, 20, 5000),
+            "zipf": np.minimum(generator.zipf(1.3, 5000), 10**9),
+            "age": generator.integers(0, 90, 5000),
+            "id": generator.permutation(5000),
+        }
+    )
+    for name, encoding in (("few", "deterministic"), ("zipf", "deterministic"), ("age", "order")):
+        schema = f"columns: {{{name}: {encoding}}}"
+        with pytest.raises(PolicyError, match=f"'{name}' as {encoding}"):
+            owner.encrypt(rows, tmp_path / name, schema, accept_leakage=["id"])
+        assert not (tmp_path / name).exists()
+        assert owner.encrypt(rows, tmp_path / name, schema, accept_leakage=[name]).columns
+    assert owner.encrypt(rows, tmp_path / "id", "columns: {id: deterministic}", accept_leakage=[]).columns
 
 
 def test_a_changed_dictionary_is_refused(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:

@@ -50,6 +50,9 @@ def encrypt(
     hide_columns: Annotated[bool, typer.Option("--hide-columns", help="Keep column names and types out of the clear section.")] = False,
     hide_rows: Annotated[bool, typer.Option("--hide-rows", help="Keep the row count out of the clear section.")] = False,
     encodings: Annotated[Path | None, typer.Option("--encodings", help="YAML: the columns that plain Spark may work on, and how.")] = None,
+    accept_leakage: Annotated[
+        list[str] | None, typer.Option("--accept-leakage", help="A column whose codes may tell what `data plan` says; repeatable.")
+    ] = None,
     identity: IdentityName = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
@@ -78,6 +81,7 @@ def encrypt(
             hide_rows=hide_rows,
             progress=progress,
             encodings=schema,
+            accept_leakage=accept_leakage or (),
         )
     console.print(f"dataset  {manifest.dataset_id} version {manifest.version}: {len(manifest.parts)} parts in {directory}", markup=False)
 

@@ -5,15 +5,16 @@
     DATASET/companion/companion.sml        the signed record of `securemllib.wire.companion`
     DATASET/companion/part-00000.parquet   ordinary Parquet for plain Spark: `spark.read.parquet("DATASET/companion/part-*.parquet")`
     DATASET/companion/order-00000.sealed   the sealed dictionary of a column's order codes
+    DATASET/companion/ckks-00000.parquet   the ciphertexts of a homomorphic column
 
 A companion is made from the sealed parts, in their order, so its rows are shuffled as they are; it can be written with the dataset or
 later.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ from securemllib.crypto.encodings.values import kind_of
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.errors import IntegrityError, UsageError
 from securemllib.owner.atomic import new_directory, write_synced
+from securemllib.owner.ciphertexts import CiphertextWriter, read_secret
 from securemllib.owner.encoded_columns import KeyedColumn, code_fields, key_of
+from securemllib.owner.encoding_attacks import GUESSED, Sample, check, measure
 from securemllib.owner.encoding_schema import ColumnEncoding
 from securemllib.owner.keystore import Keystore
 from securemllib.owner.reading import OpenDataset, open_dataset
@@ -38,6 +41,7 @@ from securemllib.wire.companion import (
     CompanionFile,
     EncodedColumn,
     EncodingName,
+    ciphertext_context,
     dictionary_context,
     stored_names,
 )
@@ -72,7 +76,12 @@ class OpenCompanion:
 
 
 def write_companion(
-    opened: OpenDataset, encodings: Sequence[ColumnEncoding], *, identity: PrivateIdentity, keystore: Keystore
+    opened: OpenDataset,
+    encodings: Sequence[ColumnEncoding],
+    *,
+    identity: PrivateIdentity,
+    keystore: Keystore,
+    accept_leakage: Collection[str] = (),
 ) -> Companion:
     """Write the companion of a dataset version and return its record.
 
@@ -81,16 +90,19 @@ def write_companion(
         encodings: What its schema declares.
         identity: The owner.
         keystore: Has the join groups' keys.
+        accept_leakage: Columns whose codes may show equality or order although an attack on the rows recovers many.
 
     Raises:
+        PolicyError: A column has too little entropy for its encoding, and its leakage was not accepted.
         UsageError: The schema names a column or a join group that there is not, or a companion exists.
         DataError: A column's type or values do not fit its encoding.
     """
     salt = os.urandom(_SALT_BYTES)
     columns = [_keyed(opened, item, keystore, salt) for item in encodings]
     with new_directory(opened.directory / COMPANION_DIRECTORY) as temporary:
-        columns, dictionaries = _with_dictionaries(temporary, opened, columns)
-        parts = _write_parts(temporary, opened, columns)
+        columns, dictionaries = _surveyed(temporary, opened, columns, accept_leakage)
+        ciphertexts = _Ciphertexts(temporary, opened, columns)
+        parts = _write_parts(temporary, opened, columns, ciphertexts)
         companion = Companion(
             dataset=opened.manifest.reference,
             owner=identity.public.fingerprint,
@@ -98,7 +110,7 @@ def write_companion(
             columns=tuple(item.description for item in columns),
             parts=tuple(parts),
             dictionaries=dictionaries,
-            ciphertexts={},
+            ciphertexts=ciphertexts.close(),
         )
         write_synced(temporary / COMPANION_FILE, identity.sign(companion).to_bytes())
     return companion
@@ -123,7 +135,7 @@ def open_companion(directory: str | Path, *, owner: PublicIdentity, keystore: Ke
     if companion.dataset != opened.manifest.reference or companion.owner != owner.fingerprint:
         raise IntegrityError("The companion is of another dataset, or of another version.", code="integrity.companion")
     keyed = [_with_key(opened, item, keystore, companion.salt) for item in companion.columns]  # 3
-    columns = tuple(_with_dictionary(path.parent, companion, item) for item in keyed)
+    columns = tuple(_with_secret(path.parent, companion, item) for item in keyed)
     return OpenCompanion(directory=path.parent, companion=companion, columns=columns)
 
 
@@ -158,19 +170,27 @@ def _with_key(opened: OpenDataset, item: EncodedColumn, keystore: Keystore, salt
     return KeyedColumn(description=item, key=key)
 
 
-def _with_dictionaries(
-    directory: Path, opened: OpenDataset, columns: Sequence[KeyedColumn]
+def _surveyed(
+    directory: Path, opened: OpenDataset, columns: Sequence[KeyedColumn], accepted: Collection[str]
 ) -> tuple[list[KeyedColumn], dict[str, CompanionFile]]:
-    """Return the columns with the dictionaries of those in ``order``, which are written sealed."""
+    """Return the columns with the dictionaries of those in ``order``, which are written sealed, after a first pass over the rows.
+
+    The pass also takes samples, and refuses columns whose codes would tell too much.
+    """
     builders = {item.description.column: DictionaryBuilder() for item in columns if item.description.encoding is EncodingName.ORDER}
-    for table in opened.tables() if builders else ():
+    samples = {item.description.column: Sample() for item in columns if item.description.encoding in GUESSED}
+    for table in opened.tables() if samples else ():
+        for name, sample in samples.items():
+            sample.add(table[name])
         for name, builder in builders.items():
             builder.add(table[name])
     made: list[KeyedColumn] = []
     files: dict[str, CompanionFile] = {}
     for item in columns:
-        name = item.description.column
-        if item.description.encoding is EncodingName.ORDER:
+        name, encoding = item.description.column, item.description.encoding
+        if encoding in GUESSED:
+            check(name, encoding, measure(encoding, samples[name].values()), accepted)
+        if encoding is EncodingName.ORDER:
             item = replace(item, dictionary=builders[name].finish())
             context = dictionary_context(opened.manifest.dataset_id, opened.manifest.version, name)
             envelope = seal_dictionary(item.key, context, item.dictionary)
@@ -179,13 +199,48 @@ def _with_dictionaries(
     return made, files
 
 
-def _with_dictionary(directory: Path, companion: Companion, item: KeyedColumn) -> KeyedColumn:
-    if item.description.encoding is not EncodingName.ORDER:
-        return item
-    name = item.description.column
-    envelope = read_file(directory, companion.dictionaries[name])
-    context = dictionary_context(companion.dataset.dataset_id, companion.dataset.version, name)
-    return replace(item, dictionary=open_dictionary(item.key, context, envelope))
+class _Ciphertexts:
+    """The files of a companion's homomorphic columns while they are written."""
+
+    def __init__(self, directory: Path, opened: OpenDataset, columns: Sequence[KeyedColumn]) -> None:
+        self._rows = opened.body.rows
+        self._writers: dict[str, tuple[Path, CiphertextWriter]] = {}
+        for item in columns:
+            if item.description.encoding is EncodingName.HOMOMORPHIC:
+                name, path = item.description.column, directory / f"ckks-{len(self._writers):05d}.parquet"
+                context = ciphertext_context(opened.manifest.dataset_id, opened.manifest.version, name)
+                self._writers[name] = path, CiphertextWriter(path, item.key, context)
+
+    def add(self, table: pa.Table, first_row: int) -> None:
+        """Encrypt the columns of a part."""
+        for name, (_, writer) in self._writers.items():
+            writer.add(table[name], first_row)
+
+    def close(self) -> dict[str, CompanionFile]:
+        """Finish the files and describe them."""
+        described = {}
+        for name, (path, writer) in self._writers.items():
+            writer.close()
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                digest = file_digest(file, "sha256").digest()
+            described[name] = CompanionFile(file=path.name, length=path.stat().st_size, sha256=digest, rows=self._rows)
+        return described
+
+
+def _with_secret(directory: Path, companion: Companion, item: KeyedColumn) -> KeyedColumn:
+    """Return the column with the dictionary or the secret context that its encoding has."""
+    name, dataset = item.description.column, companion.dataset
+    match item.description.encoding:
+        case EncodingName.ORDER:
+            envelope = read_file(directory, companion.dictionaries[name])
+            context = dictionary_context(dataset.dataset_id, dataset.version, name)
+            return replace(item, dictionary=open_dictionary(item.key, context, envelope))
+        case EncodingName.HOMOMORPHIC:
+            context = ciphertext_context(dataset.dataset_id, dataset.version, name)
+            return replace(item, secret=read_secret(read_file(directory, companion.ciphertexts[name]), item.key, context))
+        case _:
+            return item
 
 
 def read_file(directory: Path, file: CompanionFile) -> bytes:
@@ -197,12 +252,15 @@ def read_file(directory: Path, file: CompanionFile) -> bytes:
     return data
 
 
-def _write_parts(directory: Path, opened: OpenDataset, columns: Sequence[KeyedColumn]) -> list[CompanionFile]:
+def _write_parts(directory: Path, opened: OpenDataset, columns: Sequence[KeyedColumn], ciphertexts: "_Ciphertexts") -> list[CompanionFile]:
     parts: list[CompanionFile] = []
     first_row = 1
     for table in opened.tables():
         stored = {ROW_COLUMN: pa.array(np.arange(first_row, first_row + table.num_rows))}
+        ciphertexts.add(table, first_row)
         for column in columns:
+            if not column.description.stored:
+                continue
             codes = column.encode(table[column.description.column], first_row)
             stored |= dict(zip(column.description.stored, codes, strict=True))
         sink = pa.BufferOutputStream()

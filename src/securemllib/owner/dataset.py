@@ -12,7 +12,7 @@ the values: a label column's compressed size tells the balance of its classes.
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
@@ -51,6 +51,7 @@ def encrypt(
     seed: int | None = None,
     progress: Progress | None = None,
     encodings: Sequence[ColumnEncoding] = (),
+    accept_leakage: Collection[str] = (),
 ) -> Manifest:
     """Encrypt a source into a new directory and return the dataset's manifest.
 
@@ -72,6 +73,7 @@ def encrypt(
         seed: See `Layout`.
         progress: Called with the rows written so far and the rows in all, if those are known.
         encodings: Columns that plain Spark may work on, in the dataset's companion; none writes no companion.
+        accept_leakage: See `write_companion`.
 
     Raises:
         DataError: The source has no rows, or a column of a type that datasets do not hold.
@@ -88,7 +90,7 @@ def encrypt(
         seed=seed,
     )
     before = open_dataset(Path(previous), owner=identity.public, keystore=keystore) if previous is not None else None
-    return _write(open_source(source), Path(directory), name, identity, keystore, before, layout, progress, encodings)
+    return _write(open_source(source), Path(directory), name, identity, keystore, before, layout, progress, encodings, accept_leakage)
 
 
 def append(
@@ -186,6 +188,7 @@ def _write(
     layout: Layout,
     progress: Progress | None,
     encodings: Sequence[ColumnEncoding] = (),
+    accept_leakage: Collection[str] = (),
 ) -> Manifest:
     if encodings and (layout.hide_columns or layout.hide_rows or layout.size_hiding):
         raise UsageError("A companion shows columns, rows and sizes, so they cannot be hidden.", next_step="Leave out one of them.")
@@ -203,7 +206,7 @@ def _write(
             write_synced(temporary / MANIFEST_FILE, identity.sign(manifest).to_bytes())
             if encodings:
                 opened = OpenDataset(directory=temporary, manifest=manifest, body=body, secret=secret)
-                write_companion(opened, encodings, identity=identity, keystore=keystore)
+                write_companion(opened, encodings, identity=identity, keystore=keystore, accept_leakage=accept_leakage)
     except BaseException:
         if before is None:
             keystore.forget(dataset_id)

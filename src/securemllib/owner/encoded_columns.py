@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from securemllib.crypto.encodings import additive, deterministic, order, token
+from securemllib.crypto.encodings.homomorphic import SecretContext
 from securemllib.crypto.encodings.keys import column_key, group_key
 from securemllib.crypto.encodings.values import from_words, is_text
 from securemllib.crypto.keys import DataKey
@@ -39,12 +40,14 @@ class KeyedColumn:
         description: What the companion says of it.
         key: Its key.
         dictionary: Of ``order``: the values in order.
+        secret: Of ``homomorphic``: what encrypts, and opens results.
         total: Of ``additive``: the range of what was encoded so far.
     """
 
     description: EncodedColumn
     key: DataKey
     dictionary: pa.Array | None = None
+    secret: SecretContext | None = None
     total: additive.Range = field(default_factory=additive.Range)
 
     @property

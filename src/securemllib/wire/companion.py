@@ -16,11 +16,14 @@ from securemllib.wire.record import Record
 __all__ = [
     "COMPANION_DIRECTORY",
     "COMPANION_FILE",
+    "PUBLIC_CONTEXT",
     "ROW_COLUMN",
+    "SECRET_CONTEXT",
     "Companion",
     "CompanionFile",
     "EncodedColumn",
     "EncodingName",
+    "ciphertext_context",
     "dictionary_context",
     "stored_names",
 ]
@@ -30,6 +33,9 @@ COMPANION_DIRECTORY = "companion"
 COMPANION_FILE = "companion.sml"
 # The rows' numbers, from 1: the cover of an additive sum is made of them.
 ROW_COLUMN = "__row"
+# In the metadata of a file of ciphertexts, in hexadecimal: what a host computes with, and what the owner opens results with, sealed.
+PUBLIC_CONTEXT = "securemllib.ckks.public"
+SECRET_CONTEXT = "securemllib.ckks.sealed"  # noqa: S105 - a name, no secret
 
 
 class EncodingName(StrEnum):
@@ -49,7 +55,6 @@ _SUFFIXES = {
     EncodingName.ORDER: "__ord",
     EncodingName.ADDITIVE: "__add",
     EncodingName.TOKEN: "__token",
-    EncodingName.HOMOMORPHIC: "__ckks",
     EncodingName.CLEAR: "",
 }
 
@@ -141,6 +146,8 @@ class Companion(Record):
             raise FormatError("Two encoded columns are stored under one name.")
         if {item.column for item in self.columns if item.encoding is EncodingName.ORDER} != set(self.dictionaries):
             raise FormatError("A companion has a dictionary for each column in order, and for no other.")
+        if {item.column for item in self.columns if item.encoding is EncodingName.HOMOMORPHIC} != set(self.ciphertexts):
+            raise FormatError("A companion has a file of ciphertexts for each homomorphic column, and for no other.")
 
     @property
     def rows(self) -> int:
@@ -154,6 +161,8 @@ class Companion(Record):
 
 def stored_names(column: str, encoding: EncodingName, fields: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of the companion's columns for a column in an encoding whose codes have these fields, or none."""
+    if encoding is EncodingName.HOMOMORPHIC:
+        return ()
     stem = column + _SUFFIXES[encoding]
     return tuple(f"{stem}_{field}" for field in fields) or (stem,)
 
@@ -161,3 +170,8 @@ def stored_names(column: str, encoding: EncodingName, fields: tuple[str, ...]) -
 def dictionary_context(dataset_id: str, version: int, column: str) -> bytes:
     """Return the associated data of a sealed dictionary of order codes."""
     return length_prefixed("securemllib/order-dictionary/v1", dataset_id, version, column)
+
+
+def ciphertext_context(dataset_id: str, version: int, column: str) -> bytes:
+    """Return the associated data of the sealed context of a homomorphic column."""
+    return length_prefixed("securemllib/ckks-context/v1", dataset_id, version, column)
