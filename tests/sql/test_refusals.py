@@ -130,7 +130,7 @@ def copied(source: str, target: Path) -> Path:
 def test_an_altered_companion_is_refused(session, directory, tmp_path):
     """A file that is not the owner's is refused when it is read, a record that is not signed by the owner when it is used."""
     good = copied(directory, tmp_path / "good")
-    assert session.readEncoded(str(good)).columns
+    assert session.readEncoded(str(good)).select("town").columns == ["town"]
     part = next((good / "companion").glob("part-*.parquet"))
     rows = pq.read_table(part)
     pq.write_table(rows.slice(1), part)
