@@ -133,6 +133,11 @@ def test_the_closure_is_the_enclave_and_what_it_stands_on() -> None:
     assert packages <= {"enclave", "attestation", "algorithms", "crypto", "wire", "errors"}
 
 
+def test_encodings_are_no_part_of_the_enclave() -> None:
+    """Column encodings and what describes them on the wire are the owner's and the analyst's: the enclave reaches none of it."""
+    assert [name for name in closure() if "encodings" in name or name.endswith((".companion", ".query"))] == []
+
+
 def test_only_five_third_party_packages_are_trusted() -> None:
     """The enclave imports nothing of others but numpy, scipy, pyarrow, cryptography and one CBOR library."""
     assert top_levels() - sys.stdlib_module_names <= THIRD_PARTY

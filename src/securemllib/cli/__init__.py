@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from securemllib.cli import agent, data, home, policy
+from securemllib.cli import agent, data, encodings, home, policy
 from securemllib.cli.failure import failures_are_told
 
 __all__ = ["app", "main"]
@@ -48,6 +48,7 @@ app = typer.Typer(
 home.register(app)
 policy.register(app)
 agent.register(app)
+encodings.register(data.app)
 app.add_typer(data.app, name="data")
 
 

@@ -97,6 +97,8 @@ def write_companion(
         UsageError: The schema names a column or a join group that there is not, or a companion exists.
         DataError: A column's type or values do not fit its encoding.
     """
+    if not opened.manifest.columns or opened.manifest.rows is None:
+        raise UsageError("A companion shows columns and rows, which this dataset hides.", next_step="Encrypt it without hiding them.")
     salt = os.urandom(_SALT_BYTES)
     columns = [_keyed(opened, item, keystore, salt) for item in encodings]
     with new_directory(opened.directory / COMPANION_DIRECTORY) as temporary:
