@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from securemllib.broker.server import Listening, certificate_digest, make_certificate
 from securemllib.cli import app, audit, broker
-from securemllib.cli.broker import read_identity
+from securemllib.cli.broker_home import read_identity
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import FormatError, RefusedError, SecureMLlibError, UnsealError, UsageError
 from securemllib.owner.identity_file import save_public

@@ -3,13 +3,16 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
-from broker_world import World, b64, job_on, release_of, rule_for
+from broker_world import World, b64, job_on, make_world, release_of, rule_for
 
+from securemllib.broker.keystore import Keystore
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import FreshnessError, PolicyError, RefusedError, SecureMLlibError, SignatureError, UsageError
+from securemllib.kms.file import FileKey
 from securemllib.owner.broker_client import BrokerClient
 from securemllib.wire.enrolment import AuditRequest
 from securemllib.wire.notices import KeyRevocation, KeyRotation
@@ -77,6 +80,24 @@ def test_an_owners_new_identity_owns_the_datasets(world: World) -> None:
     newer = world.owner.manifest(2, world.manifest.reference.digest)
     world.broker.enrol(world.owner.dataset_id, world.owner.enrolment(newer))
     assert {"rotate-key", "enrol"} <= {entry["event"] for entry in world.broker.audit(audit(world, new))[0]}
+
+
+def test_wrapped_secrets_survive_a_rotation(tmp_path: Path, keystore: Keystore) -> None:
+    """Where a key-encryption key wraps dataset secrets, old versions and new ones still open after their owner's rotation."""
+    world = make_world(tmp_path, keystore, f"sqlite:///{tmp_path / 'broker.db'}", kek=FileKey.create(tmp_path / "kek", None))
+    world.enrol()
+    new = PrivateIdentity.generate("new")
+    world.broker.rotate(*rotation(world, world.owner.identity, new))
+    world.granted(world.submit())
+    world.owner.identity = new
+    newer = world.owner.manifest(2, world.manifest.reference.digest)
+    world.broker.enrol(world.owner.dataset_id, world.owner.enrolment(newer))
+    world.manifest = newer
+    world.broker.set_policy(world.owner.dataset_id, world.owner.policy(rule_for(world.analyst.public), serial=2))
+    grant = world.granted(world.submit()).grant
+    assert grant is not None
+    assert grant.datasets[0].secret == world.owner.secret.expose()
+    world.broker.close()
 
 
 def audit(world: World, owner: PrivateIdentity) -> Signed:

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from securemllib.broker.authorise import DatasetFacts
 from securemllib.broker.custody import Transaction
 from securemllib.broker.dataset_secrets import kept_secret, seal_secret
+from securemllib.broker.rollback import check_not_frozen
 from securemllib.broker.schema import DatasetRow, OwnerRow, PolicyRow, RuleRunsRow, VersionRow
 from securemllib.broker.standing import check_not_revoked, check_signer, newest, with_successors
 from securemllib.crypto.aead import unseal
@@ -146,6 +147,7 @@ def _read_facts(transaction: Transaction, dataset_id: str) -> DatasetFacts | Non
     row = transaction.session.get(DatasetRow, dataset_id)
     if row is None:
         return None
+    check_not_frozen(row)
     version = _version(transaction, dataset_id, row.version)
     columns = decode(transaction.store.unseal(version.sealed_columns, _COLUMNS, dataset_id, row.version))
     if not isinstance(columns, list):
@@ -217,8 +219,12 @@ def _open_body(manifest: Manifest, secret: DataKey) -> ManifestBody:
 def _insert(transaction: Transaction, manifest: Manifest, secret: DataKey, body: ManifestBody) -> None:
     dataset_id, version = manifest.dataset_id, manifest.version
     columns = encode([column.name for column in body.columns])
+    row = transaction.session.get(DatasetRow, dataset_id)
+    if row is None:
+        row = DatasetRow(dataset_id=dataset_id, owner=manifest.owner, version=version, is_frozen=False)
+        transaction.session.add(row)
+    row.version = version
     binding = Binding(tenant=manifest.owner, dataset_id=dataset_id, version=version)
-    transaction.session.merge(DatasetRow(dataset_id=dataset_id, owner=manifest.owner, version=version))
     transaction.session.flush()
     transaction.session.add(
         VersionRow(

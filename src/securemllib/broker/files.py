@@ -37,6 +37,11 @@ class BrokerFiles:
         return self.path / "broker.pub"
 
     @property
+    def recovery(self) -> Path:
+        """The signed public half of the recovery key."""
+        return self.path / "recovery.sml"
+
+    @property
     def head(self) -> Path:
         """The last audit head, beside the keystore and outside of the database."""
         return self.path / "head.sml"

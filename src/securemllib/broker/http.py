@@ -84,6 +84,11 @@ def _add_general(app: FastAPI, broker: Broker) -> None:
         """Return who the broker is: compare its fingerprint with the one that its operator told you."""
         return body.IdentityBody(identity=to_base64(broker.identity.to_bytes()))
 
+    @app.post("/v1/store/accept")
+    def accept_store(request: body.AcceptanceBody) -> body.AcceptanceResult:
+        """Accept, as an owner, that the broker's store was restored."""
+        return body.AcceptanceResult(datasets=broker.accept_store(_signed(request.acceptance)))
+
     @app.post("/v1/audit")
     def audit(request: body.AuditBody) -> body.AuditEntries:
         """Return the audit entries of the signing owner's datasets."""

@@ -19,7 +19,17 @@ from securemllib.wire.encoding import length_prefixed
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.record import Record
 
-__all__ = ["Keystore", "create_keystore", "has_passphrase", "open_keystore", "read_public_identity", "write_private"]
+__all__ = [
+    "Keystore",
+    "create_keystore",
+    "has_passphrase",
+    "open_keystore",
+    "pack",
+    "read_public_identity",
+    "unpack",
+    "write_keystore",
+    "write_private",
+]
 
 # OWASP's password storage sheet asks for at least N = 2**17, r = 8, p = 1: 128 MiB and about a third of a second a guess.
 _SCRYPT_LOG2_N = 17
@@ -61,12 +71,30 @@ class Keystore:
     store_key: DataKey
 
 
+def pack(keystore: Keystore) -> bytes:
+    """Return the keys of a keystore, to be sealed at once."""
+    return _Secrets(identity=keystore.identity.expose(), store_key=keystore.store_key.expose()).to_bytes()
+
+
+def unpack(name: str, packed: bytes) -> Keystore:
+    """Return the keystore of a broker of that name whose keys `pack` gave."""
+    secrets = _Secrets.from_bytes(packed)
+    return Keystore(identity=PrivateIdentity.from_secret(name, secrets.identity), store_key=DataKey(secrets.store_key))
+
+
 def create_keystore(path: Path, name: str, passphrase: str | None) -> Keystore:
-    """Make a fresh identity and store key, and write them to a new keystore.
+    """Make a fresh identity and store key, and write them to a new keystore; see `write_keystore`."""
+    keystore = Keystore(identity=PrivateIdentity.generate(name), store_key=DataKey.generate())
+    write_keystore(path, keystore, passphrase)
+    return keystore
+
+
+def write_keystore(path: Path, keystore: Keystore, passphrase: str | None) -> None:
+    """Write keys to a new keystore.
 
     Args:
         path: The new file; a key file is written beside it when there is no passphrase.
-        name: What people call the broker.
+        keystore: The keys.
         passphrase: Protects the file; None protects it by a key file.
 
     Raises:
@@ -76,8 +104,6 @@ def create_keystore(path: Path, name: str, passphrase: str | None) -> Keystore:
         raise UsageError(f"{path} exists already: its keys open the broker's database.")
     if passphrase == "":
         raise UsageError("The passphrase is empty.")
-    keystore = Keystore(identity=PrivateIdentity.generate(name), store_key=DataKey.generate())
-    secrets = _Secrets(identity=keystore.identity.expose(), store_key=keystore.store_key.expose())
     salt = os.urandom(_SALT_BYTES)
     if passphrase is None:
         write_private(_key_file(path), os.urandom(KEY_BYTES))
@@ -85,9 +111,8 @@ def create_keystore(path: Path, name: str, passphrase: str | None) -> Keystore:
     else:
         protection, key = _PASSPHRASE, _passphrase_key(passphrase, salt, _SCRYPT_LOG2_N)
     empty = _File(protection=protection, salt=salt, log2_n=_SCRYPT_LOG2_N, public=keystore.identity.public, envelope=b"")
-    file = replace(empty, envelope=seal(key, _context(empty), secrets.to_bytes()))
+    file = replace(empty, envelope=seal(key, _context(empty), pack(keystore)))
     write_private(path, file.to_bytes())
-    return keystore
 
 
 def open_keystore(path: Path, passphrase: str | None) -> Keystore:
@@ -110,7 +135,7 @@ def open_keystore(path: Path, passphrase: str | None) -> Keystore:
     else:
         key = _passphrase_key(passphrase, file.salt, file.log2_n)
     try:
-        secrets = _Secrets.from_bytes(unseal(key, _context(file), file.envelope))
+        return unpack(file.public.name, unseal(key, _context(file), file.envelope))
     except UnsealError:
         wrong = "passphrase is wrong" if file.protection == _PASSPHRASE else "key file does not belong to the keystore"
         raise UnsealError(
@@ -118,7 +143,6 @@ def open_keystore(path: Path, passphrase: str | None) -> Keystore:
             next_step="Try the right one, or restore the keystore from its backup.",
             code="integrity.unseal.keystore",
         ) from None
-    return Keystore(identity=PrivateIdentity.from_secret(file.public.name, secrets.identity), store_key=DataKey(secrets.store_key))
 
 
 def has_passphrase(path: Path) -> bool:

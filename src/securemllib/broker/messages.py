@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from securemllib.errors import FormatError
 
 __all__ = [
+    "AcceptanceBody",
+    "AcceptanceResult",
     "Acknowledgement",
     "AttestationRequest",
     "AuditBody",
@@ -107,6 +109,18 @@ class KeyResult(_Body):
     """The identity in force after a rotation, or the one that was revoked."""
 
     fingerprint: str
+
+
+class AcceptanceBody(_Body):
+    """A signed `StoreAcceptance`."""
+
+    acceptance: Base64
+
+
+class AcceptanceResult(_Body):
+    """The owner's datasets, which may be used again."""
+
+    datasets: list[str]
 
 
 class JobBody(_Body):

@@ -12,13 +12,13 @@ from sqlalchemy.orm import Session
 
 from securemllib.broker.audit_log import AuditHead
 from securemllib.broker.keystore import write_private
-from securemllib.broker.schema import AuditRow
+from securemllib.broker.schema import AuditRow, DatasetRow
 from securemllib.crypto.identity import PrivateIdentity, verify
-from securemllib.errors import FreshnessError
+from securemllib.errors import FreshnessError, RefusedError
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.signed import Signed
 
-__all__ = ["RollbackGuard", "check_generation"]
+__all__ = ["RollbackGuard", "check_generation", "check_not_frozen"]
 
 
 def check_generation(path: Path, session: Session, broker: PublicIdentity) -> int:
@@ -38,10 +38,20 @@ def check_generation(path: Path, session: Session, broker: PublicIdentity) -> in
     if row is None or row.digest != kept.entry:
         raise FreshnessError(
             f"The database is older than entry {kept.sequence} that this broker has written, or took another turn before it.",
-            next_step=f"Restore the newest database, or remove {path} to accept that everything after its copy is forgotten.",
+            next_step="Restore the newest database, or run `securemllib broker recover`: then each owner accepts the older one, or not.",
             code="integrity.freshness.store",
         )
     return kept.sequence
+
+
+def check_not_frozen(row: DatasetRow) -> None:
+    """Refuse a dataset whose owner has not accepted the restored store yet; `RefusedError`."""
+    if row.is_frozen:
+        raise RefusedError(
+            f"The broker's store was restored, and the owner of dataset {row.dataset_id} has not accepted that.",
+            next_step="Ask the owner to bring the dataset and its policy up to date, and to run `securemllib accept-store`.",
+            code="refused.store.restored",
+        )
 
 
 class RollbackGuard:

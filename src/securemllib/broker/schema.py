@@ -18,6 +18,7 @@ __all__ = [
     "ModelRow",
     "OwnerRow",
     "PolicyRow",
+    "RecoveryRow",
     "RuleRunsRow",
     "SessionRow",
     "VersionRow",
@@ -55,13 +56,17 @@ class KeyRow(Base):
 
 
 class DatasetRow(Base):
-    """A dataset, its owner (or whom that one rotated to), and its latest version."""
+    """A dataset, its owner (or whom that one rotated to), and its latest version.
+
+    A frozen dataset waits for its owner to accept a restored store.
+    """
 
     __tablename__ = "datasets"
 
     dataset_id: Mapped[str] = mapped_column(_IDENTIFIER, primary_key=True)
     owner: Mapped[str] = mapped_column(ForeignKey("owners.fingerprint"))
     version: Mapped[int] = mapped_column(BigInteger)
+    is_frozen: Mapped[bool] = mapped_column(default=False)
 
 
 class VersionRow(Base):
@@ -166,6 +171,16 @@ class AuditSubjectRow(Base):
 
     sequence: Mapped[int] = mapped_column(ForeignKey("audit.sequence"), primary_key=True)
     dataset_id: Mapped[str] = mapped_column(_IDENTIFIER, primary_key=True, index=True)
+
+
+class RecoveryRow(Base):
+    """The end of the audit log when an older store was put in place the last time: one row, or none."""
+
+    __tablename__ = "recovery"
+
+    identifier: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    entry: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class AuditHeadRow(Base):

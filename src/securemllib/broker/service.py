@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from securemllib.broker import datasets, heads, jobs, release, standing
-from securemllib.broker.audit_log import entries_about, signed_head
+from securemllib.broker import datasets, heads, jobs, release, restored, standing
+from securemllib.broker.audit_log import AuditHead, entries_about, signed_head
 from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.custody import Custody
 from securemllib.broker.dataset_secrets import kept_secret
@@ -41,6 +41,7 @@ class Broker:
         collateral: Where Intel's collateral for quotes comes from; nowhere when not given, which refuses every quote.
         rates: How many requests anybody may make; the defaults of `Rates` when not given.
         kek: Wraps the secrets of datasets; only the store's key seals them when not given.
+        may_be_older: Whether a database that is older than the head file is opened, to recover from it.
 
     Raises:
         FreshnessError: The database is older than the head file.
@@ -56,6 +57,7 @@ class Broker:
         collateral: CollateralStore | None = None,
         rates: Rates | None = None,
         kek: KeyEncryptionKey | None = None,
+        may_be_older: bool = False,
     ) -> None:
         guard = RollbackGuard(head_file, keystore.identity)
         store = Store(database, keystore.store_key, kek)
@@ -64,8 +66,9 @@ class Broker:
         self._custody = Custody(
             identity=keystore.identity, store=store, guard=guard, clock=clock, collateral=self._collateral, rates=self.rates
         )
-        with store.transaction() as session:
-            guard.check(session)
+        if not may_be_older:
+            with store.transaction() as session:
+                guard.check(session)
 
     @property
     def identity(self) -> PublicIdentity:
@@ -81,6 +84,16 @@ class Broker:
         """Go on from the clock as it is though the log has a later entry: for the broker's operator, not reachable over the network."""
         with self._custody.decide("accept-clock", any_time=True):
             pass
+
+    def recover(self) -> AuditHead:
+        """Go on from an older store and return the end of its log, for the owners to accept: for the broker's operator; see `restored`."""
+        with self._custody.decide("recover", any_time=True) as transaction:
+            return restored.freeze(transaction)
+
+    def accept_store(self, signed: Signed) -> list[str]:
+        """Unfreeze the datasets of the owner that signed, and return their ids; see `restored.accept`."""
+        with self._custody.decide("accept-store") as transaction:
+            return restored.accept(transaction, signed)
 
     def enrol(self, dataset_id: str, signed: Signed) -> Enrolled:
         """Record a dataset version and its secret; see `datasets.enrol`."""

@@ -10,7 +10,7 @@ from securemllib.broker.audit_log import AuditHead, entries, read_lines, signed_
 from securemllib.broker.keystore import read_public_identity
 from securemllib.broker.rollback import check_generation
 from securemllib.broker.store import Database
-from securemllib.cli.broker import DatabaseOption, HomeOption, files_of, read_identity
+from securemllib.cli.broker_home import DatabaseOption, HomeOption, files_of, read_identity
 from securemllib.errors import UsageError
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.signed import Signed

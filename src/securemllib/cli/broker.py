@@ -1,44 +1,34 @@
 """`securemllib broker`: make a broker, name the owners that may enrol datasets, serve."""
 
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
+from base64 import b64encode
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from securemllib.broker.collateral import CollateralStore
-from securemllib.broker.files import BrokerFiles
-from securemllib.broker.keystore import create_keystore, has_passphrase, open_keystore, read_public_identity
+from securemllib.broker.keystore import create_keystore, read_public_identity
 from securemllib.broker.rates import ADDRESS_RATE, IDENTITY_RATE, REFUSAL_RATE, Rates
-from securemllib.broker.server import Listening, certificate_digest, configure_logs, make_certificate, serve
-from securemllib.broker.service import Broker
+from securemllib.broker.server import Listening, certificate_digest, make_certificate, serve
+from securemllib.cli import broker_recovery
+from securemllib.cli.broker_home import (
+    DatabaseOption,
+    HomeOption,
+    PassphraseFile,
+    broker_passphrase,
+    console,
+    files_of,
+    open_broker,
+    read_identity,
+)
 from securemllib.cli.collateral import read_collateral_file
-from securemllib.errors import FormatError, UsageError
-from securemllib.kms.names import EXAMPLES, needs_passphrase, open_key
-from securemllib.wire.identity import PublicIdentity
+from securemllib.errors import UsageError
+from securemllib.kms.names import EXAMPLES, open_key
 
-__all__ = ["DatabaseOption", "HomeOption", "app", "files_of", "open_broker", "read_identity"]
+__all__ = ["app"]
 
-# A public identity takes about 1,800 characters of base64.
-_IDENTITY_LIMIT = 16_384
-
-console = Console(highlight=False, soft_wrap=True)
 app = typer.Typer(help="Run a key broker.", no_args_is_help=True)
-
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="The broker's directory; SECUREMLLIB_BROKER_HOME, else `broker` in SECUREMLLIB_HOME.")
-]
-DatabaseOption = Annotated[
-    str | None,
-    typer.Option(
-        "--database", envvar="SECUREMLLIB_BROKER_DATABASE", help="postgresql+psycopg://... instead of the SQLite file in the directory."
-    ),
-]
-PassphraseFile = Annotated[
-    Path | None, typer.Option("--passphrase-file", help="File whose first line is the passphrase, instead of being asked for it.")
-]
+broker_recovery.register(app)
 
 
 @app.command("init")
@@ -54,7 +44,7 @@ def init(
         raise UsageError("--no-passphrase and --passphrase-file exclude each other.")
     files = files_of(home)
     files.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    passphrase = None if no_passphrase else _passphrase(passphrase_file, confirm=True)
+    passphrase = None if no_passphrase else broker_passphrase(passphrase_file, confirm=True)
     if kms is not None:
         open_key(kms, passphrase)
     public = create_keystore(files.keystore, name, passphrase).identity.public
@@ -160,49 +150,6 @@ def serve_command(
     broker.close()
 
 
-def read_identity(path: Path) -> PublicIdentity:
-    """Return the public identity of a ``.pub`` file."""
-    if not path.is_file():
-        raise UsageError(f"There is no file {path}.", code="usage.missing_file")
-    try:
-        text = path.read_text(encoding="ascii")
-        return PublicIdentity.from_bytes(b64decode("".join(text[:_IDENTITY_LIMIT].split()), validate=True))
-    except (UnicodeDecodeError, Base64Error, FormatError):
-        raise FormatError(f"{path} is no public identity.", next_step="Give the NAME.pub file that `securemllib init` wrote.") from None
-
-
-def files_of(home: Path | None) -> BrokerFiles:
-    """Return the broker's files in the named directory, or where the environment says."""
-    return BrokerFiles.default() if home is None else BrokerFiles(home)
-
-
 def _announce(url: str) -> None:
     # Plain, whole and at once: programs that start a broker read this line.
     typer.echo(f"listening {url}")
-
-
-def open_broker(
-    files: BrokerFiles,
-    database: str | None,
-    passphrase_file: Path | None,
-    collateral: CollateralStore | None = None,
-    rates: Rates | None = None,
-) -> Broker:
-    """Return the broker of a directory, with its keystore and its key-encryption key open."""
-    configure_logs()
-    name = files.kek_name()
-    needed = has_passphrase(files.keystore) or (name is not None and needs_passphrase(name))
-    passphrase = _passphrase(passphrase_file) if needed else None
-    keystore = open_keystore(files.keystore, passphrase)
-    kek = None if name is None else open_key(name, passphrase)
-    return Broker(keystore, database or files.database, files.head, collateral=collateral, rates=rates, kek=kek)
-
-
-def _passphrase(file: Path | None, *, confirm: bool = False) -> str:
-    if file is None:
-        return str(typer.prompt("Passphrase of the broker's keystore", hide_input=True, confirmation_prompt=confirm, err=True))
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        raise UsageError(f"{file} cannot be read.", code="usage.missing_file") from None
-    return lines[0] if lines else ""

@@ -23,6 +23,8 @@ from securemllib.owner import identity_file
 from securemllib.owner.broker_client import BrokerClient
 from securemllib.owner.home import Home
 from securemllib.owner.keystore import Keystore
+from securemllib.owner.shares import open_share
+from securemllib.wire.signed import Signed
 
 __all__ = ["register"]
 
@@ -33,6 +35,7 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands to the top level."""
     app.command("init")(init)
     app.command("trust-broker")(trust_broker)
+    app.command("accept-store")(accept_store)
     app.add_typer(_identity, name="identity")
 
 
@@ -98,6 +101,40 @@ def revoke(
     with BrokerClient(broker, trusted_broker(fingerprint), ca_file=ca_file) as client:
         client.revoke(revoked)
     console.print(f"revoked  {revoked.public.fingerprint}", markup=False)
+
+
+@_identity.command("share")
+def share(
+    file: Annotated[Path, typer.Argument(help="Your share file, which the broker's operator gave you.")],
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Print the words of your share of a broker's recovery key. Say them only to whom you trust to restore that broker."""
+    if not file.is_file():
+        raise UsageError(f"There is no file {file}.", code="usage.missing_file")
+    broker, words = open_share(Signed.from_bytes(file.read_bytes()), open_identity(identity, passphrase_file))
+    typer.echo(f"a share of the broker {broker.fingerprint}", err=True)
+    typer.echo(words)
+
+
+def accept_store(
+    sequence: Annotated[int, typer.Option("--sequence", help="The last entry of the restored log, as the operator tells it.")],
+    entry: Annotated[str, typer.Option("--entry", help="That entry's digest, in hexadecimal.")],
+    broker: Broker,
+    fingerprint: Fingerprint = None,
+    ca_file: CaFile = None,
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Go on with a broker whose store was restored: enrol your latest version and submit your policy first."""
+    try:
+        digest = bytes.fromhex(entry)
+    except ValueError:
+        raise UsageError("The digest is not hexadecimal.") from None
+    owner = open_identity(identity, passphrase_file)
+    with BrokerClient(broker, trusted_broker(fingerprint), ca_file=ca_file) as client:
+        accepted = client.accept_store(owner, sequence, digest)
+    console.print(f"accepted  the store up to entry {sequence}, for {len(accepted)} datasets", markup=False)
 
 
 def trust_broker(

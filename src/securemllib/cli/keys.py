@@ -128,7 +128,7 @@ def _holder(broker: bool, home: Path | None, database: str | None, passphrase_fi
         return
     # The broker is an extra of its own, and slow to import.
     from securemllib.broker import dataset_secrets
-    from securemllib.cli.broker import files_of, open_broker
+    from securemllib.cli.broker_home import files_of, open_broker
 
     opened = open_broker(files_of(home), database, passphrase_file)
     try:
@@ -148,7 +148,7 @@ def _holder(broker: bool, home: Path | None, database: str | None, passphrase_fi
 
 def _use_for_broker(name: str, home: Path | None, database: str | None, passphrase_file: Path | None) -> None:
     from securemllib.broker import dataset_secrets
-    from securemllib.cli.broker import files_of, open_broker
+    from securemllib.cli.broker_home import files_of, open_broker
 
     files = files_of(home)
     kek = open_key(name, _passphrase_of(name, passphrase_file))

@@ -14,7 +14,7 @@ from securemllib.errors import ConnectionLostError, FormatError, SignatureError,
 from securemllib.owner.reading import OpenDataset, read_manifest
 from securemllib.wire.enrolment import AuditRequest, Enrolment, enrolment_context
 from securemllib.wire.identity import PublicIdentity
-from securemllib.wire.notices import KeyRevocation, KeyRotation
+from securemllib.wire.notices import KeyRevocation, KeyRotation, StoreAcceptance
 from securemllib.wire.policy import Policy
 from securemllib.wire.signed import Signed
 
@@ -103,6 +103,15 @@ class BrokerClient:
         """Revoke an identity: nothing that it signed counts any more. It cannot be undone."""
         revocation = KeyRevocation(revoked=identity.public, broker=self.identity().fingerprint, created=int(time.time()))
         self._request("POST", "/v1/keys/revoke", {"revocation": _encoded(identity.sign(revocation))})
+
+    def accept_store(self, identity: PrivateIdentity, sequence: int, entry: bytes) -> list[str]:
+        """Accept that the broker's store was restored up to an entry of its log; return the ids of the datasets that are used again."""
+        broker = self.identity().fingerprint
+        acceptance = StoreAcceptance(broker=broker, sequence=sequence, entry=entry, created=int(time.time()))
+        return [
+            str(name)
+            for name in self._request("POST", "/v1/store/accept", {"acceptance": _encoded(identity.sign(acceptance))}).get("datasets", ())
+        ]
 
     def audit(self, identity: PrivateIdentity) -> list[Any]:
         """Return the audit entries of the owner's datasets."""

@@ -1,12 +1,13 @@
-"""Short signed notices to a broker: what a key holder says about their own job, key, or the broker's store."""
+"""Short signed notices between a broker and those who hold keys: about a job, a key, a share, or the broker's store."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from securemllib.wire.encoding import length_prefixed
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.record import Record
 
-__all__ = ["JobEnd", "KeyRevocation", "KeyRotation"]
+__all__ = ["JobEnd", "KeyRevocation", "KeyRotation", "RecoveryShare", "StoreAcceptance", "recovery_share_context"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,3 +59,44 @@ class KeyRevocation(Record):
     revoked: PublicIdentity
     broker: str
     created: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreAcceptance(Record):
+    """An owner goes on with a broker whose store was restored, though all after the named entry is forgotten. Signed by the owner.
+
+    Attributes:
+        broker: The broker's fingerprint.
+        sequence: The last entry of the restored audit log.
+        entry: Its digest.
+        created: Seconds since 1970.
+    """
+
+    TYPE: ClassVar[str] = "securemllib/store-acceptance/v1"
+
+    broker: str
+    sequence: int
+    entry: bytes
+    created: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryShare(Record):
+    """One custodian's share of a broker's recovery key. Signed by the broker.
+
+    Attributes:
+        broker: The broker.
+        custodian: The fingerprint of the identity that the words are wrapped for.
+        wrapped: The words, HPKE-wrapped for the custodian with `recovery_share_context`.
+    """
+
+    TYPE: ClassVar[str] = "securemllib/recovery-share/v1"
+
+    broker: PublicIdentity
+    custodian: str
+    wrapped: bytes
+
+
+def recovery_share_context(broker: str, custodian: str) -> bytes:
+    """Return the HPKE ``info`` of a custodian's share."""
+    return length_prefixed(RecoveryShare.TYPE, broker, custodian)

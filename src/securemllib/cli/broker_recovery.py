@@ -1,0 +1,123 @@
+"""`securemllib broker custodians`, `backup`, `restore`, `recover`: losing a broker's machine without losing the datasets."""
+
+import time
+from base64 import b64encode
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from securemllib.broker.audit_log import AuditHead
+from securemllib.broker.backup import read_keystore, read_rows, write_backup
+from securemllib.broker.files import BrokerFiles
+from securemllib.broker.keystore import Keystore, has_passphrase, open_keystore, write_keystore, write_private
+from securemllib.broker.recovery import combine, split
+from securemllib.broker.server import configure_logs
+from securemllib.broker.service import Broker
+from securemllib.broker.store import Database, Store
+from securemllib.cli.broker_home import (
+    DatabaseOption,
+    HomeOption,
+    PassphraseFile,
+    broker_passphrase,
+    console,
+    files_of,
+    open_broker,
+    read_identity,
+)
+from securemllib.errors import UsageError
+from securemllib.wire.signed import Signed
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to those of a broker's operator."""
+    app.command("custodians")(custodians)
+    app.command("backup")(backup)
+    app.command("restore")(restore)
+    app.command("recover")(recover)
+
+
+def custodians(
+    identity_files: Annotated[list[Path], typer.Argument(help="The .pub files of the custodians.")],
+    threshold: Annotated[int, typer.Option("--threshold", help="How many of them it takes to restore.")],
+    output: Annotated[Path, typer.Option("--output", help="Directory for the share files, one a custodian.")],
+    home: HomeOption = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Make a recovery key, split among custodians. Later backups open with it, earlier ones with the key that was theirs."""
+    files = files_of(home)
+    named = [read_identity(path) for path in identity_files]
+    key, shares = split(_keystore(files, passphrase_file).identity, named, threshold)
+    output.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path, custodian, share in zip(identity_files, named, shares, strict=True):
+        target = output / f"{path.stem}.share"
+        with target.open("xb") as file:
+            file.write(share.to_bytes())
+        console.print(f"share  {target}   for {custodian.fingerprint} alone; they open it with `securemllib identity share`", markup=False)
+    write_private(files.recovery, key.to_bytes())
+    console.print(f"any {threshold} of {len(named)} restore this broker from a backup", markup=False)
+
+
+def backup(
+    path: Annotated[Path, typer.Argument(help="The new file.")],
+    home: HomeOption = None,
+    database: DatabaseOption = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Write keys and database, sealed for the custodians. The broker may go on serving."""
+    files = files_of(home)
+    if not files.recovery.is_file():
+        raise UsageError("The broker has no custodians.", next_step="Name them with `securemllib broker custodians`.")
+    keystore = _keystore(files, passphrase_file)
+    key = Signed.from_bytes(files.recovery.read_bytes())
+    opened = Database(database or files.database)
+    with path.open("xb") as file:
+        write_backup(file, keystore, opened, key, now=int(time.time()))
+    opened.close()
+    console.print(f"wrote {path}   the key-encryption key, where there is one, is not in it", markup=False)
+
+
+def restore(
+    path: Annotated[Path, typer.Argument(help="A backup.")],
+    share: Annotated[list[Path], typer.Option("--share", help="File with the words of one share; as many as the threshold.")],
+    home: HomeOption = None,
+    database: DatabaseOption = None,
+    passphrase_file: PassphraseFile = None,
+    no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Protect the keys by file permissions alone.")] = False,
+) -> None:
+    """Make a broker from a backup, in a new directory and an empty database. Its datasets wait for their owners."""
+    configure_logs()
+    files = files_of(home)
+    recovery = combine([words.read_text(encoding="ascii") for words in share])
+    files.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with path.open("rb") as file:
+        keystore, key, groups = read_keystore(file, recovery)
+        write_keystore(files.keystore, keystore, None if no_passphrase else broker_passphrase(passphrase_file, confirm=True))
+        store = Store(database or files.database, keystore.store_key)
+        read_rows(store, groups)
+        store.close()
+    write_private(files.recovery, key.to_bytes())
+    files.public.write_text(b64encode(keystore.identity.public.to_bytes()).decode() + "\n", encoding="ascii")
+    broker = Broker(keystore, database or files.database, files.head)
+    console.print(f"restored {keystore.identity.public.fingerprint}   compare it with what owners know", markup=False)
+    _tell(broker.recover())
+    broker.close()
+
+
+def recover(home: HomeOption = None, database: DatabaseOption = None, passphrase_file: PassphraseFile = None) -> None:
+    """Go on from a database that is older than this broker's last entry. Its datasets wait for their owners."""
+    broker = open_broker(files_of(home), database, passphrase_file, may_be_older=True)
+    _tell(broker.recover())
+    broker.close()
+
+
+def _tell(head: AuditHead) -> None:
+    console.print("what was decided after that entry is forgotten: revoke again what was revoked; every job has ended", markup=False)
+    console.print("each owner enrols the latest version, submits the policy, and then accepts:", markup=False)
+    console.print(f"  securemllib accept-store --sequence {head.sequence} --entry {head.entry.hex()}", markup=False)
+
+
+def _keystore(files: BrokerFiles, passphrase_file: Path | None) -> Keystore:
+    return open_keystore(files.keystore, broker_passphrase(passphrase_file) if has_passphrase(files.keystore) else None)

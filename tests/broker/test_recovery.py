@@ -1,0 +1,240 @@
+"""Is a lost broker restored by enough of its custodians, and does an older store wait for the owners?"""
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from broker_world import World, make_world, rule_for
+from typer.testing import CliRunner
+
+from securemllib.broker.audit_log import AuditHead, entries, signed_head, verify_log
+from securemllib.broker.backup import read_keystore, read_rows, write_backup
+from securemllib.broker.keystore import Keystore, create_keystore, open_keystore
+from securemllib.broker.recovery import combine, split
+from securemllib.broker.service import Broker
+from securemllib.broker.store import Database, Store
+from securemllib.cli import app
+from securemllib.crypto.identity import PrivateIdentity
+from securemllib.errors import (
+    FreshnessError,
+    IntegrityError,
+    RefusedError,
+    SecureMLlibError,
+    SignatureError,
+    UnsealError,
+    UsageError,
+)
+from securemllib.owner.shares import open_share
+from securemllib.wire.notices import RecoveryShare, StoreAcceptance
+from securemllib.wire.signed import Signed
+
+CUSTODIANS = [PrivateIdentity.generate(name) for name in ("carol", "dave", "erin")]
+
+
+def shares_of(keystore: Keystore, threshold: int = 2) -> tuple[Signed, list[str]]:
+    """Return a recovery key and the words of its shares, each opened by its custodian."""
+    key, shares = split(keystore.identity, [custodian.public for custodian in CUSTODIANS], threshold)
+    return key, [open_share(share, custodian)[1] for share, custodian in zip(shares, CUSTODIANS, strict=True)]
+
+
+def backup_of(world: World, key: Signed) -> bytes:
+    """Return a backup of the world's broker, which goes on."""
+    file, database = io.BytesIO(), Database(world.url)
+    write_backup(file, world.keystore, database, key, now=int(world.clock.now))
+    database.close()
+    return file.getvalue()
+
+
+def restored(backup: bytes, words: list[str], world: World, folder: Path, url: str) -> World:
+    """Return a world around the broker that a backup gives at another database."""
+    file = io.BytesIO(backup)
+    keystore, _, groups = read_keystore(file, combine(words))
+    store = Store(url, keystore.store_key)
+    read_rows(store, groups)
+    store.close()
+    folder.mkdir()
+    again = make_world(folder, keystore, url)
+    again.owner, again.analyst, again.manifest, again.clock.now = world.owner, world.analyst, world.manifest, world.clock.now
+    return again
+
+
+def acceptance(world: World, head: AuditHead, signer: PrivateIdentity | None = None, **changes: int) -> Signed:
+    """Return an owner's acceptance of a restored store."""
+    fields = {"sequence": head.sequence, "created": int(world.clock.now), **changes}
+    record = StoreAcceptance(broker=world.broker.identity.fingerprint, entry=head.entry, **fields)
+    return (signer or world.owner.identity).sign(record)
+
+
+def refused(call: Callable[[], object], code: str) -> None:
+    """Expect a refusal with that code."""
+    with pytest.raises(SecureMLlibError) as found:
+        call()
+    assert found.value.error_code == code
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_the_drill(world: World, tmp_path: Path, database: str, request: pytest.FixtureRequest) -> None:
+    """Two of three custodians restore a lost broker to an empty database of either kind; once the owner accepts, old datasets train."""
+    world.enrol()
+    model, (key, words) = world.trained(), shares_of(world.keystore)
+    backup = backup_of(world, key)
+    world.broker.close()
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    if database == "postgresql":
+        from sqlalchemy import create_engine, text
+
+        url = request.getfixturevalue("postgresql")
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        engine.dispose()
+    again = restored(backup, [words[2], words[0]], world, tmp_path / "new", url)
+    assert again.broker.identity == world.keystore.identity.public
+    head = again.broker.recover()
+    refused(again.submit, "refused.store.restored")
+    again.broker.accept_store(acceptance(again, head))
+    grant = again.granted(again.submit()).grant
+    assert grant is not None
+    assert grant.datasets[0].secret == world.owner.secret.expose()
+    assert again.trained() != model
+    with again.broker.custody().store.transaction() as session:
+        signed = signed_head(session)
+        assert signed is not None
+        verify_log(entries(session), signed, again.broker.identity)
+    again.broker.close()
+
+
+def test_too_few_or_other_shares_give_nothing(world: World) -> None:
+    """Each single share, one share twice, and shares of different keys make no key; any two of one key do."""
+    key, words = shares_of(world.keystore)
+    other = shares_of(world.keystore)[1]
+    backup = backup_of(world, key)
+    for wrong in ([words[0]], [words[1]], [words[0]] * 2, [words[0], other[1]], [], ["no words"], [words[0], words[1] + " academic"]):
+        with pytest.raises(UnsealError):
+            combine(wrong)
+    for pair in ((0, 1), (0, 2), (1, 2)):
+        assert read_keystore(io.BytesIO(backup), combine([words[index] for index in pair]))[0].identity.public == world.broker.identity
+    with pytest.raises(UnsealError):
+        read_keystore(io.BytesIO(backup), combine(other[:2]))
+
+
+def test_a_share_is_its_custodians(world: World) -> None:
+    """A share opens for its custodian alone, and only where the broker that it names signed it."""
+    _, shares = split(world.keystore.identity, [custodian.public for custodian in CUSTODIANS], 2)
+    assert open_share(shares[0], CUSTODIANS[0])[0] == world.broker.identity
+    with pytest.raises(UnsealError):
+        open_share(shares[0], CUSTODIANS[1])
+    forged = PrivateIdentity.generate("mallory").sign(RecoveryShare.from_bytes(shares[0].payload))
+    with pytest.raises(SignatureError):
+        open_share(forged, CUSTODIANS[0])
+
+
+@pytest.mark.parametrize(("number", "threshold"), [(1, 1), (3, 1), (3, 4), (0, 2)])
+def test_one_custodian_is_not_enough(world: World, number: int, threshold: int) -> None:
+    """A threshold of one, or above the number of custodians, is refused, and so is the same custodian twice."""
+    with pytest.raises(UsageError):
+        split(world.keystore.identity, [custodian.public for custodian in CUSTODIANS[:number]], threshold)
+    with pytest.raises(UsageError):
+        split(world.keystore.identity, [CUSTODIANS[0].public] * 3, 2)
+
+
+def test_a_changed_or_cut_backup_is_refused(world: World, tmp_path: Path) -> None:
+    """A flipped bit anywhere, a missing end, and parts in another order are refused, and nothing of them reaches the database."""
+    world.enrol()
+    key, words = shares_of(world.keystore)
+    backup, recovery = backup_of(world, key), combine(words[:2])
+    store = Store(f"sqlite:///{tmp_path / 'new.db'}", world.keystore.store_key)
+
+    def read(data: bytes) -> None:
+        _, _, groups = read_keystore(io.BytesIO(data), recovery)
+        read_rows(store, groups)
+
+    flipped = [backup[:at] + bytes([backup[at] ^ 1]) + backup[at + 1 :] for at in range(0, len(backup), len(backup) // 40)]
+    for wrong in [*flipped, backup[:-100], backup[: len(backup) // 2], b""]:
+        with pytest.raises(IntegrityError):
+            read(wrong)
+    read(backup)
+    with pytest.raises(UsageError, match="empty database"):
+        read(backup)
+    store.close()
+
+
+def test_an_older_store_waits_for_its_owners(world: World) -> None:
+    """A database from before is refused; recovered, each owner's datasets are frozen until that owner accepts that very store."""
+    world.enrol(rule_for(world.analyst.public, maximum_runs=2))
+    running = world.submit()
+    enclave = world.granted(running)
+    path = world.folder / "broker.db"
+    world.broker.close()
+    old = path.read_bytes()
+    world.broker = Broker(world.keystore, world.url, world.folder / "head.sml", clock=world.clock)
+    world.submit()
+    world.broker.close()
+    path.write_bytes(old)
+    with pytest.raises(FreshnessError, match="older"):
+        Broker(world.keystore, world.url, world.folder / "head.sml", clock=world.clock)
+    world.broker = Broker(world.keystore, world.url, world.folder / "head.sml", clock=world.clock, may_be_older=True)
+    head = world.broker.recover()
+    refused(world.submit, "refused.store.restored")
+    refused(lambda: world.broker.move_head(running, enclave.update(None, enclave.head(1))), "integrity.freshness.finished")
+    stranger = PrivateIdentity.generate("stranger")
+    for wrong, kind in (
+        (acceptance(world, head, stranger), RefusedError),
+        (acceptance(world, head, sequence=head.sequence - 1), FreshnessError),
+        (acceptance(world, head, created=1), FreshnessError),
+    ):
+        with pytest.raises(kind):
+            world.broker.accept_store(wrong)
+    refused(world.submit, "refused.store.restored")
+    policy = world.owner.policy(rule_for(world.analyst.public, maximum_runs=3), serial=2)
+    world.broker.set_policy(world.owner.dataset_id, policy)
+    assert world.broker.accept_store(acceptance(world, head)) == [world.owner.dataset_id]
+    world.granted(world.submit())
+    world.broker.close()
+    Broker(world.keystore, world.url, world.folder / "head.sml", clock=world.clock).close()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's home with identities of three custodians."""
+    monkeypatch.setenv("SECUREMLLIB_HOME", str(tmp_path))
+    for name in ("carol", "dave", "erin"):
+        run("init", name, "--no-passphrase")
+    return tmp_path
+
+
+def run(*arguments: str) -> str:
+    """Run a command in this process and return what it printed; raise what it raised."""
+    result = CliRunner().invoke(app, list(arguments))
+    if isinstance(result.exception, SecureMLlibError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_drill_from_the_command(home: Path) -> None:
+    """The operator's and the custodians' commands make shares and a backup, and restore the same broker in another directory."""
+    create_keystore_of = home / "broker"
+    create_keystore_of.mkdir(mode=0o700)
+    public = create_keystore(create_keystore_of / "keystore.sml", "broker", None).identity.public
+    names = ("carol", "dave", "erin")
+    with pytest.raises(UsageError, match="no custodians"):
+        run("broker", "backup", str(home / "none.backup"))
+    run("broker", "trust-owner", str(home / "carol.pub"))
+    run("broker", "custodians", *(str(home / f"{name}.pub") for name in names), "--threshold", "2", "--output", str(home / "shares"))
+    run("broker", "backup", str(home / "broker.backup"))
+    for name in names:
+        words = run("identity", "share", str(home / "shares" / f"{name}.share"), "--identity", name)
+        (home / f"{name}.words").write_text(words, encoding="ascii")
+    arguments = ["broker", "restore", str(home / "broker.backup"), "--no-passphrase", "--home"]
+    with pytest.raises(UnsealError):
+        run(*arguments, str(home / "one"), "--share", str(home / "carol.words"))
+    assert not (home / "one").exists()
+    told = run(*arguments, str(home / "two"), "--share", str(home / "erin.words"), "--share", str(home / "carol.words"))
+    assert public.fingerprint in told
+    assert re.search(r"accept-store --sequence 1 --entry [0-9a-f]{64}", told)
+    assert open_keystore(home / "two" / "keystore.sml", None).identity.public == public
+    assert "2 entries" in run("audit", "verify", "--home", str(home / "two"))
