@@ -57,12 +57,15 @@ from securemllib.wire.task import (
     Advanced,
     Attest,
     Begin,
+    BlockBytes,
     Compute,
     Failed,
     Finished,
     Install,
+    KeepBlock,
     Masked,
     Materialise,
+    NeedBlock,
     NeedPart,
     PartBytes,
     Recorded,
@@ -142,6 +145,7 @@ class World:
         self.keys = {}
         self.heads = {}
         self.epochs = {}
+        self.blocks = {}  # (job id, name) -> sealed block
 
     def job(self, operation="LogisticRegression", params=None, *, features=("x0", "x1", "x2"), label="y", outputs=None, **changes):
         """Return a job over the assembled features; keyword arguments replace fields."""
@@ -222,6 +226,7 @@ class Relay:
         self._thread = threading.Thread(target=self._converse, args=(other,), daemon=True)
         self._thread.start()
         self.fetched = []
+        self.job_id = ""
 
     def _converse(self, connection):
         with connection:
@@ -238,14 +243,29 @@ class Relay:
             reply, data = receive(self.connection, REPLIES)
             if isinstance(reply, Failed):
                 raise error_from_code(reply.code, "The enclave refused.")
+            if isinstance(reply, KeepBlock):
+                self.keep(reply.name, bytes(data))
+                continue
+            if isinstance(reply, NeedBlock):
+                send(self.connection, BlockBytes(), self.block(reply.job_id, reply.name))
+                continue
             if not isinstance(reply, NeedPart):
                 return reply, data
             self.fetched.append(reply.ordinal)
             source = self.world.dataset.files if files is None else files
             send(self.connection, PartBytes(ordinal=reply.ordinal), source[reply.ordinal])
 
+    def keep(self, name, block):
+        """Keep a sealed block of the job that was installed last."""
+        self.world.blocks[self.job_id, name] = block
+
+    def block(self, job_id, name):
+        """Return a block."""
+        return self.world.blocks[job_id, name]
+
     def install(self, job, *, models=(), manifest=None, **changes):
         """Attest and install a grant."""
+        self.job_id = job.job_id
         challenge = Challenge(nonce=os.urandom(32), broker=self.world.broker.public, job_id=job.job_id)
         attested, _ = self.ask(Attest(challenge=challenge))
         grant = self.world.grant(job, Evidence.from_bytes(attested.evidence), **changes)

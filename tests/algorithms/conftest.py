@@ -14,6 +14,7 @@ from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.codec import from_tree, to_tree
 from securemllib.algorithms.registry import types_of
 from securemllib.algorithms.summary import Summary
+from tests.algorithms.exchanging import fit_shards
 from tests.sparks import end
 
 SEED = Seed(bytes(32))
@@ -21,6 +22,8 @@ SEED = Seed(bytes(32))
 
 def fit_blocks(algorithm: Any, blocks: list[Block], seed: Seed = SEED) -> Any:
     """Train in one process as the engine does: each state and each sum goes through its tree and back."""
+    if hasattr(algorithm, "exchange"):
+        return fit_shards(algorithm, blocks, seed, 2)
     state_type, statistics_type, model_type = types_of(type(algorithm))
     state = algorithm.initial(reduce(add, map(Summary.of, blocks)), seed)
     while not algorithm.is_done(state):

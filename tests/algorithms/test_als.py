@@ -1,7 +1,5 @@
 """Do factors of ratings minimise MLlib's objective as MLlib's do, and predict and recommend as MLlib's?"""
 
-import functools
-import operator
 from dataclasses import replace
 
 import numpy as np
@@ -13,11 +11,12 @@ from pyspark.ml import recommendation
 from scipy.optimize import nnls
 
 from securemllib.algorithms.als import ALS
-from securemllib.algorithms.als_model import ALSModel, best
+from securemllib.algorithms.als_model import ALSFactors, ALSModel, best
+from securemllib.algorithms.als_ratings import unit_vectors
 from securemllib.algorithms.base import Block, Seed
-from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.transformer import Column
 from securemllib.errors import DataError, UsageError
+from tests.algorithms.exchanging import exchange_states, fit_shards
 
 SEED = Seed(b"r" * 32)
 
@@ -66,12 +65,27 @@ def _objective(user, item, rating, model, reg, alpha=None):
 
 
 def _mllib(spark, frame, **params):
-    """Return MLlib's factors as a model of ours."""
+    """Return MLlib's model, and its factors as ours."""
     theirs = recommendation.ALS(numUserBlocks=1, numItemBlocks=1, **params).fit(frame)
     sides = [side.orderBy("id").collect() for side in (theirs.userFactors, theirs.itemFactors)]
     ids = [np.array([row.id for row in side], dtype=np.int32) for side in sides]
     factors = [np.array([row.features for row in side], dtype=np.float32) for side in sides]
-    return theirs, ALSModel(user_ids=ids[0], item_ids=ids[1], user_factors=factors[0], item_factors=factors[1])
+    return theirs, ALSFactors(user_ids=ids[0], item_ids=ids[1], user_factors=factors[0], item_factors=factors[1])
+
+
+def _sharded(factors, **params):
+    """Return a model of some factors in shards, and what returns a shard; one of them has no ids."""
+    shards, count = [], 3
+    for index in range(count):
+        users, items = factors.user_ids % (count - 1) == index, factors.item_ids % (count - 1) == index
+        of_users, of_items = (factors.user_ids[users], factors.user_factors[users]), (factors.item_ids[items], factors.item_factors[items])
+        shards.append(ALSFactors(user_ids=of_users[0], user_factors=of_users[1], item_ids=of_items[0], item_factors=of_items[1]))
+    return ALSModel(rank=factors.user_factors.shape[1], shards=(b"",) * count, **params), shards.__getitem__
+
+
+def _predicted(factors, users, items):
+    model, shard = _sharded(factors)
+    return model.predict(users, items, shard)
 
 
 @pytest.mark.parametrize(
@@ -92,20 +106,12 @@ def test_the_objective_is_as_low_as_mllibs(spark, fit, ours, theirs, alpha):
     np.testing.assert_array_equal(model.item_ids, reference.item_ids)
     mine, other = (_objective(*data, found, 0.05, alpha) for found in (model, reference))
     assert mine == pytest.approx(other, rel=0.01)
-    pairs = np.column_stack(data[:2]).astype(float)
+    users, items = (column.astype(float) for column in data[:2])
     if not ours:
-        errors = [np.sqrt(np.mean((found.predict(pairs)["prediction"] - data[2]) ** 2)) for found in (model, reference)]
+        errors = [np.sqrt(np.mean((_predicted(found, users, items) - data[2]) ** 2)) for found in (model, reference)]
         assert errors[0] == pytest.approx(errors[1], rel=0.01)
     if "nonnegative" in ours:
         assert min(model.user_factors.min(), model.item_factors.min()) >= 0.0
-
-
-def _after(algorithm, data, rounds, parts=3):
-    blocks = _blocks(*data, parts)
-    state = algorithm.initial(functools.reduce(operator.add, map(Summary.of, blocks)), SEED)
-    for _ in range(rounds):
-        state = algorithm.update(state, functools.reduce(operator.add, (algorithm.statistics(state, block) for block in blocks)))
-    return state
 
 
 @pytest.mark.parametrize("implicit", [False, True])
@@ -113,58 +119,73 @@ def _after(algorithm, data, rounds, parts=3):
 def test_each_side_is_the_least_squares_solution(implicit, nonnegative):
     """Each item's factors minimise its own squares, given the users', as numpy and scipy solve them one by one."""
     user, item, rating = data = _ratings(2, count=300, users=20, items=15)
-    algorithm = ALS(rank=3, reg_param=0.2, implicit_prefs=implicit, alpha=1.5, nonnegative=nonnegative)
-    before, after = _after(algorithm, data, 1), _after(algorithm, data, 2)
-    users = before.user_factors.astype(float)
-    for index, one in enumerate(after.item_ids):
-        rows = item == one
-        factors, found = users[np.searchsorted(before.user_ids, user[rows])], rating[rows]
+    algorithm = ALS(rank=3, max_iter=1, reg_param=0.2, implicit_prefs=implicit, alpha=1.5, nonnegative=nonnegative)
+    found = fit_shards(algorithm, _blocks(*data), SEED, 3)
+    first = unit_vectors(SEED, "user", found.user_ids, 3)
+    _check_side(item, rating, found.item_ids, found.item_factors, first, np.searchsorted(found.user_ids, user), algorithm)
+    _check_side(user, rating, found.user_ids, found.user_factors, found.item_factors, np.searchsorted(found.item_ids, item), algorithm)
+
+
+def _check_side(ids, rating, solved_ids, solved, others, other, algorithm):
+    wide = others.astype(float)
+    for index, one in enumerate(solved_ids):
+        rows = ids == one
+        factors, found = wide[other[rows]], rating[rows]
         matrix, side, counted = factors.T @ factors, factors.T @ found, int(rows.sum())
-        if implicit:
+        if algorithm.implicit_prefs:
             confidence = 1.5 * np.abs(found)
-            matrix = users.T @ users + (factors * confidence[:, None]).T @ factors
+            matrix = wide.T @ wide + (factors * confidence[:, None]).T @ factors
             side, counted = factors.T @ np.where(found > 0, 1 + confidence, 0.0), int((found > 0).sum())
         matrix = matrix + 0.2 * counted * np.eye(3)
         expected = np.linalg.solve(matrix, side)
-        if nonnegative:
+        if algorithm.nonnegative:
             root = np.linalg.cholesky(matrix)
             expected, _ = nnls(root.T, np.linalg.solve(root, side))
         # Factors are rounded to float32.
-        np.testing.assert_allclose(after.item_factors[index], expected, rtol=2e-6, atol=2e-6)
+        np.testing.assert_allclose(solved[index], expected, rtol=2e-6, atol=2e-6)
 
 
-def test_ranges_of_ids_give_the_same_factors(fit):
-    """A side whose equations exceed one round takes more rounds, and the factors are the same to the byte."""
+def test_ranges_of_ids_and_pieces_of_ratings_give_the_same_factors():
+    """A shard whose equations or ratings exceed what is held at once works piece by piece, and the factors are the same to the byte."""
     data = _ratings(3)
 
     class Narrow(ALS):
-        ROUND_BYTES = 8 * (10 + 4) * 7  # seven ids of rank 4
+        EQUATION_BYTES = 8 * (10 + 4) * 7  # seven ids of rank 4
+        PIECE_RATINGS = 150
 
-    whole, pieces = _after(ALS(rank=4), data, 3), _after(Narrow(rank=4), data, 1 + 6 + 9)
+    whole, pieces = (fit_shards(algorithm(rank=4, max_iter=2), _blocks(*data, 9), SEED, 3) for algorithm in (ALS, Narrow))
     assert pieces.user_factors.tobytes() == whole.user_factors.tobytes()
     assert pieces.item_factors.tobytes() == whole.item_factors.tobytes()
-    assert (whole.phase, whole.iteration, whole.start) == (pieces.phase, pieces.iteration, pieces.start)
+    assert (
+        max(state.pieces for state in exchange_states(Narrow(rank=4, max_iter=0), _blocks(*data, 9), SEED) if hasattr(state, "pieces"))[0]
+        > 5
+    )
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(0, 30), st.integers(1, 30), st.booleans())
-def test_statistics_add_up_in_any_order(seed, first, second, implicit):
-    """Ids, counts and equations of a union are the sums of those of its parts, in any order of rows."""
-    data = _ratings(seed, count=first + second)
-    algorithm = ALS(rank=2, implicit_prefs=implicit)
-    order = np.random.default_rng(seed).permutation(first + second)
-    (whole,) = _blocks(*(column[order] for column in data), 1)
-    parts = [_blocks(*(column[rows] for column in data), 1)[0] for rows in (slice(0, first), slice(first, None))]
-    state = algorithm.initial(Summary.of(whole), SEED)
-    for _ in range(3):
-        total, one = (
-            functools.reduce(operator.add, (algorithm.statistics(state, part) for part in parts)),
-            algorithm.statistics(state, whole),
-        )
-        for name in ("user_ids", "user_counts", "item_ids", "item_counts"):
-            np.testing.assert_array_equal(getattr(total, name), getattr(one, name))
-        np.testing.assert_allclose(total.equations, one.equations, rtol=1e-9, atol=1e-9)
-        state = algorithm.update(state, one)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(2, 6), st.integers(1, 7), st.booleans())
+def test_any_number_of_shards_gives_the_same_factors(seed, count, shards, parts, implicit):
+    """Rows in any order, in any parts, on any number of shards give the factors of one shard, to the rounding of other orders of sums."""
+    data = _ratings(seed, count=count)
+    algorithm = ALS(rank=2, max_iter=2, implicit_prefs=implicit)
+    order = np.random.default_rng(seed).permutation(count)
+    one = fit_shards(algorithm, _blocks(*data, 1), SEED)
+    many = fit_shards(algorithm, _blocks(*(column[order] for column in data), parts), SEED, shards)
+    for side in ("user", "item"):
+        np.testing.assert_array_equal(many.of(side)[0], one.of(side)[0])
+        np.testing.assert_allclose(many.of(side)[1], one.of(side)[1], rtol=1e-4, atol=1e-5)
+
+
+def test_a_shard_gets_no_more_than_its_share():
+    """With many users a shard of eight holds and receives no more than a fifth of either side's ids: no node has all factors."""
+    rng = np.random.default_rng(11)
+    user, item = rng.integers(0, 4000, 8000), rng.integers(0, 4000, 8000)
+    *_, (model, shards) = exchange_states(ALS(rank=2, max_iter=1), _blocks(user, item, rng.normal(size=8000), 8), SEED, 8)
+    whole = model.whole(shards)
+    for side in ("user", "item"):
+        sizes = [len(shard.of(side)[0]) for shard in shards]
+        assert sum(sizes) == len(whole.of(side)[0])
+        assert max(sizes) < sum(sizes) / 5
 
 
 def test_a_seed_names_one_training(fit):
@@ -194,13 +215,14 @@ def trained(spark):
 @pytest.mark.parametrize("strategy", ["nan", "drop"])
 def test_predictions_are_mllibs(spark, trained, strategy):
     """For the same factors predictions are MLlib's floats, and unknown users and items give NaN, or no row."""
-    theirs, model = trained
+    theirs, factors = trained
     user, item, rating = (column[:40].copy() for column in _ratings(6))
     user[3], item[5] = 10**6, 10**6
     frame = _frame(spark, user, item, rating)
     expected = theirs.copy().setColdStartStrategy(strategy).transform(frame).toPandas().sort_values(["user", "item", "rating"])
     columns = tuple(Column(pa.array(column)) for column in (user, item))
-    made = replace(model, cold_start_strategy=strategy).transform(columns)
+    model, shard = _sharded(factors, cold_start_strategy=strategy)
+    made = model.transform(columns, shard)
     prediction = made.columns["prediction"].values.to_numpy(zero_copy_only=False)
     keep = np.ones(40, dtype=bool) if made.keep is None else made.keep
     assert int(keep.sum()) == len(expected) == (40 if strategy == "nan" else 38)
@@ -213,11 +235,12 @@ def test_predictions_are_mllibs(spark, trained, strategy):
 @pytest.mark.parametrize("side", ["user", "item"])
 def test_recommendations_are_mllibs(trained, side):
     """The best partners of every user and item, and their scores, are MLlib's; an unknown id has none."""
-    theirs, model = trained
+    theirs, factors = trained
     frame = theirs.recommendForAllUsers(5) if side == "user" else theirs.recommendForAllItems(5)
     expected = {row[side]: [(found[0], found["rating"]) for found in row.recommendations] for row in frame.collect()}
     ids = np.array([*expected, 10**6, *expected])
-    made = replace(model, recommend=side, count=5).transform((Column(pa.array(ids)),)).columns["recommendations"].values.matrix()
+    model, shard = _sharded(factors, recommend=side, count=5)
+    made = model.transform((Column(pa.array(ids)),), shard).columns["recommendations"].values.matrix()
     assert np.isnan(made[len(expected)]).all()
     for row in np.delete(made, len(expected), axis=0):
         assert [int(found) for found in row[1:6]] == [found for found, _ in expected[int(row[0])]]
@@ -252,7 +275,7 @@ def test_ids_are_javas_integers(fit, value):
             fit(ALS(rank=2, max_iter=1), _blocks(*bad, rating), SEED)
         assert refused.value.error_code == "data.id"
         with pytest.raises(DataError):
-            model.predict(np.column_stack(bad))
+            _predicted(model, *bad)
 
 
 def test_ratings_are_finite_floats(fit):

@@ -19,6 +19,7 @@ from securemllib.algorithms.registry import ALGORITHMS, build, types_of
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import DataError
 from securemllib.wire.encoding import encode
+from tests.algorithms.exchanging import fit_shards
 
 ROWS = 60
 SEED = Seed(b"contract" * 4)
@@ -226,6 +227,8 @@ def train(case: Case, make: Callable[[], list[Block]], *, forgets: bool = False)
     algorithm = build(case.operation, case.params)
     state_type, statistics_type, model_type = types_of(type(algorithm))
     blocks = make()
+    if hasattr(algorithm, "exchange"):
+        return fit_shards(algorithm, blocks, SEED, 2, forgets=forgets)
     state = algorithm.initial(reduce(add, map(Summary.of, blocks)), SEED)
     while not algorithm.is_done(state):
         if forgets:

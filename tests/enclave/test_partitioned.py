@@ -6,7 +6,6 @@ import pytest
 
 from securemllib.wire.encoding import decode
 from securemllib.wire.job import Mode
-from securemllib.wire.plan import Plan
 from securemllib.wire.task import Compute, Masked
 from tests.enclave.test_jobs import plain_model
 from tests.world import Dataset, Relay, World, binomial_table, run
@@ -118,22 +117,6 @@ def test_partitioned_mode_trains_enclave_modes_model_of_counts(name):
     for field, value in inside.items():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
             np.testing.assert_allclose(partitioned[field], value, rtol=0, atol=1e-9 * np.abs(value).max(initial=0), err_msg=field)
-
-
-def test_partitioned_mode_trains_enclave_modes_factors():
-    """Masked equations train the factors of sealed ones to a float's last digits; the round that finds the ids is sealed."""
-    generator = np.random.default_rng(9)
-    table = pa.table({"u": generator.integers(0, 12, 200), "i": generator.integers(0, 9, 200), "r": generator.normal(size=200)})
-    rated = World(Dataset(table, parts=4))
-    plan = Plan(source=rated.dataset.manifest.reference, steps=())
-    roles = {"user": "u", "item": "i", "rating": "r"}
-    asked = {"operation": "ALS", "params": {"rank": 2, "maxIter": 3}, "inputs": roles, "plan": plan}
-    inside, _, _ = trained(rated, **asked)
-    partitioned, _, masked = trained(rated, **asked, mode=Mode.PARTITIONED)
-    assert masked[:3] == [False, False, False]  # the summary, the ids, and the measured round
-    assert all(masked[3:])
-    for side in ("user_factors", "item_factors"):
-        np.testing.assert_allclose(partitioned[side], inside[side], rtol=1e-5, atol=1e-6)
 
 
 def test_which_rounds_are_masked(world):

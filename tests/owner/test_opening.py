@@ -14,6 +14,7 @@ import pytest
 from securemllib.crypto.aead import seal
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.crypto.keys import DataKey
+from securemllib.crypto.models import ModelRoot, seal_piece
 from securemllib.crypto.wrapping import wrap
 from securemllib.errors import IntegrityError, RefusedError, SecureMLlibError, SignatureError, UsageError
 from securemllib.owner import agent as agent_module
@@ -230,6 +231,32 @@ def test_the_agent_signs_its_analyst_s_jobs(server: AgentServer, path: Path, sho
     assert isinstance(ask(path, Sign(job=b"garbage"))[0], Declined)
 
 
+def in_pieces(values: list[Any], tree: Any = None) -> tuple[SealedModel, DataKey, list[bytes]]:
+    """Return a sealed model of some values in pieces, its key, and the sealed pieces."""
+    key = DataKey.generate()
+    raw = [value if tree is None else encode(value) for value in values]
+    pieces = [seal_piece(key, JOB, index, piece) for index, piece in enumerate(raw)]
+    root = ModelRoot(tree=tree, pieces=tuple(digest for _, digest in pieces))
+    envelope = seal(key, model_context(JOB, "KMeans", "insecure", (SOURCE,)), root.to_bytes())
+    sealed = SealedModel(model_id=JOB, operation="KMeans", tee="insecure", lineage=(SOURCE,), pieces=len(pieces), envelope=envelope)
+    return sealed, key, [piece for piece, _ in pieces]
+
+
+def test_a_model_in_pieces_opens_with_all_of_them_in_order() -> None:
+    """A model that was split opens to the tree that was split; with a piece dropped, doubled, changed or out of order it does not."""
+    whole = encode({"centers": [1.0, 2.0, 3.0]})
+    sealed, key, pieces = in_pieces([whole[:5], whole[5:9], whole[9:]])
+    signed = BROKER.sign(released(sealed, key))
+    assert open_model(sealed, signed, identity=ANALYST, broker=BROKER.public, pieces=pieces).tree == {"centers": [1.0, 2.0, 3.0]}
+    first, second, third = pieces
+    for wrong in ([], [first, second], [*pieces, third], [first, third, second], [first, first, third], [first, second, third[:-1] + b"x"]):
+        with pytest.raises(IntegrityError) as refused:
+            open_model(sealed, signed, identity=ANALYST, broker=BROKER.public, pieces=wrong)
+        assert refused.value.error_code == "integrity.model"
+    with pytest.raises(IntegrityError):
+        open_model(replace(sealed, pieces=2), signed, identity=ANALYST, broker=BROKER.public, pieces=pieces[:2])
+
+
 def test_the_agent_opens_results_and_models(server: AgentServer, path: Path) -> None:
     """The agent opens what is genuine and declines what is not, and goes on after that."""
     reply, payload = ask(path, Open(job_id=JOB), result().to_bytes())
@@ -238,8 +265,15 @@ def test_the_agent_opens_results_and_models(server: AgentServer, path: Path) -> 
     assert ask(path, Open(job_id=OTHER_JOB), result().to_bytes())[0].code == "integrity.result"
     assert ask(path, Open(job_id=JOB), b"garbage")[0].code == "integrity.format"
     sealed, key = model()
-    reply, payload = ask(path, OpenModel(key=BROKER.sign(released(sealed, key))), sealed.to_bytes())
-    assert (reply.operation, reply.kind, decode(payload)) == ("KMeans", OutputKind.PLAIN_MODEL, {"centers": [1.0]})
+    encoded, signed = sealed.to_bytes(), BROKER.sign(released(sealed, key))
+    reply, payload = ask(path, OpenModel(key=signed, lengths=(len(encoded),)), encoded)
+    assert (reply.operation, reply.kind, decode(payload)) == ("KMeans", OutputKind.PLAIN_MODEL, [{"centers": [1.0]}, []])
+    for lengths in ((), (len(encoded) - 1,), (len(encoded) + 1, -1)):
+        assert ask(path, OpenModel(key=signed, lengths=lengths), encoded)[0].code == "integrity.format"
+    sealed, key, pieces = in_pieces([b"one", b"two"], {"shards": 2})
+    encoded, signed = sealed.to_bytes(), BROKER.sign(released(sealed, key))
+    reply, payload = ask(path, OpenModel(key=signed, lengths=tuple(map(len, [encoded, *pieces]))), b"".join([encoded, *pieces]))
+    assert decode(payload) == [{"shards": 2}, [b"one", b"two"]]
 
 
 def test_the_agent_opens_nothing_without_a_trusted_broker() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from securemllib.errors import UnavailableError
 from securemllib.spark import rounds
+from securemllib.spark.blocks import Blocks
 from securemllib.spark.broker_client import BrokerAddress
 from securemllib.spark.progress import Progress
 from securemllib.spark.relay_job import RelayJob
@@ -19,7 +20,7 @@ JOB = RelayJob(
     models=(),
     parts=(),
     dataset=Folder("/nowhere"),
-    checkpoints=Folder("/nowhere"),
+    blocks=Blocks(job_id="j" * 64, folder=Folder("/nowhere")),
     shares=4,
     tasks=4,
     broker=BrokerAddress(url="http://127.0.0.1:1", wait=0.0),

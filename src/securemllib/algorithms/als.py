@@ -9,13 +9,14 @@ of lambda, ratings and factors of 32 bits and equations of 64 are MLlib's; rando
 few iterations reach. ``nonnegative`` minimises each row's quadratic over factors of at least 0 by coordinate descent, MLlib by
 projected conjugate gradients: the minimum is one. An infinite rating, which MLlib takes, is refused.
 
-Cost: ``r^2 / 2`` multiply-adds a rating and side, and ``r^3 / 6`` an id. One round finds the ids; then a round solves one side, from
-sums of ``r (r + 3) / 2`` numbers an id, at most 64 MiB of them: more ids take more rounds. Every worker gets all factors
-(docs/adr/0011 says up to which size this is good).
+Cost: ``r^2 / 2`` multiply-adds a rating and side, and ``r^3 / 6`` an id. As in MLlib a user or item belongs to one shard, which gets all
+of its ratings once and solves it; then a factor goes, 4 r bytes, to each shard that has a rating of it. A shard reads the factors of
+one other shard at a time into at most 64 MiB of equations, so no enclave holds more than a shard's ratings, one shard's factors of
+either side, and those equations; more shards make all of them smaller. Two rounds deal the ratings, then a round solves one side.
 
-Reveals: with mode="enclave" the number of ratings and rounds, and by the size of the sealed messages the number of users, items and
-the rank. With mode="partitioned" the same: equations are sums over ratings and may leave as masked integers; the round that finds the
-ids carries them and stays inside.
+Reveals: with mode="enclave" the number of ratings and rounds, and by the sizes of the blocks that shards exchange how many ratings, users
+and items each pair of shards has in common, and the rank; which shard a user or item belongs to only enclaves can tell. With
+mode="partitioned" the same: no sum leaves.
 
 [1] Y. Zhou, D. Wilkinson, R. Schreiber, R. Pan: Large-scale parallel collaborative filtering for the Netflix prize, AAIM 2008.
 [2] Y. Hu, Y. Koren, C. Volinsky: Collaborative filtering for implicit feedback datasets, ICDM 2008.
@@ -27,10 +28,10 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from securemllib.algorithms.als_model import ALSModel
-from securemllib.algorithms.als_ratings import ITEM, USER, Side, side_of
+from securemllib.algorithms.als_model import ALSFactors, ALSModel
+from securemllib.algorithms.als_ratings import ITEM, USER, Ratings, Side, dealt, owners, side_of, unit_vectors
 from securemllib.algorithms.als_solvers import solutions
-from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.base import Seed, Shard
 from securemllib.algorithms.kernels.ratings import equations, width
 from securemllib.algorithms.params import require_bool, require_choice, require_integer, require_number
 from securemllib.algorithms.summary import Summary
@@ -41,12 +42,9 @@ __all__ = ["ALS", "ALSModel", "ALSState", "ALSStatistics"]
 Floats = NDArray[np.float64]
 Factors = NDArray[np.float32]
 Ids = NDArray[np.int32]
-Counts = NDArray[np.int64]
 
-# Equations of one round: what every worker sends to the aggregator.
-_ROUND_BYTES = 64 << 20
-# The phases of a training; the two sides are named by what is solved.
-_IDS, _DONE = "ids", "done"
+# The stages of a training; two of them are named by the side that is solved.
+_DEAL, _MATCH, _PUBLISH, _DONE = "deal", "match", "publish", "done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,59 +53,60 @@ class ALSState:
 
     Attributes:
         seed: The root of the randomness.
-        phase: ``ids``; ``item`` or ``user``, the side that is solved; or ``done``.
+        stage: ``deal``, ``match``, ``item`` or ``user``, the side that is solved, ``publish``, or ``done``.
         iteration: Iterations made: both sides solved.
-        start: How many ids of the side are solved in this iteration.
-        user_ids: ``(u,)`` ascending.
-        item_ids: ``(i,)`` ascending.
-        user_counts: ``(u,)`` ratings of each user, of implicit ones those above 0.
-        item_counts: ``(i,)`` of each item.
-        user_factors: ``(u, r)``.
-        item_factors: ``(i, r)``.
+        pieces: How many blocks of ratings each shard sent to each.
+        gram: ``(r (r + 1) / 2,)`` of implicit ratings: the sum of all factors' products of the side that was solved last.
+        shards: The digest of each shard's factors.
     """
 
     seed: Seed
-    phase: str
-    iteration: int
-    start: int
-    user_ids: Ids
-    item_ids: Ids
-    user_counts: Counts
-    item_counts: Counts
-    user_factors: Factors
-    item_factors: Factors
+    stage: str
+    iteration: int = 0
+    pieces: tuple[int, ...] = ()
+    gram: Floats
+    shards: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ALSStatistics:
-    """The ids of rows and how often each occurs, or the equations of a range of one side's ids.
+    """What shards tell the aggregator, each of itself.
 
     Attributes:
-        user_ids: Ascending.
-        user_counts: Ratings of each.
-        item_ids: Ascending.
-        item_counts: Ratings of each.
-        equations: ``(m, width)``.
+        shards: Which ones tell, ascending.
+        pieces: How many blocks of ratings each sent to each shard.
+        gram: The sum of the products of their factors.
+        digests: Of the factors that they published.
     """
 
-    ADDITIVE: ClassVar[tuple[str, ...]] = ("equations",)
-
-    user_ids: Ids
-    user_counts: Counts
-    item_ids: Ids
-    item_counts: Counts
-    equations: Floats
+    shards: tuple[int, ...]
+    pieces: tuple[int, ...]
+    gram: Floats
+    digests: tuple[bytes, ...]
 
     def __add__(self, other: Self) -> Self:
-        user_ids, user_counts = _merged(self.user_ids, self.user_counts, other.user_ids, other.user_counts)
-        item_ids, item_counts = _merged(self.item_ids, self.item_counts, other.item_ids, other.item_counts)
+        order = np.argsort(self.shards + other.shards, kind="stable").tolist()
         return type(self)(
-            user_ids=user_ids,
-            user_counts=user_counts,
-            item_ids=item_ids,
-            item_counts=item_counts,
-            equations=self.equations + other.equations,
+            shards=tuple((self.shards + other.shards)[index] for index in order),
+            pieces=tuple((self.pieces + other.pieces)[index] for index in order),
+            gram=self.gram + other.gram,
+            digests=tuple((self.digests + other.digests)[index] for index in order),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """The ids of one shard that another has ratings of."""
+
+    user: Ids
+    item: Ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Solved:
+    """Factors of the ids that a shard wanted, in their order."""
+
+    factors: Factors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +121,9 @@ class ALS:
     nonnegative: bool = False
     cold_start_strategy: str = "nan"
 
-    ROUND_BYTES: ClassVar[int] = _ROUND_BYTES
+    # Equations that a shard holds at once, and ratings that it sends at once.
+    EQUATION_BYTES: ClassVar[int] = 64 << 20
+    PIECE_RATINGS: ClassVar[int] = 1 << 21
 
     def __post_init__(self) -> None:
         require_integer(self, "rank", 1)
@@ -138,121 +139,124 @@ class ALS:
         """Return the state before the first round; a dataset without rows raises DataError."""
         if not summary.rows:
             raise DataError("The dataset has no ratings.", code="data.no_rows")
-        ids, counts = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
-        factors = np.zeros((0, self.rank), dtype=np.float32)
-        return ALSState(
-            seed=seed, phase=_IDS, iteration=0, start=0, user_ids=ids, item_ids=ids, user_counts=counts, item_counts=counts,
-            user_factors=factors, item_factors=factors,
-        )  # fmt: skip
+        return ALSState(seed=seed, stage=_DEAL, gram=self._gram(np.zeros((0, self.rank), dtype=np.float32)))
 
     def is_done(self, state: ALSState) -> bool:
-        """Return whether all iterations are made."""
-        return state.phase == _DONE
+        """Return whether all iterations are made and the factors are published."""
+        return state.stage == _DONE
 
-    def is_additive(self, state: ALSState) -> bool:
-        """Return whether the next round adds equations, not ids."""
-        return state.phase != _IDS
+    def stage(self, state: ALSState) -> str:
+        """Return the name of the round."""
+        return state.stage
 
-    def statistics(self, state: ALSState, block: Block) -> ALSStatistics:
-        """Return the block's ids, or its part of the equations that the round solves."""
-        if state.phase != _IDS:
-            no_ids, no_counts = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
-            found = self._equations(state, side_of(block, state.phase))
-            return ALSStatistics(user_ids=no_ids, user_counts=no_counts, item_ids=no_ids, item_counts=no_counts, equations=found)
-        users, items = side_of(block, USER), side_of(block, ITEM)
-        return ALSStatistics(
-            user_ids=users.ids,
-            user_counts=self._counts(users),
-            item_ids=items.ids,
-            item_counts=self._counts(items),
-            equations=np.zeros((0, width(self.rank))),
-        )
+    def exchange(self, state: ALSState, shard: Shard) -> ALSStatistics:
+        """Return what a shard tells, once it has sent its ratings, what it wants, or its factors."""
+        pieces, gram, digest = 0, self._gram(np.zeros((0, self.rank), dtype=np.float32)), b""
+        if state.stage == _DEAL:
+            pieces = self._deal(state, shard)
+        elif state.stage == _MATCH:
+            gram = self._gram(self._match(state, shard))
+        elif state.stage == _PUBLISH:
+            digest = shard.publish(self._published(state, shard))
+        else:
+            gram = self._gram(self._solve(state, shard))
+        return ALSStatistics(shards=(shard.index,), pieces=(pieces,), gram=gram, digests=(digest,))
 
-    def _counts(self, side: Side) -> Counts:
-        counted = side.ratings > 0.0 if self.implicit_prefs else np.ones(len(side.ratings), dtype=np.bool_)
-        total = np.concatenate([[0], np.cumsum(counted)])
-        counts: Counts = np.diff(total[side.starts])
-        return counts
+    def _deal(self, state: ALSState, shard: Shard) -> int:
+        """Send each shard the ratings of its users and items, and return in how many pieces."""
+        piece = 0
+        for piece, ratings in enumerate(dealt(shard.rows, self.PIECE_RATINGS)):
+            users, items = (owners(state.seed, side, ratings.ids(side), shard.count) for side in (USER, ITEM))
+            for receiver in range(shard.count):
+                shard.send(receiver, ratings.take((users == receiver) | (items == receiver)), piece)
+        return piece + 1
 
-    def _equations(self, state: ALSState, side: Side) -> Floats:
-        ids = _ids(state, state.phase)
-        other_ids, factors = (state.user_ids, state.user_factors) if state.phase == ITEM else (state.item_ids, state.item_factors)
-        stop = self._stop(state)
-        found = np.zeros((stop - state.start, width(self.rank)))
-        position = np.searchsorted(ids, side.ids)
-        first, last = np.searchsorted(position, [state.start, stop])
-        confidences, targets = None, side.ratings
-        if self.implicit_prefs:
-            confidences = self.alpha * np.abs(side.ratings)
-            targets = np.where(side.ratings > 0.0, 1.0 + confidences, 0.0)
-        local = np.ascontiguousarray(factors[np.searchsorted(other_ids, side.others)])
-        rows = equations(side.starts[first : last + 1], side.sources, confidences, targets, local)
-        found[position[first:last] - state.start] = rows
+    def _match(self, state: ALSState, shard: Shard) -> Factors:
+        """Tell each shard which of its ids this one has ratings of, and return the first factors of this shard's users."""
+        users, items = self._side(state, shard, USER), self._side(state, shard, ITEM)
+        for receiver in range(shard.count):
+            shard.send(receiver, _Wanted(user=items.wanted_of(receiver), item=users.wanted_of(receiver)))
+        return unit_vectors(state.seed, USER, users.ids, self.rank)
+
+    def _solve(self, state: ALSState, shard: Shard) -> Factors:
+        """Return the factors of this shard's ids of the stage's side, once each shard that wants some of them got them."""
+        side = self._side(state, shard, state.stage)
+        found = np.zeros((len(side.ids), self.rank), dtype=np.float32)
+        size = max(self.EQUATION_BYTES // (8 * width(self.rank)), 1)
+        for start in range(0, len(side.ids), size):
+            part = slice(start, min(start + size, len(side.ids)))
+            found[part] = solutions(
+                self._equations(state, shard, side, part), self.reg_param * side.counts[part], nonnegative=self.nonnegative
+            )
+        for receiver in range(shard.count):
+            wanted = getattr(shard.received(_Wanted, _MATCH, receiver), state.stage)
+            shard.send(receiver, _Solved(factors=found[np.searchsorted(side.ids, wanted)]))
         return found
 
-    def _stop(self, state: ALSState) -> int:
-        """Return where the range of ids ends whose equations one round holds."""
-        return min(state.start + max(self.ROUND_BYTES // (8 * width(self.rank)), 1), len(_ids(state, state.phase)))
+    def _equations(self, state: ALSState, shard: Shard, side: Side, part: slice) -> Floats:
+        """Return the normal equations of some ids: the other side's factors come shard by shard."""
+        total = np.zeros((part.stop - part.start, width(self.rank)))
+        if self.implicit_prefs:
+            total[:, : -self.rank] = state.gram
+        for sender in range(shard.count):
+            starts, sources, ratings = side.of(sender, part)
+            if len(sources):
+                confidences, targets = self._weighed(ratings.astype(np.float64))
+                total += equations(starts, sources, confidences, targets, self._others(state, shard, side, sender))
+        return total
+
+    def _weighed(self, ratings: Floats) -> tuple[Floats | None, Floats]:
+        if not self.implicit_prefs:
+            return None, ratings
+        confidences = self.alpha * np.abs(ratings)
+        return confidences, np.where(ratings > 0.0, 1.0 + confidences, 0.0)
+
+    def _others(self, state: ALSState, shard: Shard, side: Side, sender: int) -> Factors:
+        """Return the factors of one shard's ids of the other side that this one has ratings of."""
+        if state.stage == ITEM and not state.iteration:
+            return unit_vectors(state.seed, USER, side.wanted_of(sender), self.rank)
+        return shard.received(_Solved, USER if state.stage == ITEM else ITEM, sender).factors
+
+    def _side(self, state: ALSState, shard: Shard, side: str) -> Side:
+        """Return a shard's ratings in the order of one side; the sort is kept for later rounds."""
+
+        def received() -> list[Ratings]:
+            senders = [(sender, piece) for sender, pieces in enumerate(state.pieces) for piece in range(pieces)]
+            return [shard.received(Ratings, _DEAL, sender, piece) for sender, piece in senders]
+
+        return side_of(shard, side, state.seed, received, implicit=self.implicit_prefs)
+
+    def _published(self, state: ALSState, shard: Shard) -> ALSFactors:
+        """Return the factors of this shard's ids, which it sent to itself too."""
+        found = []
+        for side in (USER, ITEM):
+            ids = self._side(state, shard, side).ids
+            solved = state.iteration > 0
+            found.append(
+                (ids, shard.received(_Solved, side, shard.index).factors if solved else unit_vectors(state.seed, side, ids, self.rank))
+            )
+        (user_ids, user_factors), (item_ids, item_factors) = found
+        return ALSFactors(user_ids=user_ids, item_ids=item_ids, user_factors=user_factors, item_factors=item_factors)
+
+    def _gram(self, factors: Factors) -> Floats:
+        """Return the upper triangle of the sum of factors' products, which only implicit ratings need."""
+        wide = factors.astype(np.float64) if self.implicit_prefs else np.zeros((0, self.rank))
+        gram: Floats = (wide.T @ wide)[np.triu_indices(self.rank)]
+        return gram
 
     def update(self, state: ALSState, total: ALSStatistics) -> ALSState:
-        """Return the state with the ids, or with the factors that solve the round's equations."""
-        if state.phase == _IDS:
-            return self._begin(state, total)
-        users, stop = state.phase == USER, self._stop(state)
-        counts = state.user_counts if users else state.item_counts
-        others = (state.item_factors if users else state.user_factors).astype(np.float64)
-        rows = total.equations
-        if self.implicit_prefs:
-            gram = others.T @ others
-            rows = rows.copy()
-            rows[:, : -self.rank] += gram[np.triu_indices(self.rank)]
-        found = solutions(rows, self.reg_param * counts[state.start : stop].astype(np.float64), nonnegative=self.nonnegative)
-        factors = (state.user_factors if users else state.item_factors).copy()
-        factors[state.start : stop] = found
-        state = replace(state, start=stop, user_factors=factors) if users else replace(state, start=stop, item_factors=factors)
-        return state if stop < len(counts) else self._turn(state)
-
-    def _begin(self, state: ALSState, total: ALSStatistics) -> ALSState:
-        return replace(
-            state,
-            phase=ITEM if self.max_iter else _DONE,
-            user_ids=total.user_ids,
-            item_ids=total.item_ids,
-            user_counts=total.user_counts,
-            item_counts=total.item_counts,
-            user_factors=_unit_vectors(state.seed, USER, len(total.user_ids), self.rank),
-            item_factors=_unit_vectors(state.seed, ITEM, len(total.item_ids), self.rank),
-        )
-
-    def _turn(self, state: ALSState) -> ALSState:
-        """Return the state that solves the other side, after the users' in the next iteration."""
-        if state.phase == ITEM:
-            return replace(state, phase=USER, start=0)
+        """Return the state that opens the next stage."""
+        if state.stage == _DEAL:
+            return replace(state, stage=_MATCH, pieces=total.pieces)
+        if state.stage == _MATCH:
+            return replace(state, stage=ITEM if self.max_iter else _PUBLISH, gram=total.gram)
+        if state.stage == _PUBLISH:
+            return replace(state, stage=_DONE, shards=total.digests)
+        if state.stage == ITEM:
+            return replace(state, stage=USER, gram=total.gram)
         iteration = state.iteration + 1
-        return replace(state, phase=ITEM if iteration < self.max_iter else _DONE, iteration=iteration, start=0)
+        return replace(state, stage=ITEM if iteration < self.max_iter else _PUBLISH, iteration=iteration, gram=total.gram)
 
     def to_model(self, state: ALSState) -> ALSModel:
-        """Return the factors."""
-        return ALSModel(
-            user_ids=state.user_ids,
-            item_ids=state.item_ids,
-            user_factors=state.user_factors,
-            item_factors=state.item_factors,
-            cold_start_strategy=self.cold_start_strategy,
-        )
-
-
-def _ids(state: ALSState, side: str) -> Ids:
-    return state.user_ids if side == USER else state.item_ids
-
-
-def _unit_vectors(seed: Seed, side: str, count: int, rank: int) -> Factors:
-    drawn = seed.generator("als", side).standard_normal((count, rank), dtype=np.float32)
-    drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
-    return drawn
-
-
-def _merged(ids: Ids, counts: Counts, other_ids: Ids, other_counts: Counts) -> tuple[Ids, Counts]:
-    found, position = np.unique(np.concatenate([ids, other_ids]), return_inverse=True)
-    total = np.bincount(position, weights=np.concatenate([counts, other_counts]), minlength=len(found))
-    return found, total.astype(np.int64)
+        """Return the model, which names its shards."""
+        return ALSModel(rank=self.rank, shards=state.shards, cold_start_strategy=self.cold_start_strategy)

@@ -1,5 +1,6 @@
 """Factors that were learned: predicted ratings, and the best partners of each user or item."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from securemllib.algorithms.transformer import Column, Transformed
 from securemllib.algorithms.vectors import Vector, numbers
 from securemllib.errors import DataError, UsageError
 
-__all__ = ["ALSModel", "best"]
+__all__ = ["ALSFactors", "ALSModel", "best"]
 
 Floats = NDArray[np.float64]
 Factors = NDArray[np.float32]
@@ -23,14 +24,37 @@ _SCORE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ALSModel:
-    """Factors of users and items.
+class ALSFactors:
+    """Factors of users and items: of one shard, or of all.
 
     Attributes:
         user_ids: ``(u,)`` ascending.
         item_ids: ``(i,)`` ascending.
         user_factors: ``(u, r)``.
         item_factors: ``(i, r)``.
+    """
+
+    user_ids: Ids
+    item_ids: Ids
+    user_factors: Factors
+    item_factors: Factors
+
+    def of(self, side: str) -> tuple[Ids, Factors]:
+        """Return the ids and factors of ``user`` or ``item``."""
+        return (self.user_ids, self.user_factors) if side == USER else (self.item_ids, self.item_factors)
+
+
+# What returns the factors of one shard: they come one shard at a time.
+Shards = Callable[[int], ALSFactors]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ALSModel:
+    """A factorisation whose factors are published shard by shard.
+
+    Attributes:
+        rank: Factors of a user or item.
+        shards: The digest of each shard's `ALSFactors`.
         cold_start_strategy: What a row with an id that was not trained gets: ``nan`` as its prediction, or ``drop``, it goes.
         recommend: Where it is ``user`` or ``item``, `transform` reads one column of such ids and gives their best partners.
         count: How many partners at most.
@@ -38,26 +62,25 @@ class ALSModel:
 
     SUMMARY: ClassVar[tuple[str, ...]] = ()
     CHANGEABLE: ClassVar[tuple[str, ...]] = ("cold_start_strategy", "recommend", "count")
+    SHARD: ClassVar[type[ALSFactors]] = ALSFactors
 
-    user_ids: Ids
-    item_ids: Ids
-    user_factors: Factors
-    item_factors: Factors
+    rank: int
+    shards: tuple[bytes, ...]
     cold_start_strategy: str = "nan"
     recommend: str = ""
     count: int = 1
 
-    def predict(self, features: Floats) -> dict[str, Factors]:
-        """Return ``prediction (n,)`` of rows ``(user, item)``: float32 as MLlib's, NaN for an id that was not trained."""
-        users, items = identifiers(features[:, 0], "users"), identifiers(features[:, 1], "items")
-        known_users, user = _positions(self.user_ids, users)
-        known_items, item = _positions(self.item_ids, items)
-        if not len(self.user_ids):
-            return {"prediction": np.full(len(users), np.nan, dtype=np.float32)}
-        found = np.einsum("ij,ij->i", self.user_factors[user], self.item_factors[item])
-        return {"prediction": np.where(known_users & known_items, found, np.float32(np.nan))}
+    def whole(self, shards: Sequence[ALSFactors]) -> ALSFactors:
+        """Return the factors of all shards together."""
+        sides = []
+        for side in (USER, ITEM):
+            ids, factors = (np.concatenate(each) for each in zip(*(shard.of(side) for shard in shards), strict=True))
+            order = np.argsort(ids)
+            sides.append((ids[order], factors[order]))
+        (user_ids, user_factors), (item_ids, item_factors) = sides
+        return ALSFactors(user_ids=user_ids, item_ids=item_ids, user_factors=user_factors, item_factors=item_factors)
 
-    def transform(self, columns: tuple[Column, ...]) -> Transformed:
+    def transform(self, columns: tuple[Column, ...], shard: Shards) -> Transformed:
         """Return ``prediction`` of a user and an item column, or ``recommendations`` of one column.
 
         The latter is ``(n, 1 + 2 count)``: the id, its partners and their scores, best first; NaN for an id that was not trained.
@@ -66,23 +89,46 @@ class ALSModel:
             raise DataError(f"{len(columns)} columns are neither users and items nor, to recommend, ids.", code="data.output")
         values = [numbers(column.values, "ids") for column in columns]
         if self.recommend:
-            return Transformed(columns={"recommendations": Column(Vector.of(self._recommended(values[0])))})
-        prediction = self.predict(np.column_stack(values))["prediction"]
+            return Transformed(columns={"recommendations": Column(Vector.of(self._recommended(values[0], shard)))})
+        prediction = self.predict(values[0], values[1], shard)
         keep = ~np.isnan(prediction) if self.cold_start_strategy == "drop" else None
         return Transformed(columns={"prediction": Column(pa.array(prediction))}, keep=keep)
 
-    def _recommended(self, values: Floats) -> Floats:
+    def predict(self, users: Floats, items: Floats, shard: Shards) -> Factors:
+        """Return the predicted ratings ``(n,)``: float32 as MLlib's, NaN for an id that was not trained."""
+        rows = [np.unique(identifiers(ids, what), return_inverse=True) for ids, what in ((users, "users"), (items, "items"))]
+        found = self._gathered({USER: rows[0][0], ITEM: rows[1][0]}, shard)
+        products: Factors = np.einsum("ij,ij->i", found[USER][rows[0][1]], found[ITEM][rows[1][1]])
+        return products
+
+    def _gathered(self, ids: Mapping[str, Ids], shard: Shards) -> dict[str, Factors]:
+        """Return the factors of distinct ids, NaN for those that were not trained, from one shard after the other."""
+        found = {side: np.full((len(wanted), self.rank), np.nan, dtype=np.float32) for side, wanted in ids.items()}
+        for index in range(len(self.shards)):
+            one = shard(index)
+            for side, wanted in ids.items():
+                trained, factors = one.of(side)
+                known, position = _positions(trained, wanted)
+                found[side][known] = factors[position[known]]
+        return found
+
+    def _recommended(self, values: Floats, shard: Shards) -> Floats:
         if self.recommend not in {USER, ITEM}:
             raise UsageError(f"recommend must be user or item, not {self.recommend!r}.")
-        of_user = self.recommend == USER
         ids, inverse = np.unique(identifiers(values, f"{self.recommend}s"), return_inverse=True)
-        trained, factors = (self.user_ids, self.user_factors) if of_user else (self.item_ids, self.item_factors)
-        partner_ids, partners = (self.item_ids, self.item_factors) if of_user else (self.user_ids, self.user_factors)
-        known, position = _positions(trained, ids)
-        order, scores = best(factors[position[known]], partners, self.count)
-        found = np.full((len(ids), 1 + 2 * order.shape[1]), np.nan)
-        found[known] = np.column_stack([ids[known], partner_ids[order], scores])
-        return found[inverse]
+        factors = self._gathered({self.recommend: ids}, shard)[self.recommend]
+        known = ~np.isnan(factors[:, 0])
+        partners, scores = np.zeros((int(known.sum()), 0), dtype=np.int32), np.zeros((int(known.sum()), 0), dtype=np.float32)
+        for index in range(len(self.shards)):
+            partner_ids, partner_factors = shard(index).of(ITEM if self.recommend == USER else USER)
+            order, found = best(factors[known], partner_factors, self.count)
+            partners, scores = np.hstack([partners, partner_ids[order]]), np.hstack([scores, found])
+            # Equally good partners come in the order of their ids.
+            ranked = np.lexsort((partners, -scores), axis=1)[:, : self.count]
+            partners, scores = np.take_along_axis(partners, ranked, axis=1), np.take_along_axis(scores, ranked, axis=1)
+        found_rows = np.full((len(ids), 1 + 2 * partners.shape[1]), np.nan)
+        found_rows[known] = np.column_stack([ids[known], partners, scores])
+        return found_rows[inverse]
 
 
 def best(factors: Factors, partners: Factors, count: int) -> tuple[NDArray[np.int64], Factors]:
@@ -93,6 +139,8 @@ def best(factors: Factors, partners: Factors, count: int) -> tuple[NDArray[np.in
     if count < 1:
         raise UsageError(f"The number of recommendations must be at least 1, not {count}.", code="usage.param")
     count = min(count, len(partners))
+    if not count:
+        return np.zeros((len(factors), 0), dtype=np.int64), np.zeros((len(factors), 0), dtype=np.float32)
     order, scores = np.zeros((len(factors), count), dtype=np.int64), np.zeros((len(factors), count), dtype=np.float32)
     size = max(_SCORE_BYTES // (4 * max(len(partners), 1)), 1)
     for start in range(0, len(factors), size):

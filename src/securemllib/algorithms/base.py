@@ -8,10 +8,14 @@
         state = algorithm.update(state, total)              # aggregator
     model = algorithm.to_model(state)
 
+An algorithm whose workers need what other workers computed has ``exchange`` in the place of ``statistics``: each share of the rows is
+a shard, which reads what the shards sent it in earlier rounds, sends to each of them, and returns its statistics; those of all shards
+are summed as above. A round in which shards send has a name, its stage.
+
 The law: statistics of a union are the sum of the statistics. The engine sums in a fixed order, so that a rerun gives the same bytes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from threading import Lock
@@ -25,7 +29,7 @@ from scipy.sparse import csr_array
 if TYPE_CHECKING:
     from securemllib.algorithms.summary import Summary
 
-__all__ = ["Algorithm", "Array", "Block", "Model", "Scratch", "Seed", "Statistics"]
+__all__ = ["Algorithm", "Array", "Block", "Exchange", "Model", "Scratch", "Seed", "Shard", "Statistics"]
 
 Array = NDArray[np.floating[Any]]
 
@@ -191,6 +195,7 @@ class Model(Protocol):
         ...
 
 
+T = TypeVar("T")
 StateT = TypeVar("StateT")
 StatisticsT = TypeVar("StatisticsT", bound=Statistics)
 ModelT = TypeVar("ModelT", covariant=True)
@@ -223,6 +228,55 @@ class Algorithm(Protocol[StateT, StatisticsT, ModelT]):
 
     def update(self, state: StateT, total: StatisticsT) -> StateT:
         """Return the next state, from the statistics of all rows."""
+        ...
+
+    def to_model(self, state: StateT) -> ModelT:
+        """Return what training yielded."""
+        ...
+
+
+class Shard(Protocol):
+    """One share of the rows in one round of an `Exchange`."""
+
+    index: int
+    rows: Iterator[Block]
+    scratch: Scratch
+
+    @property
+    def count(self) -> int:
+        """How many shards there are."""
+        ...
+
+    def send(self, receiver: int, value: Any, piece: int = 0) -> None:
+        """Send a dataclass of arrays and numbers to one shard, which reads it in a later round."""
+        ...
+
+    def received(self, kind: type[T], stage: str, sender: int, piece: int = 0) -> T:
+        """Return what a shard sent to this one when it last went through a stage."""
+        ...
+
+    def publish(self, value: Any) -> bytes:
+        """Make a value this shard's piece of the model, and return the digest by which the model must name it, in the shards' order."""
+        ...
+
+
+class Exchange(Protocol[StateT, StatisticsT, ModelT]):
+    """An algorithm whose shards send each other what they computed; the other methods are those of an `Algorithm`.
+
+    Its model may be sharded too: then it names the shards' digests in ``shards`` and the class of what they published in ``SHARD``, and its
+    ``transform`` takes a function that returns one of them.
+    """
+
+    def stage(self, state: StateT) -> str:
+        """Return the name of the round that a state opens."""
+        ...
+
+    def exchange(self, state: StateT, shard: Shard) -> StatisticsT:
+        """Return the statistics of one shard."""
+        ...
+
+    def update(self, state: StateT, total: StatisticsT) -> StateT:
+        """Return the next state, from the statistics of all shards."""
         ...
 
     def to_model(self, state: StateT) -> ModelT:

@@ -107,7 +107,8 @@ def _built(name: str, algorithm: type[Any], params: Mapping[str, object]) -> Any
 
 def types_of(algorithm: type[Any]) -> tuple[type[Any], type[Any], type[Any]]:
     """Return the classes of an algorithm's state, statistics and model, as its own annotations name them."""
-    returned = [get_type_hints(getattr(algorithm, method))["return"] for method in ("initial", "statistics", "to_model")]
+    methods = ("initial", "exchange" if hasattr(algorithm, "exchange") else "statistics", "to_model")
+    returned = [get_type_hints(getattr(algorithm, method))["return"] for method in methods]
     return returned[0], returned[1], returned[2]
 
 

@@ -11,17 +11,20 @@ from securemllib.algorithms.registry import types_of
 from securemllib.algorithms.summary import Summary
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.keys import DataKey
+from securemllib.crypto.models import ModelRoot, pieces_of, seal_piece
 from securemllib.enclave.addition import MASKED, MEASURED, Addition, add_masked, measured_exponents
+from securemllib.enclave.exchange import after_exchange
+from securemllib.enclave.host import Host
 from securemllib.enclave.results import require_group, sealed_result
 from securemllib.enclave.rounds import CHECKPOINT, STATE, STATE_LIMIT, SealedState, open_state, seal_state, statistics_context
 from securemllib.enclave.session import Session
 from securemllib.enclave.worker import no_rows
 from securemllib.errors import CoverError, FormatError, FreshnessError, IntegrityError, UnsealError
 from securemllib.wire.attestation import Head, HeadUpdate, head_acknowledgement_context, head_context
-from securemllib.wire.encoding import decode, encode
+from securemllib.wire.encoding import decode
 from securemllib.wire.job import OutputKind
 from securemllib.wire.record import Record
-from securemllib.wire.result import SealedModel, model_context
+from securemllib.wire.result import SealedModel, model_context, piece_name
 from securemllib.wire.task import Advanced, Finished, Recording
 
 __all__ = ["Aggregator"]
@@ -64,7 +67,7 @@ class Aggregator:
         """Return the state to start from."""
         return self._advanced()
 
-    def update(self, statistics: list[memoryview]) -> Reply:
+    def update(self, statistics: list[memoryview], host: Host) -> Reply:
         """Return the next state, or what has to be recorded first.
 
         1. Every share sent its statistics, once, computed from the current state: the contexts are built here, not read.
@@ -73,23 +76,23 @@ class Aggregator:
         Raises:
             CoverError: 1 does not hold.
         """
-        return self._after(lambda: self._step_sealed(statistics))
+        return self._after(lambda: self._step_sealed(statistics), host)
 
-    def update_sum(self, salts: tuple[bytes, ...], total: memoryview) -> Reply:
+    def update_sum(self, salts: tuple[bytes, ...], total: memoryview, host: Host) -> Reply:
         """Return the next state, or what has to be recorded first, from the host's sum of a masked round.
 
         Raises:
             CoverError: The sum is not that of every share's masked statistics, once each, computed from the current state.
         """
-        return self._after(lambda: self._step_masked(salts, total))
+        return self._after(lambda: self._step_masked(salts, total), host)
 
-    def _after(self, step: Callable[[], None]) -> Reply:
+    def _after(self, step: Callable[[], None], host: Host) -> Reply:
         with self._lock:
             if self._pending is not None:
                 raise FormatError("The aggregator waits for the broker's acknowledgement.")
             step()
             if self._algorithm.is_done(self._state):
-                return self._finish()
+                return self._finish(host)
             if self._current.round % self._session.job.checkpoint_interval == 0:
                 envelope = seal_state(self._session, self._current, CHECKPOINT)
                 return self._record(self._current.digest, envelope, None, self._advanced())
@@ -151,17 +154,19 @@ class Aggregator:
         self._current = replace(self._current, round=self._current.round + 1, addition=addition)
 
     def _step(self, total: Any) -> None:
-        addition, heaviest = self._current.addition, self._current.heaviest
+        addition, heaviest, exchanged = self._current.addition, self._current.heaviest, self._current.exchanged
         if self._state is None:
             self._state = self._algorithm.initial(total, self._session.algorithm_seed)
             require_group(self._session, (OutputKind.METRIC, OutputKind.SUMMARY), 0 if total is None else total.group_size)
             heaviest = 0.0 if total is None else total.heaviest
             addition = replace(addition, columns=0 if total is None else total.columns)
         else:
+            if hasattr(self._algorithm, "exchange"):
+                exchanged = after_exchange(self._current, self._algorithm.stage(self._state))
             self._state = self._algorithm.update(self._state, total)
         addition = addition.after_update(self._session, self._state)
         tree = to_tree(self._state)
-        self._current = SealedState(round=self._current.round + 1, state=tree, addition=addition, heaviest=heaviest)
+        self._current = SealedState(round=self._current.round + 1, state=tree, addition=addition, heaviest=heaviest, exchanged=exchanged)
 
     def _advanced(self) -> Reply:
         return Advanced(round=self._current.round), seal_state(self._session, self._current, STATE)
@@ -174,7 +179,7 @@ class Aggregator:
         self._pending = (sealed, head, reply)
         return Recording(round=self._current.round, update=sealed), checkpoint
 
-    def _finish(self) -> Reply:
+    def _finish(self, host: Host) -> Reply:
         session = self._session
         model = self._algorithm.to_model(self._state)
         # Of rows or of weight: neither light rows nor heavy ones make a group larger than it is.
@@ -182,7 +187,7 @@ class Aggregator:
         tree = to_tree(model)
         sealed: SealedModel | None = None
         if session.job.output(OutputKind.SEALED_MODEL):
-            sealed = _seal_model(session, tree)
+            sealed = _seal_model(session, model, tree, host)
         released = {OutputKind.METRIC: tree.get("value"), OutputKind.SUMMARY: {name: tree[name] for name in model.SUMMARY}}
         results = [sealed_result(session, output, tree=released[output.kind]) for output in session.job.outputs if output.kind in released]
         finished = Finished(
@@ -193,12 +198,23 @@ class Aggregator:
         return self._record(self._current.digest, finished.to_bytes(), sealed, (finished, b""))
 
 
-def _seal_model(session: Session, tree: dict[str, Any]) -> SealedModel:
+def _seal_model(session: Session, model: Any, tree: dict[str, Any], host: Host) -> SealedModel:
+    """Return the sealed model; its shards are with the host already, and one that is too large for a message goes there in pieces."""
+    key, root = DataKey(session.grant.model_key), ModelRoot(tree=tree, pieces=getattr(model, "shards", ()))
+    if not root.pieces and (digests := [_keep_piece(session, key, index, piece, host) for index, piece in enumerate(pieces_of(tree))]):
+        root = ModelRoot(tree=None, pieces=tuple(digests))
     context = model_context(session.job_id, session.job.operation, session.claims.tee, session.lineage)
     return SealedModel(
         model_id=session.job_id,
         operation=session.job.operation,
         tee=session.claims.tee,
         lineage=session.lineage,
-        envelope=seal(DataKey(session.grant.model_key), context, encode(tree)),
+        pieces=len(root.pieces),
+        envelope=seal(key, context, root.to_bytes()),
     )
+
+
+def _keep_piece(session: Session, key: DataKey, index: int, piece: bytes, host: Host) -> bytes:
+    envelope, digest = seal_piece(key, session.job_id, index, piece)
+    host.keep(piece_name(index), envelope)
+    return digest

@@ -13,6 +13,7 @@ from securemllib.algorithms.expressions import evaluate
 from securemllib.algorithms.registry import build_transformer, param_name
 from securemllib.algorithms.transformer import Column, Transformed
 from securemllib.algorithms.vectors import SparseVector, Vector, beside
+from securemllib.enclave.models import Usable
 from securemllib.enclave.rows import Rows
 from securemllib.errors import DataError
 from securemllib.wire.plan import (
@@ -42,7 +43,7 @@ def read_table(table: pa.Table) -> Rows:
     return Rows(count=table.num_rows, scalars=scalars, vectors={}, positions=np.arange(table.num_rows, dtype=np.int64))
 
 
-def execute(plan: Plan, rows: Rows, *, ordinal: int, seed: Seed, models: Mapping[ModelRef, Any]) -> Rows:
+def execute(plan: Plan, rows: Rows, *, ordinal: int, seed: Seed, models: Mapping[ModelRef, Usable]) -> Rows:
     """Return the rows after all steps.
 
     Args:
@@ -50,7 +51,7 @@ def execute(plan: Plan, rows: Rows, *, ordinal: int, seed: Seed, models: Mapping
         rows: The part as stored.
         ordinal: The part's ordinal.
         seed: Of random splits: the same for every job on the dataset, so that the splits of two jobs are the same.
-        models: The plan's unsealed models.
+        models: The plan's unsealed models, each with what returns its shards.
     """
     stored = rows.count
     for step in plan.steps:
@@ -59,7 +60,7 @@ def execute(plan: Plan, rows: Rows, *, ordinal: int, seed: Seed, models: Mapping
         if isinstance(step, RandomSplit):
             rows = rows.take(_split(step, stored, ordinal, seed)[rows.positions])
         elif isinstance(step, ApplyModel):
-            rows = _apply(step, rows, models[step.model])
+            rows = _apply(step, rows, *models[step.model])
         else:
             rows = _STEPS[type(step)](step, rows)
     return rows
@@ -114,9 +115,11 @@ def _split(step: RandomSplit, stored: int, ordinal: int, seed: Seed) -> NDArray[
     return np.isin(np.searchsorted(edges, drawn, side="right") - 1, step.kept)
 
 
-def _apply(step: ApplyModel, rows: Rows, model: Any) -> Rows:
+def _apply(step: ApplyModel, rows: Rows, model: Any, shard: Callable[[int], Any]) -> Rows:
     model = _changed(model, step.params)
     columns = tuple(rows.column(name) for name in step.input_columns)
+    if hasattr(model, "SHARD"):
+        return _added(rows, model.transform(columns, shard), step.outputs)
     if hasattr(model, "transform"):
         return _added(rows, model.transform(columns), step.outputs)
     if len(columns) != 1:

@@ -1,19 +1,21 @@
 """The predictor: the rows of a part after the job's plan, models applied, for one recipient."""
 
+from securemllib.enclave.cache import BlockCache
+from securemllib.enclave.host import Host
 from securemllib.enclave.results import rows_table, sealed_result
 from securemllib.enclave.session import Session
-from securemllib.enclave.worker import Fetch, part_rows
+from securemllib.enclave.worker import part_rows
 from securemllib.errors import FormatError
 from securemllib.wire.job import OutputKind
 
 __all__ = ["materialise"]
 
 
-def materialise(session: Session, *, ordinal: int, output: int, fetch: Fetch) -> bytes:
+def materialise(session: Session, *, ordinal: int, output: int, cache: BlockCache, host: Host) -> bytes:
     """Return the sealed rows of one of the plan's parts: a `SealedResult` for the recipient of the job's rows at index ``output``."""
     outputs = session.job.output(OutputKind.ROWS)
     if not 0 <= ordinal < len(session.parts) or not 0 <= output < len(outputs):
         raise FormatError(f"The job has {len(session.parts)} parts and {len(outputs)} outputs of rows.")
-    rows = part_rows(session, session.parts[ordinal], fetch)
+    rows = part_rows(session, session.parts[ordinal], cache, host)
     table = rows_table(rows, outputs[output].columns)
     return sealed_result(session, outputs[output], ordinal=ordinal, table=table).to_bytes()

@@ -7,6 +7,7 @@ from typing import Protocol
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.enclave.aggregator import Aggregator
 from securemllib.enclave.cache import BlockCache
+from securemllib.enclave.host import Host
 from securemllib.enclave.predictor import materialise
 from securemllib.enclave.session import Session, install
 from securemllib.enclave.worker import Kept, compute
@@ -62,14 +63,14 @@ class Enclave:
             self._pending[challenge.nonce] = (challenge, identity)
         return task.Attested(evidence=Evidence(tee=self.attester.tee, report=report, identity=identity.public).to_bytes())
 
-    def install(self, request: task.Install) -> task.Installed:
+    def install(self, request: task.Install, host: Host) -> task.Installed:
         """Open a session with a grant that answers one of the pending challenges, which is then spent."""
         with self._lock:
             candidates = [pending for pending in self._pending.values() if pending[0].broker.fingerprint == request.grant.signer]
         error: SecureMLlibError = FormatError("No challenge waits for this grant.", code="integrity.grant")
         for challenge, identity in reversed(candidates):
             try:
-                session = install(request, challenge=challenge, identity=identity)
+                session = install(request, challenge=challenge, identity=identity, host=host)
             except SecureMLlibError as refused:
                 error = refused
                 continue
@@ -170,13 +171,13 @@ class Conversation:
             case task.Attest():
                 return enclave.attest(request), b""
             case task.Install():
-                return enclave.install(request), b""
+                return enclave.install(request, self), b""
             case task.Begin():
                 return enclave.begin(request, payload)
             case task.Update():
-                return enclave.aggregator(request.job_id).update(_split(payload, request.lengths))
+                return enclave.aggregator(request.job_id).update(_split(payload, request.lengths), self)
             case task.UpdateSum():
-                return enclave.aggregator(request.job_id).update_sum(request.salts, payload)
+                return enclave.aggregator(request.job_id).update_sum(request.salts, payload, self)
             case task.Recorded():
                 return enclave.aggregator(request.job_id).recorded(request.acknowledgement)
             case task.End():
@@ -189,17 +190,17 @@ class Conversation:
             enclave, session = self._enclave, self._enclave.session(request.job_id)
             kept = enclave.kept(request.job_id)
             try:
-                return compute(
-                    session, payload, round_number=request.round, share=request.share, cache=enclave.cache, kept=kept, fetch=self._fetch
-                )
+                return compute(session, payload, round_number=request.round, share=request.share, cache=enclave.cache, kept=kept, host=self)
             finally:
                 enclave.settle(request.job_id)
         if isinstance(request, task.Materialise):
             session = self._enclave.session(request.job_id)
-            return task.Materialised(), materialise(session, ordinal=request.ordinal, output=request.output, fetch=self._fetch)
-        raise FormatError("A part came that nobody asked for.")
+            rows = materialise(session, ordinal=request.ordinal, output=request.output, cache=self._enclave.cache, host=self)
+            return task.Materialised(), rows
+        raise FormatError("Bytes came that nobody asked for.")
 
-    def _fetch(self, part: Part) -> memoryview:
+    def part(self, part: Part) -> memoryview:
+        """Return a part's encrypted file, which the relay is asked for."""
         if part.length > self._enclave.memory_limit:
             raise CapacityError(
                 f"Part {part.ordinal} has {part.length} bytes, over the enclave's bound of {self._enclave.memory_limit}.",
@@ -210,6 +211,15 @@ class Conversation:
         if not isinstance(reply, task.PartBytes) or reply.ordinal != part.ordinal:
             raise ConnectionLostError(f"The relay did not send part {part.ordinal}.")
         return data
+
+    def keep(self, name: str, block: bytes) -> None:
+        """Hand a sealed block to the relay."""
+        send(self._connection, task.KeepBlock(name=name), block)
+
+    def block(self, job_id: str, name: str) -> memoryview:
+        """Return a sealed block, which the relay is asked for."""
+        send(self._connection, task.NeedBlock(job_id=job_id, name=name))
+        return receive(self._connection, (task.BlockBytes,), payload_limit=self._enclave.memory_limit)[1]
 
 
 def _split(payload: memoryview, lengths: tuple[int, ...]) -> list[memoryview]:

@@ -5,19 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from securemllib.algorithms.base import Seed
-from securemllib.algorithms.codec import from_tree
-from securemllib.algorithms.registry import ALGORITHMS, build, types_of
+from securemllib.algorithms.registry import ALGORITHMS, build
 from securemllib.crypto.aead import unseal
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.crypto.keys import DataKey
+from securemllib.enclave.host import Host
+from securemllib.enclave.models import OpenedModel, open_model
 from securemllib.enclave.parts import MANIFEST_BODY_PURPOSE
 from securemllib.errors import FormatError, FreshnessError, SignatureError, UsageError
 from securemllib.wire.attestation import AttestationResult, Challenge, Grant, WrappedGrant, grant_context
 from securemllib.wire.dataset import DatasetRef, Manifest, ManifestBody, Part, body_context, manifest_digest
-from securemllib.wire.encoding import decode
 from securemllib.wire.job import ROWS_OPERATION, JobSpecification
 from securemllib.wire.plan import ModelRef, Plan
-from securemllib.wire.result import SealedModel, model_context
+from securemllib.wire.result import SealedModel
 from securemllib.wire.signed import Signed
 from securemllib.wire.task import Install
 
@@ -62,7 +62,7 @@ class Session:
     body: ManifestBody
     parts: tuple[Part, ...]
     algorithm: Any
-    models: Mapping[ModelRef, Any]
+    models: Mapping[ModelRef, OpenedModel]
     lineage: tuple[DatasetRef, ...]
     columns: tuple[str, ...]
     cache_key: bytes
@@ -84,7 +84,7 @@ class Session:
         return Seed(self.secret.derive_bytes(32, _SAMPLING_PURPOSE, "algorithm", self.job.operation, self.job.seed))
 
 
-def install(request: Install, *, challenge: Challenge, identity: PrivateIdentity) -> Session:
+def install(request: Install, *, challenge: Challenge, identity: PrivateIdentity, host: Host) -> Session:
     """Return the session of a grant.
 
     1. The grant is signed by the broker that the evidence was made for.
@@ -110,7 +110,7 @@ def install(request: Install, *, challenge: Challenge, identity: PrivateIdentity
     if job.plan is None:
         raise UsageError("The job has no rows to work on.", code="usage.job")
     secret, body = _open_manifest(request.manifest, job.plan.source, grant)
-    models, lineage = _open_models(request.models, job, grant)
+    models, lineage = _open_models(request.models, job, grant, host)
     return Session(
         job_id=challenge.job_id,
         job=job,
@@ -168,18 +168,18 @@ def _open_manifest(encoded: bytes, source: DatasetRef, grant: Grant) -> tuple[Da
     return secret, ManifestBody.from_bytes(sealed)
 
 
-def _open_models(encoded: tuple[bytes, ...], job: JobSpecification, grant: Grant) -> tuple[dict[ModelRef, Any], list[DatasetRef]]:
+def _open_models(
+    encoded: tuple[bytes, ...], job: JobSpecification, grant: Grant, host: Host
+) -> tuple[dict[ModelRef, OpenedModel], list[DatasetRef]]:
     keys = {granted.model: DataKey(granted.key) for granted in grant.models}
-    opened: dict[ModelRef, Any] = {}
+    opened: dict[ModelRef, OpenedModel] = {}
     lineage: list[DatasetRef] = []
     for raw in encoded:
         sealed = SealedModel.from_bytes(raw)
         reference = sealed.reference
         if reference not in job.models or reference not in keys:
             raise FreshnessError("A sealed model is none of those that the job names.", code="integrity.model")
-        context = model_context(sealed.model_id, sealed.operation, sealed.tee, sealed.lineage)
-        tree = decode(unseal(keys[reference], context, sealed.envelope))
-        opened[reference] = from_tree(types_of(ALGORITHMS[sealed.operation])[2], tree)
+        opened[reference] = open_model(sealed, keys[reference], host)
         lineage += sealed.lineage
     if opened.keys() != set(job.models):
         raise FormatError(f"The job names {len(job.models)} models, and {len(opened)} were handed over.", code="integrity.model")

@@ -17,6 +17,9 @@ from securemllib.algorithms.vectors import SparseVector, numbers, to_stored
 from securemllib.crypto.aead import seal
 from securemllib.enclave.addition import MASKED, MEASURED, masked_share, measured_tree
 from securemllib.enclave.cache import BlockCache, CachedBlock
+from securemllib.enclave.exchange import SealedShard
+from securemllib.enclave.host import Host
+from securemllib.enclave.models import usable
 from securemllib.enclave.parts import open_part
 from securemllib.enclave.plan import execute, read_table
 from securemllib.enclave.rounds import SealedState, open_state, statistics_context
@@ -27,14 +30,11 @@ from securemllib.wire.dataset import Part
 from securemllib.wire.encoding import encode
 from securemllib.wire.task import Computed, Masked
 
-__all__ = ["Fetch", "Kept", "compute", "no_rows", "part_rows"]
+__all__ = ["Kept", "compute", "no_rows", "part_rows"]
 
 # The roles that every algorithm knows; others go to a block's `extras`, or to its `raw` where they are numbered inputs.
 _BLOCK_ROLES = frozenset({"features", "label", "weight", "prediction"})
 _RAW_ROLE = re.compile(r"input\d+")
-
-# Returns the encrypted bytes of a part, by asking the relay.
-Fetch = Callable[[Part], memoryview]
 
 
 class Kept:
@@ -57,7 +57,7 @@ class Kept:
 
 
 def compute(
-    session: Session, state: memoryview, *, round_number: int, share: int, cache: BlockCache, kept: Kept, fetch: Fetch
+    session: Session, state: memoryview, *, round_number: int, share: int, cache: BlockCache, kept: Kept, host: Host
 ) -> tuple[Computed | Masked, bytes | memoryview]:
     """Return the sealed or masked statistics of one share, as the state says.
 
@@ -67,7 +67,7 @@ def compute(
     addition, context = opened.addition, statistics_context(session, opened, share)
     total = kept.take(share, opened.state) if addition.kind == MASKED else None
     if total is None:
-        total = _total(session, opened, share, cache, fetch)
+        total = _total(session, opened, share, cache, host)
     if addition.kind == MASKED:
         salt, masked = masked_share(session, opened.digest, context, addition.exponents, total)
         return Masked(salt=salt), masked
@@ -79,12 +79,18 @@ def compute(
     return Computed(), seal(session.job_key, context, encode(tree))
 
 
-def _total(session: Session, opened: SealedState, share: int, cache: BlockCache, fetch: Fetch) -> Any:
+def _total(session: Session, opened: SealedState, share: int, cache: BlockCache, host: Host) -> Any:
     """Return the sum over the share's blocks; None of a share without parts, in a round that is sealed."""
+    if opened.state is not None and hasattr(session.algorithm, "exchange"):
+        state = from_tree(types_of(type(session.algorithm))[0], opened.state)
+        blocks = (_block(session, part, cache, host).block for part in session.share(share))
+        scratch, stage = cache.scratch(session.job_id, b"", -1 - share), session.algorithm.stage(state)
+        shard = SealedShard(session=session, opened=opened, stage=stage, index=share, rows=blocks, scratch=scratch, host=host)
+        return session.algorithm.exchange(state, shard)
     of_block = _statistics(session, opened, cache)
     total: Any = None
     for part in session.share(share):
-        statistics = of_block(_block(session, part, cache, fetch))
+        statistics = of_block(_block(session, part, cache, host))
         if total is None:
             total = statistics
         else:
@@ -107,21 +113,22 @@ def _statistics(session: Session, opened: SealedState, cache: BlockCache) -> Cal
     return statistics
 
 
-def _block(session: Session, part: Part, cache: BlockCache, fetch: Fetch) -> CachedBlock:
+def _block(session: Session, part: Part, cache: BlockCache, host: Host) -> CachedBlock:
     cached = cache.get(session.cache_key, part.ordinal)
     if cached is None:
-        block = _make_block(session, part_rows(session, part, fetch), part.ordinal)
+        block = _make_block(session, part_rows(session, part, cache, host), part.ordinal)
         cached = cache.put(session.cache_key, part.ordinal, block)
     return cached
 
 
-def part_rows(session: Session, part: Part, fetch: Fetch) -> Rows:
+def part_rows(session: Session, part: Part, cache: BlockCache, host: Host) -> Rows:
     """Return the rows of a part after the job's plan."""
     table = open_part(
-        fetch(part), secret=session.secret, dataset=session.plan.source, part=part, body=session.body, columns=list(session.columns)
+        host.part(part), secret=session.secret, dataset=session.plan.source, part=part, body=session.body, columns=list(session.columns)
     )
-    plan = session.plan.pruned(session.job.result_columns)
-    return execute(plan, read_table(table), ordinal=part.ordinal, seed=session.split_seed, models=session.models)
+    plan, scratch = session.plan.pruned(session.job.result_columns), cache.scratch(session.job_id, b"", -1)
+    models = {reference: usable(opened, scratch, host) for reference, opened in session.models.items()}
+    return execute(plan, read_table(table), ordinal=part.ordinal, seed=session.split_seed, models=models)
 
 
 def _make_block(session: Session, rows: Rows, ordinal: int) -> Block:

@@ -13,10 +13,12 @@ from securemllib.ml.mirror import converted, refuse_sealed
 from securemllib.ml.persistence import Persistent
 from securemllib.ml.release import ReleasedModel, summary_values
 from securemllib.ml.summaries import Summary
+from securemllib.spark.blocks import pieces_in
 from securemllib.spark.column_types import VECTOR
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.jobs import Outcome, Request
 from securemllib.spark.session import SecureSession
+from securemllib.spark.storage import Folder
 from securemllib.wire.encoding import Value
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import OutputKind
@@ -49,6 +51,7 @@ class SecureEstimator(Estimator[Any], Persistent):
         require_new(frame, *self.MODEL.outputs_of(self).values())
         outcome = _train(frame, operation, params, inputs, converted(self, "seed") or 0)
         model = self._model_type()(SealedModel.from_bytes(outcome.model), frame.session)
+        model._pieces = frame.session.folder_of(outcome.job_id)
         self._copyValues(model)
         return model._resetUid(self.uid)._trained_on(frame, outcome.trees.get(OutputKind.SUMMARY))
 
@@ -79,6 +82,9 @@ class SecureModel(Model, Persistent):
     SUMMARY: ClassVar[type[Summary] | None] = None
     CHANGEABLE: ClassVar[tuple[str, ...]] = ()
 
+    # Where the pieces of a large model are, which is too large to be held here.
+    _pieces: Folder | None = None
+
     def __init__(self, sealed: SealedModel, session: SecureSession | None = None) -> None:
         super().__init__()
         self.sealed = sealed
@@ -107,7 +113,7 @@ class SecureModel(Model, Persistent):
             outputs=outputs,
             params={name: converted(self, name) for name in self.CHANGEABLE},
         )
-        return frame.apply(step, {column: self._type_of(stem) for stem, column in outputs.items()}, self.sealed)
+        return frame.apply(step, {column: self._type_of(stem) for stem, column in outputs.items()}, self.sealed, self._pieces)
 
     def _type_of(self, stem: str) -> Any:
         from pyspark.sql.types import DoubleType
@@ -153,11 +159,11 @@ class SecureModel(Model, Persistent):
         """
         session = self.session
         (key,) = session.release_model(self.sealed, to)
-        encoded = self.sealed.to_bytes()
         if to is not None and to.fingerprint != session.agent.identify().identity.fingerprint:
-            return ReleasedModel(model=encoded, key=key)
-        tree = session.agent.open_model(encoded, key)
-        return self._plain(from_tree(types_of(ALGORITHMS[self.sealed.operation])[2], tree))
+            return ReleasedModel(model=self.sealed.to_bytes(), key=key, pieces=self._pieces)
+        tree, shards = session.agent.open_model(self.sealed.to_bytes(), pieces_in(self.sealed, self._pieces), key)
+        model = from_tree(types_of(ALGORITHMS[self.sealed.operation])[2], tree)
+        return self._plain(model.whole([from_tree(model.SHARD, shard) for shard in shards]) if shards else model)
 
     def _plain(self, model: Any) -> Any:
         raise NotImplementedError

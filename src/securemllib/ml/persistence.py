@@ -7,6 +7,7 @@ from pyspark.ml.linalg import DenseMatrix, DenseVector, Matrix, Vector
 from pyspark.ml.param import Params
 
 from securemllib.errors import FormatError, UsageError
+from securemllib.spark.blocks import copy_pieces
 from securemllib.spark.storage import Folder
 from securemllib.wire.result import SealedModel
 
@@ -107,6 +108,7 @@ def write_to(folder: Folder, instance: Any) -> None:
         write_to(folder.child("stages").child(name), stage)
     sealed = getattr(instance, "__dict__", {}).get("sealed")
     if isinstance(sealed, SealedModel):
+        copy_pieces(sealed, instance._pieces, folder)
         folder.write(_MODEL, sealed.to_bytes())
     metadata = {
         "format": _FORMAT,
@@ -155,7 +157,9 @@ def _instance(cls: Any, folder: Folder, stages: list[Any], extra: Any) -> Any:
     sealed = SealedModel.from_bytes(folder.read(_MODEL))
     if sealed.operation != cls.OPERATION:
         raise FormatError(f"{folder.root} holds a sealed model of {sealed.operation}, not a {cls.KIND}.")
-    return cls(sealed)
+    instance = cls(sealed)
+    instance._pieces = folder
+    return instance
 
 
 def _metadata(folder: Folder) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from securemllib.algorithms.als_model import best
+from securemllib.algorithms.als_model import ALSModel, best
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ class PlainALSModel:
     """Factors, predictions and recommendations of an ALS.
 
     Args:
-        model: The algorithm's own model.
+        model: The factors of all shards.
         user_column: The name of the user column.
         item_column: The name of the item column.
     """
@@ -43,7 +43,8 @@ class PlainALSModel:
 
     def predict(self, user: int, item: int) -> float:
         """Return the predicted rating of one pair; NaN for an id that was not trained."""
-        return float(self.model.predict(np.array([[user, item]], dtype=np.float64))["prediction"][0])
+        whole = ALSModel(rank=self.rank, shards=(b"",))
+        return float(whole.predict(np.array([user], dtype=np.float64), np.array([item], dtype=np.float64), lambda _: self.model)[0])
 
     def recommendForAllUsers(self, numItems: int) -> "pd.DataFrame":
         """Return the best items of every user: a frame with the user column and lists of pairs (item, rating)."""

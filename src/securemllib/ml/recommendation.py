@@ -90,7 +90,7 @@ class ALSModel(SecureModel, _ALSModelParams):
             outputs={_RECOMMENDATIONS: column},
             params={"recommend": side, "count": count},
         )
-        applied = frame.apply(step, {column: VECTOR}, self.sealed)
+        applied = frame.apply(step, {column: VECTOR}, self.sealed, self._pieces)
         request = Request(
             operation="Recommender",
             params={},
@@ -128,7 +128,7 @@ class ALSModel(SecureModel, _ALSModelParams):
             outputs=outputs,
             params={name: converted(self, name).lower() for name in self.CHANGEABLE},
         )
-        return frame.apply(step, dict.fromkeys(outputs.values(), FloatType()), self.sealed)
+        return frame.apply(step, dict.fromkeys(outputs.values(), FloatType()), self.sealed, self._pieces)
 
     def _plain(self, model: Any) -> PlainALSModel:
         return PlainALSModel(model, str(converted(self, "userCol")), str(converted(self, "itemCol")))

@@ -8,8 +8,10 @@ import numpy as np
 from securemllib.algorithms.codec import from_tree
 from securemllib.algorithms.registry import ALGORITHMS, types_of
 from securemllib.errors import FormatError
+from securemllib.spark.blocks import copy_pieces
 from securemllib.spark.storage import Folder
 from securemllib.wire.encoding import Value
+from securemllib.wire.result import SealedModel
 from securemllib.wire.signed import Signed
 
 __all__ = ["ReleasedModel", "summary_values"]
@@ -22,14 +24,17 @@ class ReleasedModel:
     Attributes:
         model: The encoding of the `SealedModel`.
         key: The broker's signed `WrappedModelKey`.
+        pieces: Where the model's pieces are.
     """
 
     model: bytes
     key: Signed
+    pieces: Folder | None = None
 
     def save(self, path: str) -> None:
-        """Write ``model.sml`` and ``key.sml`` to a folder for the recipient."""
+        """Write ``model.sml`` and ``key.sml``, and the pieces of a large model, to a folder for the recipient."""
         folder = Folder.of(path)
+        copy_pieces(SealedModel.from_bytes(self.model), self.pieces, folder)
         folder.write("model.sml", self.model)
         folder.write("key.sml", self.key.to_bytes())
 

@@ -51,7 +51,7 @@ class LDAModel(SecureModel, _LDAParams):
             outputs={_LIKELIHOOD: column},
             params={_LIKELIHOOD: True},
         )
-        scored = frame.apply(step, {column: VECTOR}, self.sealed)
+        scored = frame.apply(step, {column: VECTOR}, self.sealed, self._pieces)
         request = Request(
             operation="TopicEvaluator",
             params={"metricName": metric},
@@ -95,6 +95,7 @@ class DistributedLDAModel(LDAModel):
     def toLocal(self) -> LocalLDAModel:
         """Return the same topics as a model that forgot its training."""
         local = LocalLDAModel(self.sealed, self._session)
+        local._pieces = self._pieces
         self._copyValues(local)
         return local
 

@@ -11,10 +11,11 @@ import stat
 import struct
 import threading
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from securemllib.crypto.identity import PrivateIdentity
-from securemllib.errors import ConnectionLostError, RefusedError, SecureMLlibError, UsageError
+from securemllib.errors import ConnectionLostError, FormatError, RefusedError, SecureMLlibError, UsageError
 from securemllib.owner.opening import open_model, open_result
 from securemllib.owner.query_literals import LiteralEncoder
 from securemllib.wire.agent import (
@@ -130,11 +131,12 @@ class Agent:
         return reply, body.table if body.kind is OutputKind.ROWS else encode(body.tree)
 
     def _open_model(self, request: OpenModel, payload: memoryview) -> tuple[Opened, bytes]:
-        model = SealedModel.from_bytes(payload, limit=len(payload))
-        opened = open_model(model, request.key, identity=self._identity, broker=self._trusted_broker())
+        first, *pieces = _split(payload, request.lengths)
+        model = SealedModel.from_bytes(first, limit=len(first))
+        opened = open_model(model, request.key, identity=self._identity, broker=self._trusted_broker(), pieces=pieces)
         self._show(f"opened the {_printable(model.operation)} model {model.model_id[:16]} (TEE: {_printable(model.tee)})")
         reply = Opened(job_id=model.model_id, kind=OutputKind.PLAIN_MODEL, ordinal=0, parts=1, operation=model.operation, tee=model.tee)
-        return reply, encode(opened.tree)
+        return reply, encode([opened.tree, list(opened.shards)])
 
     def _encode(self, request: EncodeLiterals) -> EncodedLiterals:
         if self._literals is None:
@@ -164,6 +166,13 @@ class Agent:
                 code="usage.no_broker",
             )
         return self._broker
+
+
+def _split(payload: memoryview, lengths: tuple[int, ...]) -> list[memoryview]:
+    if not lengths or min(lengths) < 0 or sum(lengths) != len(payload):
+        raise FormatError("The lengths of a model and its pieces do not fit the payload.")
+    starts = [0, *accumulate(lengths)]
+    return [payload[start:stop] for start, stop in pairwise(starts)]
 
 
 def describe(job: JobSpecification) -> str:

@@ -1,10 +1,12 @@
 """Opening what leaves a job: every check that stands between bytes of the host and a number that the analyst believes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from securemllib.crypto.aead import unseal
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.crypto.keys import DataKey
+from securemllib.crypto.models import open_piece, open_root, whole_tree
 from securemllib.errors import FormatError, IntegrityError, RefusedError, SignatureError
 from securemllib.wire.attestation import AttestationResult
 from securemllib.wire.encoding import MESSAGE_LIMIT, Value, decode
@@ -14,7 +16,6 @@ from securemllib.wire.result import (
     SealedModel,
     SealedResult,
     WrappedModelKey,
-    model_context,
     model_key_context,
     result_context,
 )
@@ -43,10 +44,12 @@ class OpenedModel:
     Attributes:
         model: The sealed model that it was.
         tree: The model in the clear, as the tree of its algorithm's model class.
+        shards: Of a sharded model the trees of its shards.
     """
 
     model: SealedModel
     tree: Value
+    shards: tuple[Value, ...] = ()
 
 
 def open_result(result: SealedResult, *, identity: PrivateIdentity, broker: PublicIdentity, job_id: str) -> OpenedResult:
@@ -97,24 +100,28 @@ def _verified_body(signed: Signed, enclave: PublicIdentity) -> ResultBody:
     return verify(signed, ResultBody, enclave)
 
 
-def open_model(model: SealedModel, key: Signed, *, identity: PrivateIdentity, broker: PublicIdentity) -> OpenedModel:
+def open_model(
+    model: SealedModel, key: Signed, *, identity: PrivateIdentity, broker: PublicIdentity, pieces: Sequence[bytes | memoryview] = ()
+) -> OpenedModel:
     """Return a released model in the clear.
 
     1. The expected broker signed the wrapped key.
     2. The key is for this identity and for exactly these sealed bytes.
     3. The key opens with the identity's private key in the context of its job, model and recipient.
     4. The envelope opens in the context of its model id, operation, TEE and lineage.
+    5. The pieces are those that it names, all of them, in order.
 
     Args:
         model: The sealed model, from the host.
         key: The broker's signed `WrappedModelKey`.
         identity: The recipient.
         broker: The broker that the recipient was told to trust.
+        pieces: The sealed pieces beside the model, from the host.
 
     Raises:
         SignatureError: 1 does not hold.
         RefusedError: The key is for somebody else.
-        IntegrityError: 2, 3 or 4 does not hold.
+        IntegrityError: 2, 3, 4 or 5 does not hold.
     """
     # 1
     released = verify(key, WrappedModelKey, broker)
@@ -128,5 +135,11 @@ def open_model(model: SealedModel, key: Signed, *, identity: PrivateIdentity, br
     context = model_key_context(released.job_id, released.model, fingerprint)
     model_key = DataKey(identity.recipient.unwrap(released.wrapped, context))
     # 4
-    tree = unseal(model_key, model_context(model.model_id, model.operation, model.tee, model.lineage), model.envelope)
-    return OpenedModel(model=model, tree=decode(tree, limit=len(tree)))
+    root = open_root(model, model_key)
+    # 5
+    if len(pieces) != model.pieces:
+        raise IntegrityError(f"{len(pieces)} of the {model.pieces} pieces of model {model.model_id} are here.", code="integrity.model")
+    if root.tree is None:
+        return OpenedModel(model=model, tree=whole_tree(model, model_key, root, pieces.__getitem__))
+    opened = (open_piece(model, model_key, root, index, piece) for index, piece in enumerate(pieces))
+    return OpenedModel(model=model, tree=root.tree, shards=tuple(decode(piece, limit=len(piece)) for piece in opened))

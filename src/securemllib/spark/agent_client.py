@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -103,10 +104,14 @@ class AgentClient:
             raise FormatError(f"The result holds no rows but {reply.kind.value}.")
         return reply, payload
 
-    def open_model(self, model: bytes, key: Signed) -> Value:
-        """Return the tree of a released model."""
-        _, payload = self._ask(OpenModel(key=key), model, Opened)
-        return decode(payload, limit=_TREE_LIMIT)
+    def open_model(self, model: bytes, pieces: Iterable[bytes], key: Signed) -> tuple[Value, list[Value]]:
+        """Return the tree of a released model, and those of its shards where it is sharded."""
+        sealed = [model, *pieces]
+        _, payload = self._ask(OpenModel(key=key, lengths=tuple(map(len, sealed))), b"".join(sealed), Opened)
+        opened = decode(payload, limit=_TREE_LIMIT)
+        if not isinstance(opened, list) or len(opened) != 2 or not isinstance(opened[1], list):
+            raise FormatError("The agent opened no model.")
+        return opened[0], opened[1]
 
     def encode_literals(self, directory: str, companion: bytes, literals: tuple[QueryLiteral, ...]) -> tuple[LiteralCodes, ...]:
         """Return the codes of literals in the columns of a companion, which the agent verifies."""

@@ -61,7 +61,9 @@ class Aggregation:
             self._job.checkpoints.write(_name(reply.round), body)
             acknowledgement = broker_client(self._job.broker).record(self._job.job_id, reply.update)
             recorded = Recorded(job_id=self._job.job_id, acknowledgement=acknowledgement)
+            recorded_round = reply.round
             reply, body = self._enclave.ask(recorded, types=(Advanced, Recording, Finished))
+            self._job.blocks.prune(None if isinstance(reply, Finished) else recorded_round)
         return reply, body
 
 

@@ -1,5 +1,6 @@
 """A handle on sealed rows: a dataset's manifest and a plan. It holds no row, and what would show one is refused."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -55,7 +56,8 @@ class SecureDataFrame:
         source: The dataset.
         schema: The columns after the plan; None where the owner hides them.
         steps: The plan.
-        models: The encodings of the sealed models in the plan.
+        models: The sealed models in the plan.
+        pieces: The folders of their pieces, by the models' ids.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class SecureDataFrame:
         schema: StructType | None,
         steps: tuple[Step, ...] = (),
         models: tuple[SealedModel, ...] = (),
+        pieces: Mapping[str, Folder] | None = None,
     ) -> None:
         self.session = session
         self.source = source
         self._schema = schema
         self.steps = steps
         self.models = models
+        self.pieces = dict(pieces or {})
 
     @property
     def schema(self) -> StructType:
@@ -245,15 +249,26 @@ class SecureDataFrame:
         kept = [StructField(field.name, types.get(field.name, field.dataType), field.nullable) for field in self._schema]
         return StructType(kept + [StructField(name, kind, True) for name, kind in types.items() if name not in self._schema.names])
 
-    def apply(self, step: Assemble | ApplyModel | Transform, types: dict[str, Any], model: SealedModel | None = None) -> "SecureDataFrame":
-        """Return the rows after a transformer, with the types of its output columns."""
+    def apply(
+        self, step: Assemble | ApplyModel | Transform, types: dict[str, Any], model: SealedModel | None = None, pieces: Folder | None = None
+    ) -> "SecureDataFrame":
+        """Return the rows after a transformer, with the types of its output columns.
+
+        Args:
+            step: The step.
+            types: The types of its output columns.
+            model: The model that it applies.
+            pieces: Where the model's pieces are, if it has some.
+        """
         frame = self._with(step, self.schema_with(types))
         if model is not None and model not in frame.models:
             frame.models = (*frame.models, model)
+        if model is not None and pieces is not None:
+            frame.pieces[model.model_id] = pieces
         return frame
 
     def _with(self, step: Step, schema: StructType | None) -> "SecureDataFrame":
-        return SecureDataFrame(self.session, self.source, schema, (*self.steps, step), self.models)
+        return SecureDataFrame(self.session, self.source, schema, (*self.steps, step), self.models, self.pieces)
 
     def __getitem__(self, item: "str | Column | list[str | Column]") -> "Column | SecureDataFrame":
         if isinstance(item, str):

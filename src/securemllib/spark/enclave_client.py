@@ -4,13 +4,14 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from securemllib.errors import ConnectionLostError, FormatError, IntegrityError
+from securemllib.spark.blocks import Blocks
 from securemllib.spark.crossings import CountedConnection, Crossings
 from securemllib.spark.failures import failure
 from securemllib.spark.sockets import connect
 from securemllib.spark.storage import Folder
 from securemllib.wire.framing import receive, send
 from securemllib.wire.record import Record
-from securemllib.wire.task import REPLIES, Failed, NeedPart, PartBytes
+from securemllib.wire.task import REPLIES, BlockBytes, Failed, KeepBlock, NeedBlock, NeedPart, PartBytes
 
 __all__ = ["EnclaveClient"]
 
@@ -27,6 +28,7 @@ class EnclaveClient:
     Attributes:
         is_broken: Whether the conversation cannot go on.
         read_again: Bytes of parts that the enclave did not keep and asked for again.
+        blocks: Where sealed blocks are kept; None where the enclave has none to ask for.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -34,6 +36,7 @@ class EnclaveClient:
         self._handed: set[int] = set()
         self.is_broken = False
         self.read_again = 0
+        self.blocks: Blocks | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -69,9 +72,12 @@ class EnclaveClient:
             while True:
                 reply, body = receive(self._connection, REPLIES)
                 self._connection.received_frame(len(body))
-                if not isinstance(reply, NeedPart):
+                if isinstance(reply, NeedPart):
+                    self._hand_over(reply.ordinal, dataset, parts)
+                elif isinstance(reply, (KeepBlock, NeedBlock)):
+                    self._carry(reply, body)
+                else:
                     break
-                self._hand_over(reply.ordinal, dataset, parts)
         except (ConnectionLostError, FormatError):
             self.is_broken = True
             raise
@@ -100,6 +106,22 @@ class EnclaveClient:
         self._handed.add(ordinal)
         send(self._connection, PartBytes(ordinal=ordinal), data)
         self._connection.sent_frame(0)
+
+    def _carry(self, reply: KeepBlock | NeedBlock, body: memoryview) -> None:
+        if self.blocks is None:
+            self.is_broken = True
+            raise FormatError(f"The enclave asked for the block {reply.name} outside of a job.")
+        try:
+            if isinstance(reply, KeepBlock):
+                self.blocks.keep(reply.name, body)
+                return
+            block = self.blocks.read(reply.job_id, reply.name)
+        except BaseException:
+            # The enclave goes on as if it were kept, or waits for it.
+            self.is_broken = True
+            raise
+        send(self._connection, BlockBytes(), block)
+        self._connection.sent_frame(len(block))
 
 
 def _part(dataset: Folder, name: str, length: int) -> bytes:

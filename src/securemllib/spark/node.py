@@ -61,6 +61,7 @@ def granted(
     users = folder / f"securemllib-{job.job_id[:32]}.json"
     with _locked(folder):
         client, address = _reach(folder, job.enclave)
+        client.blocks = job.blocks
         found: dict[str, Any] = _read(users)
         if found.get("address") != address or generation not in {found.get("generation"), ANY_GENERATION}:
             found = {"generation": generation, "address": address, "head": _attest(client, job, asked)}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from securemllib.spark.blocks import Blocks
 from securemllib.spark.broker_client import Asked, BrokerAddress
 from securemllib.spark.crossings import Crossings
 from securemllib.spark.settings import EnclaveSettings
@@ -43,7 +44,7 @@ class RelayJob:
         parts: The file name and length of each of the dataset's parts, by ordinal.
         dataset: Where they are.
         reads: The ordinals of the first of them that the plan reads, and of the first behind those.
-        checkpoints: Where the job's sealed checkpoints go.
+        blocks: Where sealed blocks go, of the job and of the models that it uses.
         shares: Into how many shares the parts are dealt.
         tasks: How many tasks share them.
         broker: Where to get keys.
@@ -59,7 +60,7 @@ class RelayJob:
     parts: tuple[tuple[str, int], ...]
     dataset: Folder
     reads: tuple[int, int]
-    checkpoints: Folder
+    blocks: Blocks
     shares: int
     tasks: int
     broker: BrokerAddress
@@ -67,6 +68,11 @@ class RelayJob:
     ports: tuple[int, int]
     rendezvous: tuple[str, int] | None
     asked: Asked | None = None
+
+    @property
+    def checkpoints(self) -> Folder:
+        """Where the job's sealed checkpoints go."""
+        return self.blocks.folder
 
     def shares_of(self, task: int) -> tuple[int, ...]:
         """Return the shares that one task computes."""

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 from securemllib.errors import FormatError, PolicyError, UnavailableError, UsageError
 from securemllib.spark.agent_client import AgentClient, agent_socket
+from securemllib.spark.blocks import Blocks
 from securemllib.spark.broker_client import BrokerAddress, BrokerClient, broker_client
 from securemllib.spark.cluster import Cluster
 from securemllib.spark.column_types import schema_of
@@ -120,6 +121,10 @@ class SecureSession:
         path = tempfile.mkdtemp(prefix="securemllib-")
         atexit.register(shutil.rmtree, path, ignore_errors=True)
         return Folder.of(path)
+
+    def folder_of(self, job_id: str) -> Folder:
+        """Return the folder of a job's checkpoints and blocks."""
+        return self.storage.child("checkpoints").child(job_id)
 
     def read(self, path: str) -> SecureDataFrame:
         """Return the sealed rows of a dataset directory: a path, or a URI that pyarrow knows."""
@@ -233,7 +238,7 @@ class SecureSession:
             parts=tuple((part.file, part.length) for part in frame.source.manifest.parts),
             dataset=frame.source.folder,
             reads=frame.reads,
-            checkpoints=self.storage.child("checkpoints").child(job_id),
+            blocks=Blocks(job_id=job_id, folder=self.folder_of(job_id), models=tuple(frame.pieces.items())),
             shares=shares,
             tasks=min(tasks, shares) if request.operation != ROWS_OPERATION else tasks,
             broker=self._broker_address,

@@ -73,11 +73,35 @@ class Folder:
         system, path = self._remote("")
         return not system.get_file_info(arrow_fs.FileSelector(path.rstrip("/")))
 
-    def write(self, name: str, data: bytes | memoryview) -> None:
-        """Write a file so that a reader sees all of it or none; `UnavailableError` where that fails."""
+    def names(self) -> list[str]:
+        """Return the names of the files in the folder; none where there is no folder."""
+        if self.is_local:
+            found = Path(self.root)
+            return [path.name for path in found.iterdir()] if found.is_dir() else []
+        system, path = self._remote("")
+        selector = arrow_fs.FileSelector(path.rstrip("/"), allow_not_found=True)
+        return [info.base_name for info in system.get_file_info(selector)]
+
+    def remove(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        if self.is_local:
+            Path(self.root, name).unlink(missing_ok=True)
+            return
+        system, path = self._remote(name)
+        if system.get_file_info(path).type != arrow_fs.FileType.NotFound:
+            system.delete_file(path)
+
+    def write(self, name: str, data: bytes | memoryview, *, is_synced: bool = True) -> None:
+        """Write a file so that a reader sees all of it or none; `UnavailableError` where that fails.
+
+        Args:
+            name: The file.
+            data: What it holds from now on.
+            is_synced: Whether it is to outlive a machine that loses power.
+        """
         try:
             if self.is_local:
-                self._write_local(Path(self.root, name), data)
+                self._write_local(Path(self.root, name), data, is_synced=is_synced)
                 return
             system, path = self._remote(name)
             system.create_dir(path.rsplit("/", 1)[0], recursive=True)
@@ -106,14 +130,15 @@ class Folder:
         return system, f"{path}/{name}"
 
     @staticmethod
-    def _write_local(path: Path, data: bytes | memoryview) -> None:
+    def _write_local(path: Path, data: bytes | memoryview, *, is_synced: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
         try:
             with partial.open("xb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                if is_synced:
+                    file.flush()
+                    os.fsync(file.fileno())
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

@@ -7,7 +7,8 @@ Large bytes travel as the frame's payload::
     Sign (a job's encoding)                         Signature
     SignEnd                                         Signature
     Open (payload: a SealedResult's encoding)       Opened (payload: the tree's encoding; for rows an Arrow IPC stream)
-    OpenModel (payload: a SealedModel's encoding)   Opened (payload: the model tree's encoding)
+    OpenModel (payload: a SealedModel's encoding,   Opened (payload: the encoding of the model's tree, and of a list of those of its
+               then its pieces)                             shards)
     EncodeLiterals                                  EncodedLiterals
     any                                             Declined
 """
@@ -94,11 +95,17 @@ class Open(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenModel(Record):
-    """Asks to open the sealed model in the payload with its released key, a signed `WrappedModelKey`."""
+    """Asks to open the sealed model in the payload with its released key, a signed `WrappedModelKey`.
+
+    Attributes:
+        key: The key.
+        lengths: Bytes of the model, and of each of its pieces, which follow it.
+    """
 
     TYPE: ClassVar[str] = "agent-open-model"
 
     key: Signed
+    lengths: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

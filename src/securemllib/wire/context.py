@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from securemllib.wire.record import Record
 
-__all__ = ["StateContext", "StatisticsContext"]
+__all__ = ["ExchangeContext", "StateContext", "StatisticsContext"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,3 +48,30 @@ class StatisticsContext(Record):
     shares: int
     parts: tuple[int, ...]
     source_rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeContext(Record):
+    """Where a sealed block belongs that one share sent to another.
+
+    Attributes:
+        job_id: The job.
+        stage: What the round is called that sent it.
+        round: That round.
+        state: The digest of the sealed state that opened it.
+        sender: The share that computed it.
+        receiver: The share that it is for.
+        shares: How many the job has.
+        piece: Which of the sender's blocks for this receiver.
+    """
+
+    TYPE: ClassVar[str] = "securemllib/exchange-context/v1"
+
+    job_id: str
+    stage: str
+    round: int
+    state: bytes
+    sender: int
+    receiver: int
+    shares: int
+    piece: int

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from securemllib.errors import FormatError
 from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.encoding import Value, length_prefixed
 from securemllib.wire.job import OutputKind
@@ -10,7 +11,13 @@ from securemllib.wire.plan import ModelRef
 from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
-__all__ = ["ResultBody", "SealedModel", "SealedResult", "WrappedModelKey", "model_context", "model_key_context", "result_context"]
+__all__ = [
+    "ResultBody", "SealedModel", "SealedResult", "WrappedModelKey", "model_context", "model_key_context", "piece_context", "piece_name",
+    "result_context",
+]  # fmt: skip
+
+# What a root can name within one message of 64 MiB, with room to spare.
+_MOST_PIECES = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,16 +29,23 @@ class SealedModel(Record):
         operation: The pyspark.ml name of its estimator.
         tee: Of the enclave that trained it; ``insecure`` means none.
         lineage: The datasets that it was trained on.
-        envelope: The model's tree, sealed under the model key.
+        pieces: How many sealed pieces lie beside this record; 0 where it holds the whole model.
+        envelope: Sealed under the model key: the model's tree; with pieces a map of ``tree``, which is None where the pieces together are
+            the tree's encoding, and ``pieces``, the SHA-256 of each one's plaintext.
     """
 
-    TYPE: ClassVar[str] = "securemllib/sealed-model/v1"
+    TYPE: ClassVar[str] = "securemllib/sealed-model/v2"
 
     model_id: str
     operation: str
     tee: str
     lineage: tuple[DatasetRef, ...]
+    pieces: int = 0
     envelope: bytes
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pieces <= _MOST_PIECES:
+            raise FormatError(f"A sealed model has 0 to {_MOST_PIECES} pieces, not {self.pieces}.")
 
     @property
     def reference(self) -> ModelRef:
@@ -42,6 +56,16 @@ class SealedModel(Record):
 def model_context(model_id: str, operation: str, tee: str, lineage: tuple[DatasetRef, ...]) -> bytes:
     """Return the associated data of a sealed model's envelope."""
     return length_prefixed(SealedModel.TYPE, model_id, operation, tee, *(dataset.digest for dataset in lineage))
+
+
+def piece_context(model_id: str, index: int) -> bytes:
+    """Return the associated data of one of a sealed model's pieces."""
+    return length_prefixed("securemllib/model-piece/v1", model_id, index)
+
+
+def piece_name(index: int) -> str:
+    """Return the name under which a host keeps one of a sealed model's pieces."""
+    return f"model-{index}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

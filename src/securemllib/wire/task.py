@@ -1,11 +1,13 @@
 """Requests of a relay to its node's enclave, and the enclave's replies.
 
 The enclave drives the loading of parts: it answers `NeedPart` until it holds what a request needs, and the relay follows each
-with a `PartBytes`. A conversation on one connection::
+with a `PartBytes`. What enclaves leave for each other, or for jobs to come, the relay keeps as sealed blocks under names: while a
+request is worked on, the enclave hands blocks out with `KeepBlock`, which is not answered, and asks with `NeedBlock` for those of its
+job and of the models that the job uses. A conversation on one connection::
 
     relay  Attest ──────────────► enclave      Attested (evidence)
     relay  Install (grant) ─────► enclave      Installed
-    relay  Compute (state) ─────► enclave      NeedPart*, then Computed (statistics)         every worker
+    relay  Compute (state) ─────► enclave      (NeedPart | NeedBlock | KeepBlock)*, then Computed (statistics)   every worker
                                                or Masked (statistics), which relays add up
     relay  Begin (checkpoint) ──► enclave      Advanced (state), or Recording               one aggregator
     relay  Update (statistics) ─► enclave      Advanced (state), Recording, or Finished
@@ -23,9 +25,9 @@ from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
 __all__ = [
-    "REPLIES", "REQUESTS", "Advanced", "Attest", "Attested", "Begin", "Compute", "Computed", "End", "Ended", "Failed", "Finished",
-    "Install", "Installed", "Masked", "Materialise", "Materialised", "NeedPart", "PartBytes", "Recorded", "Recording", "Update",
-    "UpdateSum",
+    "REPLIES", "REQUESTS", "Advanced", "Attest", "Attested", "Begin", "BlockBytes", "Compute", "Computed", "End", "Ended", "Failed",
+    "Finished", "Install", "Installed", "KeepBlock", "Masked", "Materialise", "Materialised", "NeedBlock", "NeedPart", "PartBytes",
+    "Recorded", "Recording", "Update", "UpdateSum",
 ]  # fmt: skip
 
 
@@ -132,6 +134,32 @@ class PartBytes(Record):
     TYPE: ClassVar[str] = "part-bytes"
 
     ordinal: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepBlock(Record):
+    """Asks the relay to keep the payload, a sealed block, among the job's under a name, in place of one of the same name."""
+
+    TYPE: ClassVar[str] = "keep-block"
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeedBlock(Record):
+    """Asks the relay for a block that it keeps for a job: this one, or one whose model this one uses."""
+
+    TYPE: ClassVar[str] = "need-block"
+
+    job_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockBytes(Record):
+    """The payload is the block that was asked for."""
+
+    TYPE: ClassVar[str] = "block-bytes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +275,19 @@ class Failed(Record):
     code: str
 
 
-REQUESTS: tuple[type[Record], ...] = (Attest, Install, Compute, Materialise, PartBytes, Begin, Update, UpdateSum, Recorded, End)
+REQUESTS: tuple[type[Record], ...] = (
+    Attest,
+    Install,
+    Compute,
+    Materialise,
+    PartBytes,
+    BlockBytes,
+    Begin,
+    Update,
+    UpdateSum,
+    Recorded,
+    End,
+)
 REPLIES: tuple[type[Record], ...] = (
     Attested,
     Installed,
@@ -255,6 +295,8 @@ REPLIES: tuple[type[Record], ...] = (
     Masked,
     Materialised,
     NeedPart,
+    NeedBlock,
+    KeepBlock,
     Advanced,
     Recording,
     Finished,

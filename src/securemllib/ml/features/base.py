@@ -158,7 +158,7 @@ class SecureFeatureModel(_Columns, SecureModel):
         require_new(frame, *outputs.values())
         changed = {name: converted(self, name) for name in self.CHANGEABLE}
         step = ApplyModel(model=self.sealed.reference, input_columns=tuple(inputs), outputs=outputs, params=changed | params)
-        return frame.apply(step, self._types(frame, inputs, list(outputs.values())), self.sealed)
+        return frame.apply(step, self._types(frame, inputs, list(outputs.values())), self.sealed, self._pieces)
 
 
 class SecureFeatureEstimator(SecureEstimator):

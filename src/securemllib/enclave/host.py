@@ -1,0 +1,23 @@
+"""The host as the enclave's code sees it during one request: encrypted parts and sealed blocks come from it and go to it."""
+
+from typing import Protocol
+
+from securemllib.wire.dataset import Part
+
+__all__ = ["Host"]
+
+
+class Host(Protocol):
+    """The relay at the other end of a conversation; whatever it hands over may be anything."""
+
+    def part(self, part: Part) -> memoryview:
+        """Return the encrypted bytes of a part."""
+        ...
+
+    def keep(self, name: str, block: bytes) -> None:
+        """Let a sealed block be kept among the job's."""
+        ...
+
+    def block(self, job_id: str, name: str) -> memoryview:
+        """Return what is kept for a job under a name."""
+        ...

@@ -1,0 +1,87 @@
+"""Sealed blocks that enclaves let the host keep: what shards of a job send each other, and the pieces of models."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from securemllib.errors import FormatError, UnavailableError
+from securemllib.spark.storage import Folder
+from securemllib.wire.result import SealedModel, piece_name
+
+__all__ = ["Blocks", "copy_pieces", "pieces_in"]
+
+# The folder of exchanged blocks among a job's files; a model's pieces lie beside its checkpoints.
+_EXCHANGED = "exchanged"
+_EXCHANGED_NAME = re.compile(r"([a-z]+)-([0-9]+)-[0-9]+-[0-9]+-[0-9]+")
+_NAME = re.compile(r"[a-z]+(-[0-9]+)+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """The folders that a job's relays keep blocks in and hand them out of.
+
+    Attributes:
+        job_id: The job.
+        folder: Its own.
+        models: The folders of the pieces of the models that it uses, by the models' ids.
+    """
+
+    job_id: str
+    folder: Folder
+    models: tuple[tuple[str, Folder], ...] = ()
+
+    def keep(self, name: str, block: memoryview) -> None:
+        """Keep a block; `UnavailableError` where it cannot be written."""
+        if not _NAME.fullmatch(name):
+            raise FormatError(f"{name!r} is no name of a block.")
+        if _EXCHANGED_NAME.fullmatch(name):
+            # A machine that loses them as it falls loses a job that another attempt repeats.
+            self.folder.child(_EXCHANGED).write(name, block, is_synced=False)
+        else:
+            self.folder.write(name, block)
+
+    def read(self, job_id: str, name: str) -> bytes:
+        """Return a block of this job or of a model that it uses; `UnavailableError` where there is none."""
+        folder = self.folder if job_id == self.job_id else dict(self.models).get(job_id)
+        if folder is None or not _NAME.fullmatch(name):
+            raise FormatError(f"The enclave asked for {name!r} of job {job_id}.")
+        try:
+            return (folder.child(_EXCHANGED) if _EXCHANGED_NAME.fullmatch(name) else folder).read(name)
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"The sealed block {name} of job {job_id} is not in {folder.root}.",
+                next_step="Set spark.securemllib.storage to a folder that every executor reaches.",
+                code="unavailable.storage",
+            ) from error
+
+    def prune(self, head: int | None) -> None:
+        """Delete the exchanged blocks that no attempt asks for again, once the broker recorded a head; all of them once the job ended."""
+        folder = self.folder.child(_EXCHANGED)
+        found = [matched for name in folder.names() if (matched := _EXCHANGED_NAME.fullmatch(name))]
+        if head is None:
+            if found:
+                folder.delete()
+            return
+        latest: dict[str, int] = {}
+        for block in found:
+            if int(block[2]) < head:
+                latest[block[1]] = max(latest.get(block[1], 0), int(block[2]))
+        for block in found:
+            if int(block[2]) < latest.get(block[1], 0):
+                folder.remove(block[0])
+
+
+def pieces_in(model: SealedModel, folder: Folder | None) -> Iterator[bytes]:
+    """Yield a sealed model's pieces, one at a time; `UnavailableError` where they are not in the folder."""
+    for index in range(model.pieces):
+        if folder is None:
+            raise UnavailableError(
+                f"Nobody knows where the {model.pieces} pieces of model {model.model_id} are.", code="unavailable.storage"
+            )
+        yield folder.read(piece_name(index))
+
+
+def copy_pieces(model: SealedModel, source: Folder | None, target: Folder) -> None:
+    """Copy a sealed model's pieces, one at a time; `UnavailableError` where they are not in the source."""
+    for index, piece in enumerate(pieces_in(model, source)):
+        target.write(piece_name(index), piece)
