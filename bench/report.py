@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 import matplotlib
+from growth import growth_chart
 from measure import Samples
 from rich.console import Console
 from rich.table import Table
@@ -126,10 +127,17 @@ def print_table(results: Sequence[Result], console: Console, facts: Sequence[str
 
 
 def write_html(results: Sequence[Result], directory: Path, facts: Sequence[str]) -> Path:
-    """Write ``ratios.png`` and a page that holds the chart and all numbers, and return the page's path."""
+    """Write ``ratios.png`` and a page that holds the chart and all numbers, and return the page's path.
+
+    Where workloads were measured with several numbers of rows, ``rows.png`` shows their times against rows, and the page does so too.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     picture = _chart(results)
     (directory / "ratios.png").write_bytes(picture)
+    grown = ""
+    if (chart := growth_chart(results)) is not None:
+        (directory / "rows.png").write_bytes(chart)
+        grown = "<h2>Time against rows</h2>" + _image("CPU seconds against rows", chart)
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in (*_memory(results), *facts))
     numbers = _html_table(_COLUMNS, [_cells(result) for result in results], [_is_reached(result) for result in results])
     split = _html_table(_SPLIT, [_split_cells(result) for result in results])
@@ -138,10 +146,14 @@ def write_html(results: Sequence[Result], directory: Path, facts: Sequence[str])
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>SecureMLlib and MLlib</title><style>{_STYLE}</style><h1>SecureMLlib beside plaintext MLlib</h1>"
         "<p>Our seconds divided by MLlib's: below 1 is less than MLlib needs. Median of alternated runs, least and most in brackets.</p>"
-        f'<img alt="CPU and wall ratios" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
-        f"{numbers}<h2>Where the CPU seconds went</h2>{split}<h2>Conditions</h2><ul>{lines}</ul></html>\n"
+        f"{_image('CPU and wall ratios', picture)}"
+        f"{grown}{numbers}<h2>Where the CPU seconds went</h2>{split}<h2>Conditions</h2><ul>{lines}</ul></html>\n"
     )
     return page
+
+
+def _image(title: str, picture: bytes) -> str:
+    return f'<img alt="{title}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
 
 
 def _name(result: Result) -> str:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -54,6 +55,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--html", type=Path, default=Path("bench-results"), help="folder of the page and the chart")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the rows of every workload")
+    parser.add_argument(
+        "--rows-scales",
+        type=_scales,
+        metavar="FACTOR,FACTOR,...",
+        help="several factors in the place of --scale, for a chart of time against rows",
+    )
     parser.add_argument("--runs", type=int, default=5, help="measured runs of each side")
     parser.add_argument("--workloads", nargs="+", choices=[*WORKLOADS, _PARQUET], default=[*WORKLOADS, _PARQUET])
     parser.add_argument(
@@ -63,26 +70,33 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="Spark's task slots")
     parser.add_argument("--directory", type=Path, help="where temporary data goes; the system's place when not given")
     options = parser.parse_args(arguments)
-    if options.scale <= 0.0 or options.runs < 1 or options.cores < 1:
+    options.scales = options.rows_scales or [options.scale]
+    if min(options.scales) <= 0.0 or options.runs < 1 or options.cores < 1:
         parser.error("scale, runs and cores are positive")
     return options
 
 
+def _scales(text: str) -> list[float]:
+    return sorted({float(factor) for factor in text.split(",")})
+
+
 def _results(options: argparse.Namespace, folder: Path, facts: list[str], console: Console) -> Iterator[dict[str, Any]]:
-    about = {"scale": options.scale, "cores": options.cores, "machine": platform.machine(), "pyspark": version("pyspark")}
+    about = {"cores": options.cores, "machine": platform.machine(), "pyspark": version("pyspark")}
     names = [name for name in WORKLOADS if name in options.workloads]
     if names:
         with LocalDeployment(folder / "deployment") as deployment:
-            for name in names:
+            for name, scale in product(names, options.scales):
                 workload = WORKLOADS[name]
-                console.print(f"{name}: {round(workload.rows * options.scale):,} x {workload.columns}", highlight=False)
-                data = make_data(workload, options.scale, folder / name)
-                yield from _trainings(options, workload, data, deployment, facts, about)
+                console.print(f"{name}: {round(workload.rows * scale):,} x {workload.columns}", highlight=False)
+                data = make_data(workload, scale, folder / name)
+                yield from _trainings(options, workload, data, deployment, facts, {**about, "scale": scale})
                 shutil.rmtree(data.path)
     if _PARQUET in options.workloads:
         workload = WORKLOADS["logistic_regression"]
-        yield from _throughputs(options, make_data(workload, options.scale, folder / _PARQUET), folder / "throughput", about)
-    facts.append(f"Spark {version('pyspark')}, local[{options.cores}]; scale {options.scale:g}; {options.runs} alternated runs.")
+        data = make_data(workload, options.scale, folder / _PARQUET)
+        yield from _throughputs(options, data, folder / "throughput", {**about, "scale": options.scale})
+    scales = ", ".join(f"{scale:g}" for scale in options.scales)
+    facts.append(f"Spark {version('pyspark')}, local[{options.cores}]; scale {scales}; {options.runs} alternated runs.")
     facts.append("Files lie in the system's page cache for both sides; ours are encrypted anew for each run, so no enclave has seen them.")
     facts.append(
         "CPU seconds: user and system of driver, JVM, Python tasks, enclave, broker and agent. insecure: no TEE behind the enclave."

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
+from securemllib.algorithms.vectors import type_text
 from securemllib.attestation.insecure import InsecureAttester
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.identity import PrivateIdentity, verify
@@ -115,7 +116,7 @@ class Dataset:
 
     def publish(self, parts):
         """Make the manifest of these parts."""
-        columns = tuple(Column(name=f.name, type=str(f.type), nullable=f.nullable, encoding="sealed") for f in self.table.schema)
+        columns = tuple(Column(name=f.name, type=type_text(f.type), nullable=f.nullable, encoding="sealed") for f in self.table.schema)
         self.body = ManifestBody(parts=parts, columns=columns)
         sealed = seal(self.secret.derive(MANIFEST_BODY_PURPOSE), body_context(self.dataset_id, self.version), self.body.to_bytes())
         self.manifest = Manifest(
@@ -227,6 +228,7 @@ class Relay:
         self._thread.start()
         self.fetched = []
         self.job_id = ""
+        self.failed = None
 
     def _converse(self, connection):
         with connection:
@@ -242,6 +244,7 @@ class Relay:
         while True:
             reply, data = receive(self.connection, REPLIES)
             if isinstance(reply, Failed):
+                self.failed = reply
                 raise error_from_code(reply.code, "The enclave refused.")
             if isinstance(reply, KeepBlock):
                 self.keep(reply.name, bytes(data))

@@ -149,10 +149,15 @@ class UnavailableError(SecureMLlibError):
 
 
 class CapacityError(UnavailableError):
-    """A bound is too small for the work."""
+    """A bound is too small for the work.
+
+    Attributes:
+        needed: Bytes that did not fit, 0 where nobody knows.
+    """
 
     code = "unavailable.capacity"
     advice = "Raise the bound that the reason names."
+    needed: int = 0
 
 
 class RateLimitError(UnavailableError):

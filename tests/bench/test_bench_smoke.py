@@ -65,6 +65,22 @@ def test_the_reports_say_the_same_as_the_json(bench, tmp_path, capsys):
     assert "0.100 (0.100-0.300)" in capsys.readouterr().out
 
 
+def test_time_against_rows_is_charted_where_rows_were_varied(bench, tmp_path):
+    """Results of one workload with several numbers of rows give a chart and an exponent, 1 for a linear cost; one number gives none."""
+    _, report = bench
+    growth = pytest.importorskip("growth")
+    several = [made_up(bench, rows=rows, cpu_seconds=rows / 100, reference_cpu_seconds=rows**1.5) for rows in (400, 100, 200)]
+    (name,) = growth.series(several)
+    assert name == "kmeans, enclave, cached"
+    assert [result["rows"] for result in growth.series(several)[name]] == [100, 200, 400]
+    assert growth.exponent([100, 200, 400], [1.0, 2.0, 4.0]) == pytest.approx(1.0)
+    assert growth.exponent([100, 200, 400], [1e3, 2.0**1.5 * 1e3, 8e3]) == pytest.approx(1.5)
+    assert "Time against rows" in report.write_html(several, tmp_path / "several", []).read_text()
+    assert (tmp_path / "several" / "rows.png").read_bytes().startswith(b"\x89PNG")
+    assert "Time against rows" not in report.write_html(several[:1], tmp_path / "one", []).read_text()
+    assert not (tmp_path / "one" / "rows.png").exists()
+
+
 def test_the_cpu_time_of_a_child_that_ended_is_counted(bench):
     """A process that started and ended within a call counts with its CPU seconds, a sleeping one does not."""
     measure, _ = bench

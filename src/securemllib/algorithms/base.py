@@ -260,25 +260,17 @@ class Shard(Protocol):
         ...
 
 
-class Exchange(Protocol[StateT, StatisticsT, ModelT]):
-    """An algorithm whose shards send each other what they computed; the other methods are those of an `Algorithm`.
+class Exchange(Protocol):
+    """What an algorithm whose shards send each other what they computed has in the place of ``statistics``.
 
     Its model may be sharded too: then it names the shards' digests in ``shards`` and the class of what they published in ``SHARD``, and its
     ``transform`` takes a function that returns one of them.
     """
 
-    def stage(self, state: StateT) -> str:
+    def stage(self, state: Any) -> str:
         """Return the name of the round that a state opens."""
         ...
 
-    def exchange(self, state: StateT, shard: Shard) -> StatisticsT:
+    def exchange(self, state: Any, shard: Shard) -> Any:
         """Return the statistics of one shard."""
-        ...
-
-    def update(self, state: StateT, total: StatisticsT) -> StateT:
-        """Return the next state, from the statistics of all shards."""
-        ...
-
-    def to_model(self, state: StateT) -> ModelT:
-        """Return what training yielded."""
         ...

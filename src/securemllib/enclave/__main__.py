@@ -6,8 +6,10 @@ inherit the restrictions and whose choices no variable of the host's can steer.
 
 import argparse
 import os
+import resource
 import socket
 import sys
+from contextlib import suppress
 
 from securemllib.enclave.hardening import harden
 from securemllib.enclave.kernel import allocate_frugally
@@ -17,6 +19,8 @@ __all__ = ["main"]
 _LOOPBACK = "127.0.0.1"
 _BACKLOG = 128
 _DEFAULT_MEMORY = 4 * 2**30
+# What the process may have in all: libraries, threads, states and statistics, and twice its blocks, which are decoded before they are kept.
+_OTHER_MEMORY, _MEMORY_FACTOR = 3 * 2**30, 2
 _DEFAULT_IDLE_SECONDS = 600
 _DEFAULT_CONNECTIONS = 256
 # Each task is one thread, and a product's bits must not depend on how many there are; Arrow's own allocator keeps what it freed.
@@ -40,6 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     listener = socket.create_server((_LOOPBACK, options.port), backlog=_BACKLOG)
     output = os.open(os.devnull, os.O_RDWR)
     sys.dont_write_bytecode = True
+    _bound_memory(options.memory)
     protections = harden()
     allocate_frugally()
     os.environ.update(_LIBRARIES)
@@ -48,6 +53,13 @@ def main(arguments: list[str] | None = None) -> None:
     serve(
         listener, output, protections=protections, memory_limit=options.memory, idle_seconds=options.idle, connections=options.connections
     )
+
+
+def _bound_memory(blocks: int) -> None:
+    """Let an allocation fail, which is an error with a code, before the kernel ends the process, which is none."""
+    bound = _OTHER_MEMORY + _MEMORY_FACTOR * blocks
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,22 @@
 """Decrypted blocks within a memory bound, so that rounds and jobs do not decrypt again."""
 
 from collections import OrderedDict
+from math import prod
 from threading import Lock
+
+import numpy as np
 
 from securemllib.algorithms.base import Block, Scratch
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import CapacityError
 
-__all__ = ["BlockCache", "CachedBlock"]
+__all__ = ["BlockCache", "CachedBlock", "failed_allocation"]
+
+
+def failed_allocation(error: MemoryError) -> int:
+    """Return the bytes of the array that there was no memory for, as numpy's own error says; 0 where it does not."""
+    shape, dtype = getattr(error, "shape", ()), getattr(error, "dtype", None)
+    return prod(shape) * dtype.itemsize if isinstance(dtype, np.dtype) else 0
 
 
 class CachedBlock:
@@ -62,12 +71,7 @@ class BlockCache:
             CapacityError: The block alone is larger than the bound.
         """
         cached = CachedBlock(block)
-        if cached.size > self._limit:
-            raise CapacityError(
-                f"A block of {cached.size} bytes is larger than the enclave's memory bound of {self._limit}.",
-                next_step="Raise spark.securemllib.enclave.memory, or encrypt the dataset in smaller parts.",
-                code="unavailable.capacity.block",
-            )
+        self.require(cached.size)
         with self._lock:
             if (origin, ordinal) in self._blocks:
                 return self._blocks[origin, ordinal]
@@ -75,6 +79,15 @@ class BlockCache:
                 self._blocks[origin, ordinal] = cached
                 self._size += cached.size
         return cached
+
+    def require(self, size: int) -> None:
+        """Raise CapacityError where a block of so many bytes is larger than the bound: before it is made, not once memory is gone."""
+        if size > self._limit:
+            error = CapacityError(
+                f"A block of {size} bytes is larger than the enclave's memory bound of {self._limit}.", code="unavailable.capacity.block"
+            )
+            error.needed = size
+            raise error
 
     def _make_room(self, size: int, origin: bytes) -> bool:
         for old in [old for old in self._blocks if old[0] != origin]:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.enclave.aggregator import Aggregator
-from securemllib.enclave.cache import BlockCache
+from securemllib.enclave.cache import BlockCache, failed_allocation
 from securemllib.enclave.host import Host
 from securemllib.enclave.predictor import materialise
 from securemllib.enclave.session import Session, install
@@ -23,6 +23,8 @@ __all__ = ["Attester", "Conversation", "Enclave"]
 # Challenges that wait for their grant, and jobs with keys; a host that asks for more only makes the oldest void.
 _PENDING_LIMIT = 64
 _SESSION_LIMIT = 64
+# States and statistics are no blocks: ten gradients of 300,000 features and two classes take 50 MB beside blocks of a few.
+_STATE_BYTES = 2**30
 
 
 class Attester(Protocol):
@@ -144,7 +146,7 @@ class Conversation:
         """Answer requests until the relay hangs up or sends bytes that are no frame."""
         try:
             while True:
-                request, payload = receive(self._connection, task.REQUESTS, payload_limit=self._enclave.memory_limit)
+                request, payload = receive(self._connection, task.REQUESTS, payload_limit=self._enclave.memory_limit + _STATE_BYTES)
                 reply, out = self._answer(request, payload)
                 send(self._connection, reply, out)
         except ConnectionLostError:
@@ -159,9 +161,9 @@ class Conversation:
         except ConnectionLostError:
             raise
         except SecureMLlibError as error:
-            return task.Failed(code=error.error_code), b""
-        except MemoryError:
-            return task.Failed(code="unavailable.capacity.memory"), b""
+            return task.Failed(code=error.error_code, needed=_power_of_two(getattr(error, "needed", 0))), b""
+        except MemoryError as error:
+            return task.Failed(code="unavailable.capacity.memory", needed=_power_of_two(failed_allocation(error))), b""
         except Exception:  # noqa: BLE001 - a message of an unforeseen error could hold a value, so none leaves
             return task.Failed(code="error.enclave"), b""
 
@@ -220,6 +222,11 @@ class Conversation:
         """Return a sealed block, which the relay is asked for."""
         send(self._connection, task.NeedBlock(job_id=job_id, name=name))
         return receive(self._connection, (task.BlockBytes,), payload_limit=self._enclave.memory_limit)[1]
+
+
+def _power_of_two(size: int) -> int:
+    """Return the next power of two: the exact size of what rows became is theirs."""
+    return 1 << (size - 1).bit_length() if size > 0 else 0
 
 
 def _split(payload: memoryview, lengths: tuple[int, ...]) -> list[memoryview]:

@@ -116,7 +116,7 @@ def _statistics(session: Session, opened: SealedState, cache: BlockCache) -> Cal
 def _block(session: Session, part: Part, cache: BlockCache, host: Host) -> CachedBlock:
     cached = cache.get(session.cache_key, part.ordinal)
     if cached is None:
-        block = _make_block(session, part_rows(session, part, cache, host), part.ordinal)
+        block = _make_block(session, part_rows(session, part, cache, host), part.ordinal, cache)
         cached = cache.put(session.cache_key, part.ordinal, block)
     return cached
 
@@ -131,7 +131,7 @@ def part_rows(session: Session, part: Part, cache: BlockCache, host: Host) -> Ro
     return execute(plan, read_table(table), ordinal=part.ordinal, seed=session.split_seed, models=models)
 
 
-def _make_block(session: Session, rows: Rows, ordinal: int) -> Block:
+def _make_block(session: Session, rows: Rows, ordinal: int, cache: BlockCache) -> Block:
     inputs, dtype = session.job.inputs, session.job.dtype
     features, offset, sparse = np.zeros((rows.count, 0), dtype=dtype), np.zeros(0), None
     if "features" in inputs:
@@ -139,6 +139,7 @@ def _make_block(session: Session, rows: Rows, ordinal: int) -> Block:
         if isinstance(vector, SparseVector) and getattr(session.algorithm, "SPARSE", False):
             sparse, offset = csr_array(vector.values.astype(dtype)), np.zeros(vector.width)
         else:
+            cache.require(vector.rows * vector.width * np.dtype(dtype).itemsize)
             features, offset = vector.centred(dtype)
     others = {role: column for role, column in inputs.items() if role not in _BLOCK_ROLES}
     raw = {role: column for role, column in others.items() if _RAW_ROLE.fullmatch(role)}

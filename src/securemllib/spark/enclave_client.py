@@ -82,7 +82,7 @@ class EnclaveClient:
             self.is_broken = True
             raise
         if isinstance(reply, Failed):
-            raise failure(reply.code)
+            raise failure(reply.code, reply.needed)
         if not isinstance(reply, types):
             self.is_broken = True
             raise FormatError(f"The enclave answered {request.TYPE} with {reply.TYPE}.")

@@ -49,14 +49,17 @@ _REASONS: dict[str, tuple[str, str | None]] = {
     "integrity.model": ("A sealed model is not the one that the job names.", "Load the model again."),
     "unavailable.capacity": ("A bound is too small for the work.", "Raise spark.securemllib.enclave.memory."),
     "unavailable.capacity.block": (
-        "A part is larger than the enclave's memory bound.",
+        "The rows of a part, as the algorithm reads them, are larger than the enclave's memory bound.",
         "Raise spark.securemllib.enclave.memory, or encrypt in smaller parts.",
     ),
     "unavailable.capacity.part": (
         "A part is larger than the enclave's memory bound.",
         "Raise spark.securemllib.enclave.memory, or encrypt in smaller parts.",
     ),
-    "unavailable.capacity.memory": ("The enclave ran out of memory.", "Give it more memory, or use fewer tasks a node."),
+    "unavailable.capacity.memory": (
+        "The enclave ran out of memory.",
+        "Raise spark.securemllib.enclave.memory, set spark.securemllib.shares higher, or use fewer tasks a node.",
+    ),
     "unavailable.session": ("The enclave holds no keys of the job.", None),
     "unavailable.storage": (
         "A file of the dataset or of the checkpoints cannot be read or written.",
@@ -84,11 +87,25 @@ _REASONS: dict[str, tuple[str, str | None]] = {
 }
 
 
-def failure(code: str) -> SecureMLlibError:
-    """Return the error of a code that came without words."""
+def failure(code: str, needed: int = 0) -> SecureMLlibError:
+    """Return the error of a code that came without words.
+
+    Args:
+        code: The code.
+        needed: Bytes that would have fitted what did not, where the enclave says so.
+    """
     found = [prefix for prefix in _REASONS if code == prefix or code.startswith(f"{prefix}.")]
     reason, step = _REASONS[max(found, key=len)] if found else ("The job failed.", None)
+    if needed:
+        reason += f" What did not fit has up to {_size(needed)}: spark.securemllib.enclave.memory has to be at least that."
     return error_from_code(code, reason, step)
+
+
+def _size(count: int) -> str:
+    """Return bytes as the settings spell them."""
+    units = ("", "k", "m", "g", "t")
+    power = min((count.bit_length() - 1) // 10, len(units) - 1)
+    return f"{count >> 10 * power}{units[power]}"
 
 
 def is_passing(error: SecureMLlibError) -> bool:

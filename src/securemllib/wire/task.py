@@ -268,11 +268,17 @@ class Ended(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed(Record):
-    """The request failed; only the error's code crosses the boundary."""
+    """The request failed; only the error's code crosses the boundary, and what did not fit into memory, up to a power of two.
+
+    Attributes:
+        code: The error's code.
+        needed: Bytes that would have fitted what did not; 0 where that is not it.
+    """
 
     TYPE: ClassVar[str] = "failed"
 
     code: str
+    needed: int = 0
 
 
 REQUESTS: tuple[type[Record], ...] = (
