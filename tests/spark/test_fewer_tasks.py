@@ -20,6 +20,7 @@ JOB = RelayJob(
     models=(),
     parts=(),
     dataset=Folder("/nowhere"),
+    reads=(0, 0),
     blocks=Blocks(job_id="j" * 64, folder=Folder("/nowhere")),
     shares=4,
     tasks=4,
