@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "security" / "threat-model.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in PAGE.splitlines() if re.match(r"\| [A-Z]\d ", line)]
+ROWS = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in PAGE.splitlines() if re.match(r"\| [A-Z]\d+ ", line)]
 COLUMNS = ["id", "attacker", "target", "surface: what is tried", "defence", "enforced in", "proved by", "what remains"]
 DEFENCES = [row for row in ROWS if row[0][0] != "M"]
 

@@ -3,10 +3,12 @@
 import io
 import logging
 from base64 import b64encode
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
-from broker_world import Enclave, World, make_world, release_of
+from broker_world import Enclave, World, b64, make_world, release_of
 
 from securemllib.broker.keystore import create_keystore, open_keystore
 from securemllib.broker.server import configure_logs
@@ -86,3 +88,27 @@ def test_representations_hold_no_key(world: World, caplog: pytest.LogCaptureFixt
     for secret in (world.keystore.store_key.expose(), identity[:32], identity[32:], world.owner.secret.expose()):
         assert not found(secret, shown)
     assert b"PrivateIdentity('broker')" in shown
+
+
+def test_what_is_sent_to_the_wrong_place_is_told_to_nobody(logged: io.StringIO, world: World, client: httpx.Client) -> None:
+    """A key or a row in any field of any request, well formed or not, is neither answered, logged nor stored; where it is, is."""
+    world.enrol()
+    secret = "c4n4ry-" + world.owner.secret.expose().hex()
+    answers = [client.request(method, f"{path}?{secret}", json=body) for method, path, body in _misdirected(client, secret)]
+    assert {400, 404, 422} <= {answer.status_code for answer in answers} <= {200, 400, 404, 422}
+    stored = b"".join(path.read_bytes() for path in world.folder.iterdir())
+    for place in (*(answer.content for answer in answers), logged.getvalue().encode(), stored):
+        assert secret.encode() not in place
+    assert b"body.job" in b"".join(answer.content for answer in answers)
+    assert b"refused" in logged.getvalue().encode()
+
+
+def _misdirected(client: httpx.Client, secret: str) -> Iterator[tuple[str, str, object]]:
+    """Yield requests to each path of the interface that hold a secret where it does not belong."""
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        filled = path.replace("{dataset_id}", "0" * 32).replace("{job_id}", "0" * 64)
+        for method in methods:
+            yield method, filled, secret
+            for name in ("job", "end", "request", "update", "policy", "enrolment", "revocation", "acceptance"):
+                yield method, filled, {name: secret}
+                yield method, filled, {name: b64(secret.encode())}

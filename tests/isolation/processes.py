@@ -26,6 +26,10 @@ sys.stdout.write("ready\\n")
 sys.stdout.flush()
 time.sleep(600)
 """
+BROKER = """
+from securemllib.cli import main
+main()
+"""
 ATTACKER = """
 import ctypes, errno, json, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -127,11 +131,15 @@ def ordinary(*arguments, run=False, **options):
 
 
 def start(kind, folder):
-    """Return a started process: an ``enclave``, or a ``control`` that holds the marker and does not harden itself."""
+    """Return a started process: an ``enclave``, a ``broker``, or a ``control`` that holds the marker and does not harden itself."""
     marker = os.urandom(16).hex()
-    arguments = ("-I", "-m", "securemllib.enclave", "--idle", "120") if kind == "enclave" else ("-I", "-c", CONTROL)
-    environment = {"MARKER": marker, "HOME": str(folder)}
-    process = ordinary(*arguments, stdout=subprocess.PIPE, cwd=folder, env=environment)
+    arguments = {
+        "enclave": ("-I", "-m", "securemllib.enclave", "--idle", "120"),
+        "broker": ("-I", "-c", BROKER, "broker", "serve", "--port", "0"),
+        "control": ("-I", "-c", CONTROL),
+    }
+    environment = {"MARKER": marker, "HOME": str(folder), "SECUREMLLIB_BROKER_HOME": str(folder)}
+    process = ordinary(*arguments[kind], stdout=subprocess.PIPE, cwd=folder, env=environment)
     line = process.stdout.readline()
     assert line, "the process ended before it was ready"
     return Victim(process, marker, int(line.rpartition(":")[2]) if kind == "enclave" else None)

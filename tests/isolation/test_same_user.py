@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from securemllib.broker.keystore import create_keystore
 from tests.isolation.processes import start
 
 
@@ -33,6 +34,24 @@ def test_the_process_cannot_be_looked_into(control, enclave, attack):
     if (outcome := control.attack(attack)) != "succeeded":
         pytest.skip(f"this kernel does not let a user do that to any process of theirs: {outcome}")
     assert enclave.attack(attack) == "refused"
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    """Return a broker that serves, with its keystore open."""
+    home = tmp_path_factory.mktemp("broker")
+    create_keystore(home / "keystore.sml", "broker", None)
+    victim = start("broker", home)
+    yield victim
+    victim.stop()
+
+
+@pytest.mark.parametrize("attack", ["trace", "memory", "vm_read", "environment", "descriptors"])
+def test_the_brokers_process_cannot_be_looked_into(control, broker, attack):
+    """The same attacks are refused on a broker that serves."""
+    if (outcome := control.attack(attack)) != "succeeded":
+        pytest.skip(f"this kernel does not let a user do that to any process of theirs: {outcome}")
+    assert broker.attack(attack) == "refused"
 
 
 def test_a_crash_leaves_no_core(tmp_path):

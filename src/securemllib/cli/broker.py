@@ -8,6 +8,7 @@ import typer
 
 from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.keystore import create_keystore, read_public_identity
+from securemllib.broker.process import protect_process
 from securemllib.broker.rates import ADDRESS_RATE, IDENTITY_RATE, REFUSAL_RATE, Rates
 from securemllib.broker.server import Listening, certificate_digest, make_certificate, serve
 from securemllib.cli import broker_recovery
@@ -125,6 +126,7 @@ def serve_command(
     identity_rate: Annotated[str, typer.Option("--identity-rate", help="Requests that one owner or analyst may sign.")] = IDENTITY_RATE,
 ) -> None:
     """Serve. Off loopback with TLS only, unless --insecure-plaintext says otherwise."""
+    protect_process()
     files = files_of(home)
     if tls_self_signed:
         if tls_cert is not None or tls_key is not None or insecure_plaintext:
