@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from columns import compare_encodings
 from generators import Data
 from measure import adopt_orphans
 from parquet import compare_parquet
@@ -27,6 +28,8 @@ from securemllib.wire.job import Mode
 # Throughput is to be 0.6 of pyarrow's, so time at most this often its time.
 _PARQUET_TARGET = 1.0 / 0.6
 _PARQUET = "parquet"
+_ENCODINGS = "encodings"
+_CHOICES = [*WORKLOADS, _PARQUET, _ENCODINGS]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -62,7 +65,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         help="several factors in the place of --scale, for a chart of time against rows",
     )
     parser.add_argument("--runs", type=int, default=5, help="measured runs of each side")
-    parser.add_argument("--workloads", nargs="+", choices=[*WORKLOADS, _PARQUET], default=[*WORKLOADS, _PARQUET])
+    parser.add_argument("--workloads", nargs="+", choices=_CHOICES, default=_CHOICES)
     parser.add_argument(
         "--modes", nargs="+", choices=[mode.value for mode in Mode], default=[Mode.ENCLAVE.value], help="where statistics are added"
     )
@@ -95,6 +98,9 @@ def _results(options: argparse.Namespace, folder: Path, facts: list[str], consol
         workload = WORKLOADS["logistic_regression"]
         data = make_data(workload, options.scale, folder / _PARQUET)
         yield from _throughputs(options, data, folder / "throughput", {**about, "scale": options.scale})
+    if _ENCODINGS in options.workloads:
+        yield from _encoded(options, {**about, "scale": options.scale})
+        facts.append("Encodings: beside writing the same column as plain Parquet into memory; the target is one of CPU seconds.")
     scales = ", ".join(f"{scale:g}" for scale in options.scales)
     facts.append(f"Spark {version('pyspark')}, local[{options.cores}]; scale {scales}; {options.runs} alternated runs.")
     facts.append("Files lie in the system's page cache for both sides; ours are encrypted anew for each run, so no enclave has seen them.")
@@ -159,6 +165,22 @@ def _throughputs(options: argparse.Namespace, data: Data, directory: Path, about
             quality=("MB/s", _speed(size, ours.wall), _speed(size, reference.wall)),
             target=_PARQUET_TARGET,
             throughput_ratio=_speed(size, ours.wall) / _speed(size, reference.wall),
+            **about,
+        )
+
+
+def _encoded(options: argparse.Namespace, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for found in compare_encodings(options.scale, options.runs):
+        yield entry(
+            found.name,
+            found.ours,
+            found.plain,
+            shape=(found.rows, 1),
+            mode="owner",
+            cached=True,
+            quality=("Mrows/s", *(found.rows / median(side.cpu) / 1e6 for side in (found.ours, found.plain))),
+            target=found.target_seconds / median(found.plain.cpu),
+            target_cpu_seconds=found.target_seconds,
             **about,
         )
 

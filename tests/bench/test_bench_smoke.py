@@ -121,3 +121,14 @@ def test_a_small_benchmark_runs_from_end_to_end(tmp_path):
     # The rows are float32 in the enclave: MLlib's coefficients to 1e-4.
     assert results[0]["difference"] < 1e-4
     assert results[0]["quality"] == pytest.approx(results[0]["reference_quality"], rel=1e-6)
+
+
+def test_encodings_are_measured(bench):
+    """Each encoding of a column gets costs beside plain Parquet's, and a target for its number of rows."""
+    from columns import compare_encodings
+
+    found = {item.name: item for item in compare_encodings(0.0001, 1)}
+    assert len(found) == 7
+    assert {item.rows for item in found.values()} == {1000}
+    assert all(len(item.ours.costs) == len(item.plain.costs) == 1 for item in found.values())
+    assert found["encode_deterministic_integers"].target_seconds == pytest.approx(0.6 * 1000 / 10_000_000)
