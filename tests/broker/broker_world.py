@@ -10,6 +10,7 @@ from typing import Any
 from securemllib.attestation.insecure import InsecureAttester
 from securemllib.broker.audit_log import entries
 from securemllib.broker.collateral import CollateralStore
+from securemllib.broker.evidence import Attester
 from securemllib.broker.keystore import Keystore
 from securemllib.broker.rates import Rates
 from securemllib.broker.service import Broker
@@ -261,10 +262,11 @@ def make_world(
     collateral: CollateralStore | None = None,
     rates: Rates | None = None,
     kek: KeyEncryptionKey | None = None,
+    attester: Attester | None = None,
 ) -> World:
     """Return a world whose broker keeps its data at ``url``."""
     clock = Clock()
-    broker = Broker(keystore, url, folder / "head.sml", clock=clock, collateral=collateral, rates=rates, kek=kek)
+    broker = Broker(keystore, url, folder / "head.sml", clock=clock, collateral=collateral, rates=rates, kek=kek, attester=attester)
     return World(
         broker=broker,
         owner=Owner(broker=broker.identity),

@@ -84,6 +84,11 @@ def _add_general(app: FastAPI, broker: Broker) -> None:
         """Return who the broker is: compare its fingerprint with the one that its operator told you."""
         return body.IdentityBody(identity=to_base64(broker.identity.to_bytes()))
 
+    @app.post("/v1/evidence")
+    def evidence(request: body.EvidenceBody) -> body.EvidenceResult:
+        """Show what code the broker runs: evidence over the caller's 32 random bytes."""
+        return body.EvidenceResult(evidence=to_base64(broker.evidence(from_base64(request.nonce)).to_bytes()))
+
     @app.post("/v1/store/accept")
     def accept_store(request: body.AcceptanceBody) -> body.AcceptanceResult:
         """Accept, as an owner, that the broker's store was restored."""

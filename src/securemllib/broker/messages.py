@@ -22,6 +22,8 @@ __all__ = [
     "EndBody",
     "EnrolmentBody",
     "EnrolmentResult",
+    "EvidenceBody",
+    "EvidenceResult",
     "GrantBody",
     "HeadBody",
     "HeadUpdateBody",
@@ -109,6 +111,18 @@ class KeyResult(_Body):
     """The identity in force after a rotation, or the one that was revoked."""
 
     fingerprint: str
+
+
+class EvidenceBody(_Body):
+    """32 random bytes."""
+
+    nonce: Base64
+
+
+class EvidenceResult(_Body):
+    """An `Evidence` of the broker."""
+
+    evidence: Base64
 
 
 class AcceptanceBody(_Body):

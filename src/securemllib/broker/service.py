@@ -11,6 +11,7 @@ from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.custody import Custody
 from securemllib.broker.dataset_secrets import kept_secret
 from securemllib.broker.datasets import Enrolled
+from securemllib.broker.evidence import Attester, evidence_of
 from securemllib.broker.freshness import REQUEST_SECONDS, check_created
 from securemllib.broker.keystore import Keystore
 from securemllib.broker.rates import Rates
@@ -41,6 +42,7 @@ class Broker:
         collateral: Where Intel's collateral for quotes comes from; nowhere when not given, which refuses every quote.
         rates: How many requests anybody may make; the defaults of `Rates` when not given.
         kek: Wraps the secrets of datasets; only the store's key seals them when not given.
+        attester: Shows owners what code this broker runs, where there is one.
         may_be_older: Whether a database that is older than the head file is opened, to recover from it.
 
     Raises:
@@ -58,11 +60,13 @@ class Broker:
         rates: Rates | None = None,
         kek: KeyEncryptionKey | None = None,
         may_be_older: bool = False,
+        attester: Attester | None = None,
     ) -> None:
         guard = RollbackGuard(head_file, keystore.identity)
         store = Store(database, keystore.store_key, kek)
         self._collateral = collateral or CollateralStore()
         self.rates = rates or Rates()
+        self._attester = attester
         self._custody = Custody(
             identity=keystore.identity, store=store, guard=guard, clock=clock, collateral=self._collateral, rates=self.rates
         )
@@ -74,6 +78,10 @@ class Broker:
     def identity(self) -> PublicIdentity:
         """Who this broker is."""
         return self._custody.identity.public
+
+    def evidence(self, nonce: bytes) -> Evidence:
+        """Return this broker's own evidence for a nonce; see `evidence.evidence_of`."""
+        return evidence_of(self.identity, self._attester, nonce)
 
     def trust_owner(self, owner: PublicIdentity) -> None:
         """Let an owner enrol datasets: for the broker's operator, not reachable over the network."""

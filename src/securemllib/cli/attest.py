@@ -1,4 +1,4 @@
-"""`securemllib attest`: take evidence from an enclave, fetch collateral for it, and ask a policy about it, offline."""
+"""`securemllib attest`: take evidence from an enclave or a broker, fetch collateral for it, and ask a policy about it, offline."""
 
 import json
 import time
@@ -17,8 +17,9 @@ from securemllib.attestation.dcap import Endorsements, Model
 from securemllib.attestation.verifier import Finding, findings, verify_evidence
 from securemllib.cli.collateral import read_collateral_file
 from securemllib.cli.enclave_process import ask_evidence
-from securemllib.cli.shared import console
+from securemllib.cli.shared import Broker, CaFile, Fingerprint, console, trusted_broker
 from securemllib.errors import AttestationError, FormatError, UsageError
+from securemllib.owner.broker_client import BrokerClient
 from securemllib.owner.policy import load_appraisal
 from securemllib.wire.attestation import Challenge, Evidence
 
@@ -40,10 +41,19 @@ def collect(
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The enclave's port on this machine.")],
 ) -> None:
     """Ask the enclave on a port of this machine for evidence. Nobody grants anything on it: its challenge is no broker's."""
-    challenge, evidence = ask_evidence(port)
-    tree = {name: b64encode(record.to_bytes()).decode() for name, record in (("challenge", challenge), ("evidence", evidence))}
-    _write(output, json.dumps(tree, indent=1) + "\n")
-    console.print(f"evidence of {evidence.tee}, {len(evidence.report)} bytes, in {output}", markup=False)
+    _keep(output, *ask_evidence(port))
+
+
+@app.command("broker")
+def broker(
+    output: Annotated[Path, typer.Argument(help="The new file for the evidence and the challenge that it answers.")],
+    address: Broker,
+    fingerprint: Fingerprint = None,
+    ca_file: CaFile = None,
+) -> None:
+    """Ask a broker what code it runs, before you enrol data there: `verify` then says what a policy of yours thinks of it."""
+    with BrokerClient(address, trusted_broker(fingerprint), ca_file=ca_file) as client:
+        _keep(output, *client.evidence())
 
 
 @app.command("collateral")
@@ -91,6 +101,12 @@ def verify(
             next_step=f"The policy refuses {len(refusals)} of {len(lines)} claims.",
             code=f"refused.attestation.{refusals[0].code}",
         )
+
+
+def _keep(output: Path, challenge: Challenge, evidence: Evidence) -> None:
+    tree = {name: b64encode(record.to_bytes()).decode() for name, record in (("challenge", challenge), ("evidence", evidence))}
+    _write(output, json.dumps(tree, indent=1) + "\n")
+    console.print(f"evidence of {evidence.tee}, {len(evidence.report)} bytes, in {output}", markup=False)
 
 
 def _explain(evidence: Evidence, claims: Claims, lines: list[Finding]) -> None:

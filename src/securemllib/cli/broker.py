@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from securemllib.broker.collateral import CollateralStore
+from securemllib.broker.evidence import attester_of
 from securemllib.broker.keystore import create_keystore, read_public_identity
 from securemllib.broker.process import protect_process
 from securemllib.broker.rates import ADDRESS_RATE, IDENTITY_RATE, REFUSAL_RATE, Rates
@@ -121,6 +122,9 @@ def serve_command(
     proxy: Annotated[
         list[str] | None, typer.Option("--proxy", help="Address of a reverse proxy that names its clients; may be repeated.")
     ] = None,
+    insecure_evidence: Annotated[
+        bool, typer.Option("--insecure-evidence", help="Without a TEE, answer owners with evidence that is labelled insecure.")
+    ] = False,
     address_rate: Annotated[str, typer.Option("--address-rate", help="Requests that one address may make.")] = ADDRESS_RATE,
     refusal_rate: Annotated[str, typer.Option("--refusal-rate", help="Refused requests that one address may make.")] = REFUSAL_RATE,
     identity_rate: Annotated[str, typer.Option("--identity-rate", help="Requests that one owner or analyst may sign.")] = IDENTITY_RATE,
@@ -138,7 +142,14 @@ def serve_command(
     rates = Rates(address=address_rate, refusals=refusal_rate, identity=identity_rate)
     owners = [read_identity(path) for path in owner or []]
     given = [read_collateral_file(path) for path in collateral or []]
-    broker = open_broker(files, database, passphrase_file, CollateralStore(files.collateral, pccs=pccs, given=given), rates)
+    broker = open_broker(
+        files,
+        database,
+        passphrase_file,
+        CollateralStore(files.collateral, pccs=pccs, given=given),
+        rates,
+        attester=attester_of(allow_insecure=insecure_evidence),
+    )
     if tls_self_signed and not (files.certificate.exists() and files.certificate_key.exists()):
         make_certificate(host, files.certificate, files.certificate_key)
     for identity in owners:

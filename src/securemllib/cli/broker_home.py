@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from securemllib.broker.collateral import CollateralStore
+from securemllib.broker.evidence import Attester
 from securemllib.broker.files import BrokerFiles
 from securemllib.broker.keystore import has_passphrase, open_keystore
 from securemllib.broker.rates import Rates
@@ -72,6 +73,7 @@ def open_broker(
     rates: Rates | None = None,
     *,
     may_be_older: bool = False,
+    attester: Attester | None = None,
 ) -> Broker:
     """Return the broker of a directory, with its keystore and its key-encryption key open."""
     configure_logs()
@@ -80,7 +82,16 @@ def open_broker(
     passphrase = broker_passphrase(passphrase_file) if needed else None
     keystore = open_keystore(files.keystore, passphrase)
     kek = None if name is None else open_key(name, passphrase)
-    return Broker(keystore, database or files.database, files.head, collateral=collateral, rates=rates, kek=kek, may_be_older=may_be_older)
+    return Broker(
+        keystore,
+        database or files.database,
+        files.head,
+        collateral=collateral,
+        rates=rates,
+        kek=kek,
+        may_be_older=may_be_older,
+        attester=attester,
+    )
 
 
 def broker_passphrase(file: Path | None, *, confirm: bool = False) -> str:

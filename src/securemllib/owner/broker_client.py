@@ -1,5 +1,6 @@
 """The owner's view of a key broker over HTTP; the broker's fingerprint is given by the owner, never taken from the broker."""
 
+import os
 import time
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
@@ -12,9 +13,10 @@ from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.wrapping import wrap
 from securemllib.errors import ConnectionLostError, FormatError, SignatureError, UsageError, error_from_code
 from securemllib.owner.reading import OpenDataset, read_manifest
+from securemllib.wire.attestation import Challenge, Evidence
 from securemllib.wire.enrolment import AuditRequest, Enrolment, enrolment_context
 from securemllib.wire.identity import PublicIdentity
-from securemllib.wire.notices import KeyRevocation, KeyRotation, StoreAcceptance
+from securemllib.wire.notices import KeyRevocation, KeyRotation, StoreAcceptance, broker_challenge
 from securemllib.wire.policy import Policy
 from securemllib.wire.signed import Signed
 
@@ -22,6 +24,7 @@ __all__ = ["BrokerClient"]
 
 _TIMEOUT_SECONDS = 30.0
 _ANSWER_LIMIT = 64 * 2**20
+_NONCE_BYTES = 32
 
 
 class BrokerClient:
@@ -112,6 +115,18 @@ class BrokerClient:
             str(name)
             for name in self._request("POST", "/v1/store/accept", {"acceptance": _encoded(identity.sign(acceptance))}).get("datasets", ())
         ]
+
+    def evidence(self) -> tuple[Challenge, Evidence]:
+        """Return a fresh challenge to the broker and its evidence; `SignatureError` for evidence of another identity than the expected.
+
+        Whether the evidence is genuine, fits the challenge and satisfies a policy is for `verify_evidence` and its findings.
+        """
+        broker, nonce = self.identity(), os.urandom(_NONCE_BYTES)
+        answer = self._request("POST", "/v1/evidence", {"nonce": b64encode(nonce).decode()})
+        evidence = Evidence.from_bytes(_decoded(answer, "evidence"))
+        if evidence.identity != broker:
+            raise SignatureError(f"The broker {broker.fingerprint} answers with evidence of {evidence.identity.fingerprint}.")
+        return broker_challenge(nonce, broker), evidence
 
     def audit(self, identity: PrivateIdentity) -> list[Any]:
         """Return the audit entries of the owner's datasets."""

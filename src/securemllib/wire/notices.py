@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from securemllib.wire.attestation import Challenge
 from securemllib.wire.encoding import length_prefixed
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.record import Record
 
-__all__ = ["JobEnd", "KeyRevocation", "KeyRotation", "RecoveryShare", "StoreAcceptance", "recovery_share_context"]
+__all__ = ["JobEnd", "KeyRevocation", "KeyRotation", "RecoveryShare", "StoreAcceptance", "broker_challenge", "recovery_share_context"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,3 +101,8 @@ class RecoveryShare(Record):
 def recovery_share_context(broker: str, custodian: str) -> bytes:
     """Return the HPKE ``info`` of a custodian's share."""
     return length_prefixed(RecoveryShare.TYPE, broker, custodian)
+
+
+def broker_challenge(nonce: bytes, broker: PublicIdentity) -> Challenge:
+    """Return the challenge that a broker's own evidence answers. No job has this id: theirs are digests."""
+    return Challenge(nonce=nonce, broker=broker, job_id="broker")
