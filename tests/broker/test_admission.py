@@ -1,5 +1,8 @@
 """Evidence and grant in one step: the same refusals as in two, one decision in the log."""
 
+import asyncio
+import contextlib
+
 import httpx
 import pytest
 from broker_world import MEASUREMENT, Enclave, World, b64, rule_for, unb64
@@ -122,3 +125,28 @@ def test_over_http_a_job_is_admitted_in_two_requests(world: World, client: httpx
     assert granted.json()["round"] is None
     assert client.post(f"/v1/jobs/{answer['job_id']}/grant", json=body).json()["code"] == "integrity.freshness"
     assert client.post("/v1/jobs", json={"job": b64(job)}).json() == {"job_id": answer["job_id"]}
+
+
+def test_two_hundred_enclaves_attest_at_once(world: World, client: httpx.Client) -> None:
+    """Two hundred connections, open at the same time, each get a challenge and a grant of their own, and none fails."""
+    world.enrol()
+    job_id = world.submit()
+    enclaves = [Enclave() for _ in range(200)]
+
+    async def attested(connection: httpx.AsyncClient, enclave: Enclave) -> int:
+        asked = await connection.post("/kbs/v0/auth", json={"version": "0.4.0", "tee": "insecure", "extra-params": {"job_id": job_id}})
+        evidence = enclave.evidence(Challenge.from_bytes(unb64(asked.json()["extra-params"]["challenge"])))
+        answer = {"session": asked.cookies["kbs-session-id"], "evidence": b64(evidence)}
+        granted = await connection.post(f"/v1/jobs/{job_id}/grant", json=answer)
+        return enclave.install(Signed.from_bytes(unb64(granted.raise_for_status().json()["grant"])), world.broker.identity).epoch
+
+    async def all_at_once() -> list[int]:
+        async with contextlib.AsyncExitStack() as stack:
+            connections = [
+                await stack.enter_async_context(httpx.AsyncClient(base_url=client.base_url, timeout=60, verify=False, trust_env=False))
+                for _ in enclaves
+            ]
+            await asyncio.gather(*(connection.get("/healthz") for connection in connections))
+            return await asyncio.gather(*map(attested, connections, enclaves))
+
+    assert sorted(asyncio.run(all_at_once())) == list(range(1, 201))
