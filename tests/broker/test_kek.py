@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from broker_world import Enclave, World, make_world, rule_for
+from broker_world import Enclave, Owner, World, make_world, rule_for
 
 from securemllib.broker import dataset_secrets
 from securemllib.broker.keystore import Keystore
@@ -77,6 +77,11 @@ def guarded(tmp_path: Path, keystore: Keystore, kek: WatchedKey) -> Iterator[Wor
     world.broker.close()
 
 
+def other_dataset(world: World) -> Owner:
+    """Return the owner with another dataset."""
+    return replace(world.owner, dataset_id=OTHER, secret=DataKey.generate())
+
+
 def stored(world: World, dataset_id: str | None = None) -> bytes:
     """Return what the database holds of version 1's secret, as somebody who has the broker's keystore reads it."""
     custody = world.broker.custody()
@@ -86,22 +91,24 @@ def stored(world: World, dataset_id: str | None = None) -> bytes:
 
 
 def test_grants_hold_the_secret_and_the_database_does_not(guarded: World, keystore: Keystore) -> None:
-    """An enclave gets the owner's secret; database and keystore together, without the key-encryption key, do not give it."""
+    """An enclave gets the owner's secret; database and keystore without the key give none, and take none bare."""
     job_id = guarded.submit()
     granted = guarded.granted(job_id).grant
     assert granted is not None
     assert [given.secret for given in granted.datasets] == [guarded.owner.secret.expose()]
     assert guarded.owner.secret.expose() not in stored(guarded)
+    other = other_dataset(guarded)
     guarded.broker.close()
     guarded.broker = Broker(keystore, guarded.url, guarded.folder / "head.sml", clock=guarded.clock)
     with pytest.raises(UnavailableError, match="started without the key"):
         guarded.granted(job_id)
+    with pytest.raises(UnavailableError, match="started without the key"):
+        guarded.broker.enrol(OTHER, other.enrolment(other.manifest()))
 
 
 def test_a_secret_in_another_datasets_row_gets_no_grant(guarded: World) -> None:
     """Whoever controls database and keystore, but not the key-encryption key, cannot have one dataset's secret granted for another's."""
-    mine = guarded.owner
-    other = replace(mine, dataset_id=OTHER, secret=DataKey.generate())
+    mine, other = guarded.owner, other_dataset(guarded)
     guarded.broker.enrol(OTHER, other.enrolment(other.manifest()))
     guarded.broker.set_policy(OTHER, other.policy(rule_for(guarded.analyst.public)))
     job_id = guarded.submit()

@@ -4,8 +4,16 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.kms.services import Service, aws, openbao, softhsm, softhsm_module
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[None]:
+    """Undo what a command configured: its standard error is gone after it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

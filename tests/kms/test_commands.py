@@ -1,5 +1,7 @@
 """Do the commands choose, renew and shred a key-encryption key in each service, for owners and for brokers?"""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -7,10 +9,10 @@ from typer.testing import CliRunner
 
 from securemllib.broker.store import Database
 from securemllib.cli import app
-from securemllib.errors import SecureMLlibError, UnavailableError, UsageError
+from securemllib.errors import SecureMLlibError, UnavailableError, UnsealError, UsageError
 from securemllib.kms.names import create_key, open_key
 from securemllib.owner.keystore import Keystore
-from tests.kms.services import Service
+from tests.kms.services import PAGE, Service
 
 ONE_SERVICE = pytest.mark.parametrize("service", ["vault"], indirect=True)
 
@@ -32,6 +34,7 @@ def home(tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path / "home"
 
 
+@pytest.mark.parametrize("service", ["vault", "pkcs11"], indirect=True)
 def test_an_owner_keeps_secrets_under_a_service(service: Service, home: Path, tmp_path: Path) -> None:
     """Datasets are encrypted and read under a key that `create` made and `init --kms` named; rotated, rewrapped, and lost when shredded."""
     name = service.new_name()
@@ -110,6 +113,39 @@ def test_a_broker_keeps_secrets_under_a_service(service: Service, home: Path) ->
         run("keys", "kms", "status", "--broker")
     open_key(name)
     assert "4 entries" in run("audit", "verify")
+
+
+@ONE_SERVICE
+def test_the_pages_commands_do_what_it_says(service: Service, home: Path) -> None:
+    """The commands of the page, in their order and with this server's address, all work."""
+    blocks = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("securemllib ")]
+    ran = 0
+    for line in lines:
+        command = line.replace("vault://bao.example:8200/transit/keys/", service.pattern.removesuffix("{}")).partition("#")[0]
+        if "serve" not in command:
+            arguments = shlex.split(command)[1:]
+            run(*arguments, *(["--no-passphrase"] if "init" in arguments else []), answer="y\n")
+            ran += 1
+    assert ran == len(lines) - 1 >= 8
+    with pytest.raises(UnavailableError, match="shredded"):
+        run("keys", "kms", "status")
+
+
+def test_a_key_file_under_a_passphrase_is_asked_for_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keystore and a broker whose key is a file under a passphrase open with that passphrase, and not without."""
+    monkeypatch.setenv("SECUREMLLIB_HOME", str(tmp_path / "home"))
+    words = tmp_path / "words"
+    words.write_text("correct horse\n")
+    name = f"file://{tmp_path}/kek"
+    run("keys", "kms", "create", name, "--passphrase-file", str(words))
+    run("init", "alice", "--kms", name, "--passphrase-file", str(words))
+    assert "passphrase, version 1" in run("keys", "kms", "status", "--passphrase-file", str(words))
+    run("broker", "init", "--no-passphrase", "--kms", name, answer="correct horse\n")
+    assert "passphrase, version 1" in run("keys", "kms", "status", "--broker", "--passphrase-file", str(words))
+    words.write_text("wrong horse\n")
+    with pytest.raises(UnsealError, match="passphrase"):
+        run("keys", "kms", "status", "--broker", "--passphrase-file", str(words))
 
 
 def test_a_broker_without_a_key_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

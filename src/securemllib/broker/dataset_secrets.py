@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from securemllib.broker.custody import Custody, Transaction
 from securemllib.broker.schema import DatasetRow, OwnerRow, VersionRow
@@ -21,7 +21,7 @@ from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.record import Record
 
-__all__ = ["KeptSecret", "kept_secret", "key_versions", "rewrap_all", "rotate", "seal_secret", "shred"]
+__all__ = ["KeptSecret", "kept_secret", "key_versions", "move", "rewrap_all", "rotate", "seal_secret", "shred"]
 
 _SECRET = "securemllib/broker/dataset-secret/v1"  # noqa: S105 - a label
 
@@ -54,11 +54,7 @@ class KeptSecret:
         if self.bare is not None:
             return self.bare
         if kek is None or self.wrapped is None:
-            raise UnavailableError(
-                f"The secret of dataset {self.binding.dataset_id} is wrapped, and this broker was started without the key for it.",
-                next_step="Name it with `securemllib keys kms use NAME --broker`.",
-                code="unavailable.kek",
-            )
+            raise _without_key(self.binding.dataset_id)
         return kek.unwrap(self.wrapped, self.binding)
 
     def wrap(self, kek: KeyEncryptionKey) -> WrappedSecret:
@@ -66,9 +62,15 @@ class KeptSecret:
         return kek.wrap(self.open(None), self.binding) if self.wrapped is None else kek.rewrap(self.wrapped, self.binding)
 
 
-def seal_secret(store: Store, secret: DataKey, binding: Binding) -> bytes:
-    """Return what the database holds of a new secret. Asks the service, where there is one: only trusted owners enrol."""
+def seal_secret(transaction: Transaction, secret: DataKey, binding: Binding) -> bytes:
+    """Return what the database holds of a new secret. Asks the service, where there is one: only trusted owners enrol.
+
+    Raises:
+        UnavailableError: Older secrets are wrapped, and the broker was started without the key for them: it would keep this one bare.
+    """
+    store = transaction.store
     if store.kek is None:
+        _require_none_wrapped(transaction)
         return store.seal(secret.expose(), _SECRET, binding.dataset_id, binding.version)
     return _seal(store, store.kek.wrap(secret, binding), binding)
 
@@ -137,6 +139,22 @@ def _replace(custody: Custody, event: str, kek: KeyEncryptionKey, wrap: Callable
             row = transaction.session.get_one(VersionRow, (binding.dataset_id, binding.version))
             row.sealed_secret = _seal(custody.store, secret, binding)
     return len(wrapped)
+
+
+def _require_none_wrapped(transaction: Transaction) -> None:
+    # What is wrapped is longer than what is not.
+    longest = select(VersionRow).order_by(func.length(VersionRow.sealed_secret).desc()).limit(1)
+    for row in transaction.session.scalars(longest):
+        if len(transaction.store.unseal(row.sealed_secret, _SECRET, row.dataset_id, row.version)) != KEY_BYTES:
+            raise _without_key(row.dataset_id)
+
+
+def _without_key(dataset_id: str) -> UnavailableError:
+    return UnavailableError(
+        f"The secret of dataset {dataset_id} is wrapped, and this broker was started without the key for it.",
+        next_step="Name it again with `securemllib keys kms use NAME --broker`.",
+        code="unavailable.kek",
+    )
 
 
 def _kek(custody: Custody) -> KeyEncryptionKey:

@@ -231,7 +231,7 @@ def _insert(transaction: Transaction, manifest: Manifest, secret: DataKey, body:
             dataset_id=dataset_id,
             version=version,
             digest=manifest.reference.digest,
-            sealed_secret=seal_secret(transaction.store, secret, binding),
+            sealed_secret=seal_secret(transaction, secret, binding),
             sealed_columns=transaction.store.seal(columns, _COLUMNS, dataset_id, version),
         )
     )

@@ -25,7 +25,7 @@ from securemllib.cli.broker_home import (
 )
 from securemllib.cli.collateral import read_collateral_file
 from securemllib.errors import UsageError
-from securemllib.kms.names import EXAMPLES, open_key
+from securemllib.kms.names import EXAMPLES, needs_passphrase, open_key
 
 __all__ = ["app"]
 
@@ -48,7 +48,7 @@ def init(
     files.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     passphrase = None if no_passphrase else broker_passphrase(passphrase_file, confirm=True)
     if kms is not None:
-        open_key(kms, passphrase)
+        open_key(kms, broker_passphrase(passphrase_file) if passphrase is None and needs_passphrase(kms) else passphrase)
     public = create_keystore(files.keystore, name, passphrase).identity.public
     if kms is not None:
         files.use_kek(kms)

@@ -52,13 +52,14 @@ def init(
     home = Home.default()
     if kms is not None and Keystore.exists(home.keystore):
         raise UsageError(f"{home.keystore} exists.", next_step="A keystore keeps its key-encryption key; use another SECUREMLLIB_HOME.")
+    kek_passphrase = passphrase_from(passphrase_file, "key file") if kms is not None and needs_passphrase(kms) else None
     if kms is not None:
-        open_key(kms, passphrase_from(passphrase_file, "key file") if needs_passphrase(kms) else None)
+        open_key(kms, kek_passphrase)
     home.make()
     passphrase = None if no_passphrase else passphrase_from(passphrase_file, "new identity and keystore", confirm=True)
     identity = identity_file.create(home.path, name, passphrase)
     if not Keystore.exists(home.keystore):
-        Keystore.create(home.keystore, passphrase, kek=kms, tenant=tenant or identity.public.fingerprint)
+        Keystore.create(home.keystore, passphrase if kms is None else kek_passphrase, kek=kms, tenant=tenant or identity.public.fingerprint)
     console.print(f"identity     {identity.public.fingerprint} ({name})")
     console.print(f"public file  {home.path / name}.pub   give it to owners and brokers", markup=False)
     console.print(f"keystore     {home.keystore}   back it up: without it your datasets cannot be read", markup=False)

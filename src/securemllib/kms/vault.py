@@ -87,7 +87,7 @@ class VaultKey:
             answer = self._client.secrets.transit.encrypt_data(
                 self._key, plaintext=_base64(secret.expose()), associated_data=_base64(binding.associated_data), mount_point=self._mount
             )
-            data = self._data(answer)
+            data = self._data(answer, "key_version", "ciphertext")
         return WrappedSecret(service=SCHEME, key_version=int(data["key_version"]), ciphertext=str(data["ciphertext"]).encode())
 
     def unwrap(self, wrapped: WrappedSecret, binding: Binding) -> DataKey:
@@ -98,9 +98,9 @@ class VaultKey:
             answer = self._client.secrets.transit.decrypt_data(
                 self._key, wrapped.ciphertext.decode(), associated_data=_base64(binding.associated_data), mount_point=self._mount
             )
-            data = self._data(answer)
+            data = self._data(answer, "plaintext")
         try:
-            return DataKey(b64decode(data["plaintext"], validate=True))
+            return DataKey(b64decode(str(data["plaintext"]), validate=True))
         except Base64Error:
             raise not_openable(binding) from None
 
@@ -138,14 +138,14 @@ class VaultKey:
             answer = self._client.read(f"{self._mount}/keys/{self._key}")
         if answer is None:
             raise shredded(self._name)
-        found = self._data(answer)
+        found = self._data(answer, "type", "latest_version")
         if found["type"] != _KEY_TYPE or found.get("derived"):
             raise UsageError(f"{self._name} is no plain {_KEY_TYPE} key.", next_step="Make one of that type.", code="usage.kek_type")
         return found
 
-    def _data(self, answer: Any) -> dict[str, Any]:
+    def _data(self, answer: Any, *fields: str) -> dict[str, Any]:
         # Anything else, such as a redirection, which is not followed because the token would go along.
-        if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict):
+        if not isinstance(answer, dict) or not isinstance(answer.get("data"), dict) or not answer["data"].keys() >= set(fields):
             raise _failed(self._name)
         data: dict[str, Any] = answer["data"]
         return data
