@@ -15,7 +15,7 @@ from typing import Any
 
 from columns import compare_encodings
 from generators import Data
-from measure import adopt_orphans
+from measure import Samples, adopt_orphans
 from parquet import compare_parquet
 from report import entry, print_table, write_html, write_json
 from rich.console import Console
@@ -30,6 +30,7 @@ _PARQUET_TARGET = 1.0 / 0.6
 _PARQUET = "parquet"
 _ENCODINGS = "encodings"
 _CHOICES = [*WORKLOADS, _PARQUET, _ENCODINGS]
+_SCORING_TARGET = 0.5
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -70,6 +71,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--modes", nargs="+", choices=[mode.value for mode in Mode], default=[Mode.ENCLAVE.value], help="where statistics are added"
     )
     parser.add_argument("--data", nargs="+", choices=["cached", "files"], default=["cached", "files"], help="where the rows lie")
+    parser.add_argument("--scoring", action="store_true", help="also compare the trained models' transform, on cached rows")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="Spark's task slots")
     parser.add_argument("--directory", type=Path, help="where temporary data goes; the system's place when not given")
     options = parser.parse_args(arguments)
@@ -122,6 +124,8 @@ def _trainings(
             for where in options.data:
                 comparison = trainer.cached(options.runs) if where == "cached" else trainer.cold(options.runs)
                 yield _training(workload, data, comparison, mode=mode, cached=where == "cached", about={**about, "blas": library})
+            if options.scoring:
+                yield _scoring(workload, data, trainer.scoring(options.runs), mode=mode, about=about)
         finally:
             trainer.close()
 
@@ -147,6 +151,21 @@ def _training(workload: Workload, data: Data, comparison: Comparison, *, mode: s
         iterations=ours[-1].iterations,
         reference_iterations=reference[-1].iterations,
         **(memory if cached else {}),
+        **about,
+    )
+
+
+def _scoring(workload: Workload, data: Data, sides: tuple[Samples, Samples], *, mode: str, about: dict[str, Any]) -> dict[str, Any]:
+    rows = data.features.shape[0]
+    speeds = [rows / median(samples.wall) for samples in sides]
+    return entry(
+        f"{workload.name}_transform",
+        *sides,
+        shape=data.features.shape,
+        mode=mode,
+        cached=True,
+        quality=("rows/s", *speeds),
+        target=_SCORING_TARGET,
         **about,
     )
 

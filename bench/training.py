@@ -64,11 +64,7 @@ class Trainer:
 
     def cached(self, runs: int) -> Comparison:
         """Compare on cached data: MLlib's assembled rows lie in Spark's memory, ours decrypted in the enclave's."""
-        frame = self._assembled(mllib_api(), self.spark.read.parquet(str(self.data.path)))
-        if self.workload.form == "assembled":
-            frame = frame.select("features", *(["label"] if self.data.label is not None else []))
-        frame = frame.cache()
-        frame.count()
+        frame = self._cached()
         session = self.deployment.session(self.spark, {"spark.securemllib.mode": self.mode})
         sealed = self._encrypted()
         rows = self._assembled(secure_api(), session.read(str(sealed)))
@@ -105,6 +101,29 @@ class Trainer:
             session.stop()
             shutil.rmtree(self.deployment.directory / "datasets", ignore_errors=True)
 
+    def scoring(self, runs: int) -> tuple[Samples, Samples]:
+        """Compare `transform` on cached data: ours gives sealed rows for the analyst, MLlib's Parquet, each written to files."""
+        output, out = self.workload.output, self.deployment.directory / "scored"
+        frame = self._cached()
+        session = self.deployment.session(self.spark, {"spark.securemllib.mode": self.mode})
+        sealed = self._encrypted()
+        rows = self._assembled(secure_api(), session.read(str(sealed)))
+        model, reference = (self.workload.estimator(api, 0).fit(data) for api, data in ((secure_api(), rows), (mllib_api(), frame)))
+
+        def ours(_: int) -> Callable[[], object]:
+            shutil.rmtree(out, ignore_errors=True)
+            return lambda: model.transform(rows).release(columns=[output]).save(str(out))
+
+        def theirs(_: int) -> Callable[[], object]:
+            return lambda: reference.transform(frame).select(output).write.mode("overwrite").parquet(str(out))
+
+        try:
+            return alternate(ours, theirs, warm_up=_WARM_UP, runs=runs, warm_up_seconds=min(_WARM_UP_SECONDS, 2.0 * runs))
+        finally:
+            frame.unpersist()
+            session.stop()
+            shutil.rmtree(sealed)
+
     def close(self) -> None:
         """End the Spark session and its enclaves."""
         enclaves = [process for process in processes().values() if role(process) == "enclave"]
@@ -112,6 +131,14 @@ class Trainer:
         for enclave in enclaves:
             enclave.terminate()
         psutil.wait_procs(enclaves, timeout=10.0)
+
+    def _cached(self) -> DataFrame:
+        frame = self._assembled(mllib_api(), self.spark.read.parquet(str(self.data.path)))
+        if self.workload.form == "assembled":
+            frame = frame.select("features", *(["label"] if self.data.label is not None else []))
+        frame = frame.cache()
+        frame.count()
+        return frame
 
     def _encrypted(self) -> Path:
         self._count += 1

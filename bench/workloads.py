@@ -48,6 +48,7 @@ class Workload:
         target: The ratio of CPU time to reach on cached data.
         cold_target: The same from encrypted files.
         form: Whether the columns are assembled, stored as one column of sparse vectors, or read as they are.
+        output: The column that a trained model adds to rows.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Workload:
     target: float
     cold_target: float = 0.25
     form: Literal["assembled", "vectors", "columns"] = "assembled"
+    output: str = "prediction"
 
 
 def mllib_api() -> SimpleNamespace:
@@ -229,6 +231,7 @@ WORKLOADS = {
             difference=quality.topic_distance,
             target=0.20,
             form="vectors",
+            output="topicDistribution",
         ),
         Workload(
             name="als",
@@ -256,6 +259,7 @@ WORKLOADS = {
             quality_name="explained variance",
             difference=quality.explained_distance,
             target=0.20,
+            output="components",
         ),
     )
 }
