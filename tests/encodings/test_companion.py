@@ -1,5 +1,6 @@
 """Does a companion hold just what its schema declares, for just its dataset's version, and can its owner open what Spark answers?"""
 
+import shutil
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -15,9 +16,10 @@ from securemllib.crypto.encodings.homomorphic import PRECISION
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import IntegrityError, PolicyError, UsageError
 from securemllib.owner import dataset, identity_file
-from securemllib.owner.companion import OpenCompanion, open_companion
+from securemllib.owner.companion import OpenCompanion, open_companion, write_companion
 from securemllib.owner.encoding_schema import schema_from_text
 from securemllib.owner.keystore import Keystore
+from securemllib.owner.reading import open_dataset
 from securemllib.wire.companion import COMPANION_DIRECTORY, COMPANION_FILE, PUBLIC_CONTEXT, ROW_COLUMN, EncodingName
 
 SCHEMA = """
@@ -212,6 +214,19 @@ def test_only_a_join_group_joins(owner: Owner, rows: pa.Table, tmp_path: Path) -
     ids = [companion.columns[0].description.key_id for companion in opened]
     assert ids[0] == ids[1]
     assert len(set(ids)) == 5
+
+
+def test_masks_are_used_once(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
+    """A companion that is written again for the same rows has other masks, so two codes never tell the difference of two values."""
+    schema, directory = "columns: {price: {encoding: additive, digits: 2}}", tmp_path / "orders"
+    first = owner.encrypt(rows, directory, schema)
+    one = stored(first)
+    shutil.rmtree(first.directory)
+    opened = open_dataset(directory, owner=owner.identity.public, keystore=owner.keystore)
+    write_companion(opened, schema_from_text(schema), identity=owner.identity, keystore=owner.keystore)
+    two = stored(owner.open(directory))
+    differences = {(a - b) % 2**32 for a, b in zip(one["price__add_lo"].to_pylist(), two["price__add_lo"].to_pylist(), strict=True)}
+    assert len(differences) == rows.num_rows
 
 
 def test_a_companion_of_another_version_is_refused(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
