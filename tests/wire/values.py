@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 import securemllib.wire
 from securemllib.wire.attestation import Challenge
-from securemllib.wire.dataset import ClearPart, Column, KeptPart, Manifest, ManifestBody, Part
+from securemllib.wire.dataset import ClearPart, Column, DatasetRef, KeptPart, Manifest, ManifestBody, Part
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import RELEASE_OPERATION, JobSpecification
-from securemllib.wire.plan import ModelRef, Parts, Plan, RandomSplit
+from securemllib.wire.plan import ModelRef, Named, Parts, Plan, RandomSplit
 from securemllib.wire.policy import Policy, Rule
+from securemllib.wire.query import Field, Form, ResultHeader
 from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
@@ -112,6 +113,22 @@ def _policies():
     return st.builds(Policy, **{**_fields(Policy), "rules": rules})
 
 
+def _result_fields():
+    plain = _fields(Field)
+    number = {**plain, "form": st.just(Form.NUMBER), "dataset": st.none(), "rows": st.just(""), "count": st.just("")}
+    codes = {**number, "form": st.just(Form.CODES), "dataset": of(DatasetRef)}
+    total = {**codes, "form": st.just(Form.SUM), "rows": st.just("r"), "count": st.just("c")}
+    return st.one_of(*(st.builds(Field, **kind) for kind in (number, codes, total)))
+
+
+def _result_headers():
+    named = {
+        name: st.lists(of(kind), min_size=1, max_size=2, unique_by=lambda item: item.name).map(tuple)
+        for name, kind in (("fields", Field), ("outputs", Named))
+    }
+    return st.builds(ResultHeader, **{**_fields(ResultHeader), **named, "limit": st.none() | st.integers(0, 2**40)})
+
+
 def _jobs():
     plain = _fields(JobSpecification)
     operations = TEXTS.filter(lambda name: name != RELEASE_OPERATION)
@@ -128,6 +145,8 @@ SPECIAL = {
     RandomSplit: _splits,
     Policy: _policies,
     JobSpecification: _jobs,
+    Field: _result_fields,
+    ResultHeader: _result_headers,
 }
 
 
