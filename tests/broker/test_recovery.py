@@ -2,6 +2,7 @@
 
 import io
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,6 +161,23 @@ def test_a_changed_or_cut_backup_is_refused(world: World, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="empty database"):
         read(backup)
     store.close()
+
+
+def test_a_database_that_is_put_back_under_a_running_broker_is_noticed(world: World, tmp_path: Path) -> None:
+    """An older copy that replaces the rows while the broker runs makes it refuse its next decision; before, it decides."""
+    world.enrol(rule_for(world.analyst.public, maximum_runs=1))
+    live = sqlite3.connect(world.folder / "broker.db")
+    old = sqlite3.connect(tmp_path / "old.db")
+    live.backup(old)
+    job = world.analyst.sign(world.job())
+    world.broker.submit(job)
+    world.broker.submit(job)
+    old.backup(live)
+    live.close()
+    old.close()
+    for _ in range(2):
+        refused(world.submit, "integrity.freshness.store")
+    assert len(world.events()) == 3
 
 
 def test_an_older_store_waits_for_its_owners(world: World) -> None:

@@ -52,7 +52,9 @@ def test_an_analysts_new_identity_takes_the_place_of_the_old(world: World) -> No
     with pytest.raises(PolicyError):
         submitted(world, second)
     world.broker.rotate(*rotation(world, world.analyst, second))
+    between = submitted(world, second)
     world.broker.rotate(*rotation(world, second, third))
+    world.granted(between)
     world.granted(submitted(world, third))
     world.broker.release(third.sign(release_of(model, third.public, world.broker.identity)))
     for old in (world.analyst, second):

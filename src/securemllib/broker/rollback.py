@@ -67,6 +67,16 @@ class RollbackGuard:
         """Refuse an old database; see `check_generation`."""
         self._sequence = check_generation(self._path, session, self._identity.public)
 
+    def check_next(self, head: AuditHead) -> None:
+        """Refuse an entry that does not follow all that this process has committed: the database was put back under it."""
+        with self._lock:
+            if head.sequence <= self._sequence:
+                raise FreshnessError(
+                    f"The database was put back before entry {self._sequence} while this broker ran.",
+                    next_step="Stop the broker; restore the newest database, or run `securemllib broker recover`.",
+                    code="integrity.freshness.store",
+                )
+
     def advance(self, head: AuditHead) -> None:
         """Remember a head that was committed to the database."""
         with self._lock:

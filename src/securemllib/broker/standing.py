@@ -101,27 +101,21 @@ def check_not_revoked(transaction: Transaction, fingerprints: Iterable[str]) -> 
 
 def newest(transaction: Transaction, identity: PublicIdentity) -> PublicIdentity:
     """Return the identity that is in force in the place of one that may have been rotated."""
-    for _ in range(_CHAIN_LIMIT):
-        row = transaction.session.get(KeyRow, identity.fingerprint)
-        if row is None or row.successor is None:
-            return identity
-        identity = PublicIdentity.from_bytes(row.successor)
-    raise RefusedError(f"The identity {identity.fingerprint} was rotated too often.", code="refused.key.rotated")
+    return [identity, *_successors(transaction, identity.fingerprint)][-1]
 
 
 def with_successors(transaction: Transaction, policy: Policy) -> Policy:
-    """Return the policy with each identity's successor beside it, wherever it is an analyst or a recipient."""
+    """Return the policy with all of each identity's successors beside it, wherever it is an analyst or a recipient.
+
+    All and not the newest alone: a job of one that was rotated since goes on.
+    """
     named = {name for rule in policy.rules for name in (*rule.analysts, *(to for output in rule.outputs for to in output.recipients))}
-    found = {
-        name: newest(transaction, PublicIdentity.from_bytes(row.successor)).fingerprint
-        for name, row in _rows(transaction, named).items()
-        if row.successor is not None
-    }
+    found = {name: [after.fingerprint for after in _successors(transaction, name)] for name in _rows(transaction, named)}
     if not found:
         return policy
 
     def extended(names: tuple[str, ...]) -> tuple[str, ...]:
-        return (*names, *(found[name] for name in names if name in found))
+        return (*names, *(after for name in names for after in found.get(name, ())))
 
     rules = (
         replace(
@@ -153,6 +147,16 @@ def _hand_over(transaction: Transaction, old: str, new: PublicIdentity) -> None:
 
 def _datasets_of(transaction: Transaction, owner: str) -> Iterable[str]:
     return transaction.session.scalars(select(DatasetRow.dataset_id).where(DatasetRow.owner == owner))
+
+
+def _successors(transaction: Transaction, fingerprint: str) -> list[PublicIdentity]:
+    found: list[PublicIdentity] = []
+    while (row := transaction.session.get(KeyRow, fingerprint)) is not None and row.successor is not None:
+        found.append(PublicIdentity.from_bytes(row.successor))
+        fingerprint = found[-1].fingerprint
+        if len(found) > _CHAIN_LIMIT:
+            raise RefusedError(f"The identity {fingerprint} was rotated too often.", code="refused.key.rotated")
+    return found
 
 
 def _rows(transaction: Transaction, fingerprints: Iterable[str]) -> dict[str, KeyRow]:
