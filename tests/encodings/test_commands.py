@@ -49,6 +49,7 @@ def test_a_schemas_plan_says_what_it_reveals() -> None:
     assert output.count("  reveals   ") == 4
     assert "counting recovers 0.0% of 2000 sampled rows" in output
     assert "refused   unless --accept-leakage age" in output
+    assert "to within a hundredth of the column's range" in output
     assert "--accept-leakage customer" not in output
 
 

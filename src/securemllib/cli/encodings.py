@@ -118,5 +118,7 @@ def _print(table: str, column: str, encoding: EncodingName, found: Leakage | Non
             f"{found.distinct} values, {found.bits:.1f} bits of entropy",
             markup=False,
         )
+        if found.near is not None:
+            console.print(f"            and {found.near:.1%} to within a hundredth of the column's range", markup=False)
         if found.is_low_entropy:
             console.print(f"  refused   unless --accept-leakage {column}", markup=False, style="red")
