@@ -6,14 +6,17 @@ import pytest
 from securemllib.algorithms.base import Seed
 from securemllib.enclave.plan import execute
 from securemllib.enclave.rows import Rows
-from securemllib.errors import FormatError, UsageError
+from securemllib.errors import FormatError, PolicyError, UsageError
 from securemllib.ml.classification import LogisticRegression
 from securemllib.ml.evaluation import RegressionEvaluator
-from securemllib.ml.feature import VectorAssembler
+from securemllib.ml.feature import StandardScaler, VectorAssembler
 from securemllib.ml.pipeline import Pipeline
 from securemllib.ml.regression import LinearRegression
 from securemllib.ml.tuning import CrossValidator, CrossValidatorModel, ParamGridBuilder, TrainValidationSplit, TrainValidationSplitModel
-from securemllib.spark.functions import col
+from securemllib.spark.functions import col, rand
+from securemllib.spark.rounds import Engine
+from securemllib.wire.policy import ANY, Bound, OperationRule
+from tests.deployment import patients
 
 
 @pytest.fixture
@@ -120,3 +123,90 @@ def test_plain_rows_and_a_missing_evaluator_are_refused(targeted, spark, evaluat
         CrossValidator(estimator=regression, estimatorParamMaps=grid).fit(targeted)
     with pytest.raises(UsageError, match="SecureDataFrame"):
         CrossValidator(estimator=regression, estimatorParamMaps=grid, evaluator=evaluator).fit(spark.range(3))
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Return a list that tells how many jobs each stage of rounds trained."""
+    seen, fit = [], Engine.fit
+
+    def counted(engine, jobs, *arguments, **named):
+        seen.append(len(jobs))
+        return fit(engine, jobs, *arguments, **named)
+
+    monkeypatch.setattr(Engine, "fit", counted)
+    return seen
+
+
+def test_models_of_a_grid_train_in_one_stage_as_they_do_alone(features, passes):
+    """``fitMultiple`` trains a grid in one stage, and every model is to the bit that of its own fit."""
+    regression = LogisticRegression(labelCol="ill", regParam=0.1)
+    grid = ParamGridBuilder().addGrid(regression.regParam, [0.0, 1.0]).addGrid(regression.maxIter, [2, 20]).build()
+    found = dict(regression.fitMultiple(features, grid))
+    assert passes == [4]
+    alone = [regression.fit(features, entry) for entry in grid]
+    for index, model in enumerate(alone):
+        together = found[index]
+        assert together.getRegParam() == model.getRegParam()
+        assert together.summary.objectiveHistory == model.summary.objectiveHistory
+        assert np.array_equal(together.release().coefficients.toArray(), model.release().coefficients.toArray())
+
+
+def test_equal_stages_of_a_grid_over_a_pipeline_train_once(targeted, pipeline, passes):
+    """Where entries differ in the last stage only, the stages before it train once, and the last ones together."""
+    _, grid = pipeline
+    scaler = StandardScaler(inputCol="x", outputCol="scaled")
+    (regression,) = {param.parent: None for entry in grid for param in entry}
+    stages = [*pipeline[0].getStages()[:1], scaler, pipeline[0].getStages()[1].setFeaturesCol("scaled")]
+    assert stages[2].uid == regression
+    found = dict(Pipeline(stages=stages).fitMultiple(targeted, grid))
+    assert passes == [1, 2]
+    alone = Pipeline(stages=stages).fit(targeted, grid[0])
+    expected, together = (model.stages[2].release().coefficients.toArray() for model in (alone, found[0]))
+    assert np.array_equal(expected, together)
+    assert found[0].stages[1] is found[1].stages[1]
+
+
+def test_a_fold_is_one_stage_of_training_and_one_of_evaluation(targeted, pipeline, evaluator, passes):
+    """A fold takes two stages whatever the grid's size; with `parallelism` as many threads take two stages each."""
+    estimator, grid = pipeline
+    validator = TrainValidationSplit(estimator=estimator, estimatorParamMaps=[*grid, *grid], evaluator=evaluator, seed=3)
+    first = validator.fit(targeted)
+    assert passes == [2, 4, 1]
+    passes.clear()
+    assert validator.setParallelism(2).fit(targeted).validationMetrics == first.validationMetrics
+    assert sorted(passes) == [1, 1, 1, 2, 2]
+
+
+def test_policies_judge_and_count_every_entry_of_a_grid(deployment, session):
+    """A grid with one entry outside of a rule's bounds trains nothing, and each entry that trains is one run of the rule."""
+    path = deployment.dataset(patients(60), "judged")
+    frame = session.read(path)
+    bounded = (OperationRule(operation="LinearRegression", bounds={"regParam": Bound(minimum=0.1, maximum=1.0, allowed=())}),)
+    regression = LinearRegression(featuresCol="age", labelCol="pressure", solver="normal")
+
+    def grid(*values):
+        return ParamGridBuilder().addGrid(regression.regParam, list(values)).build()
+
+    dataset_id = frame.source.manifest.dataset_id
+    deployment.allow(dataset_id, operations=bounded)
+    with pytest.raises(PolicyError, match="regParam"):
+        regression.fit(frame, grid(0.5, 0.0))
+    assert len(regression.fit(frame, grid(0.5, 1.0))) == 2
+    counted = (OperationRule(operation=ANY, bounds={}),)
+    deployment.allow(dataset_id, name="counted", operations=counted, maximum_runs=3)
+    assert len(regression.fit(frame, grid(0.1, 0.2))) == 2
+    with pytest.raises(PolicyError, match="runs"):
+        regression.fit(frame, grid(0.1, 0.2))
+
+
+def test_random_numbers_follow_from_seed_and_row(frame):
+    """``rand`` gives each row a number from 0 to 1 that another job, plan or filter does not change, and another seed does."""
+    drawn = frame.withColumn("first", rand(1)).withColumn("same", rand(1)).withColumn("other", rand(2))
+    opened = drawn.filter(col("age") > 50.0).release(columns=["first", "same", "other"]).open()
+    first, same, other = (np.asarray(opened[name]) for name in ("first", "same", "other"))
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+    assert 0.0 <= first.min() < 0.1 < 0.9 < first.max() < 1.0
+    every = set(np.asarray(frame.withColumn("drawn", rand(1)).release(columns=["drawn"]).open()["drawn"]).tolist())
+    assert set(first.tolist()) < every

@@ -17,13 +17,16 @@ import pandas as pd
 import pyarrow as pa
 import pyspark.errors
 import pyspark.ml
+import pyspark.sql.functions
 from pyspark.ml import base as spark_base
 from pyspark.ml.linalg import DenseVector, SparseVector, VectorUDT
+from pyspark.ml.wrapper import JavaParams
 from pyspark.sql import SparkSession
 from pyspark.sql.classic.dataframe import DataFrame
 from pyspark.sql.types import StructField, StructType
 
 import securemllib.ml
+import securemllib.spark.functions
 from securemllib.algorithms.vectors import VECTOR
 from securemllib.errors import SealedError, SecureMLlibError
 from securemllib.ml import base, checks
@@ -96,7 +99,9 @@ class Sealing:
 
     def _opening(self, transform: Any) -> Any:
         def opening(model: Any, dataset: Any, params: Any = None) -> Any:
-            found = transform(model, dataset, params)
+            # A test's own transformer builds expressions, of the functions that its changed imports gave it.
+            seals = type(dataset) is DataFrame and not isinstance(model, JavaParams)
+            found = transform(model, self.seal(dataset) if seals else dataset, params)
             return self.open(found) if isinstance(found, SecureDataFrame) and isinstance(dataset, DataFrame) else found
 
         return opening
@@ -146,6 +151,7 @@ class Sealing:
     def modules() -> dict[str, ModuleType]:
         """Return modules that stand for those of pyspark.ml, by the names that changed imports use (``sealed_ml.feature``)."""
         made: dict[str, ModuleType] = {"sealed_ml": _Stand("sealed_ml", securemllib.ml, pyspark.ml)}
+        made["sealed_ml.functions"] = _Stand("sealed_ml.functions", securemllib.spark.functions, pyspark.sql.functions)
         errors = made["sealed_ml.errors"] = ModuleType("sealed_ml.errors")
         errors.__dict__.update(vars(pyspark.errors) | {"PySparkException": SecureMLlibError})
         for name in _MODULES:
@@ -172,7 +178,9 @@ class _Stand(ModuleType):
         found = getattr(self._original, name)
         if hasattr(self._ours, name):
             return getattr(self._ours, name)
-        is_operation = "." in self.__name__ and isinstance(found, type) and name in self._original.__all__
+        is_operation = (
+            "." in self.__name__ and hasattr(self._original, "__all__") and isinstance(found, type) and name in self._original.__all__
+        )
         return type(name, (_NotBuilt,), {"NAME": name}) if is_operation else found
 
 

@@ -47,14 +47,14 @@ FILES = (
     "tuning/test_tvs_io_basic.py",
 )
 _KEPT = ("linalg", "param", "param.shared", "util", "wrapper", "common", "base", "functions", "image", "tree")
-_IMPORT = re.compile(r"^(\s*)from pyspark\.(ml|errors)(\.[\w.]+)? import", re.MULTILINE)
+_IMPORT = re.compile(r"^(\s*)from pyspark\.(ml|errors|sql\.functions)(\.[\w.]+)? import", re.MULTILINE)
 
 
 def changed(source: str) -> str:
-    """Return a test's source with the imports of pyspark.ml and of its exceptions changed."""
+    """Return a test's source with the imports of pyspark.ml, of its exceptions and of functions of columns changed."""
 
     def change(found: re.Match[str]) -> str:
-        package, module = "" if found.group(2) == "ml" else ".errors", found.group(3) or ""
+        package, module = "" if found.group(2) == "ml" else f".{found.group(2).rpartition('.')[2]}", found.group(3) or ""
         return found.group(0) if module.removeprefix(".") in _KEPT else f"{found.group(1)}from sealed_ml{package}{module} import"
 
     return _IMPORT.sub(change, source)

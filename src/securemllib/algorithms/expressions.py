@@ -2,8 +2,10 @@
 
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from securemllib.errors import DataError
 from securemllib.wire.plan import Call, Expression, Literal, Operator, Reference
@@ -20,6 +22,9 @@ class Columns(Protocol):
 
     def scalar(self, name: str) -> pa.Array:
         """Return a column; `DataError` where there is none."""
+
+    def drawn(self, purpose: str, seed: int) -> NDArray[np.float64]:
+        """Return a random number of each row for a purpose; `DataError` where rows have no key to draw under."""
 
 
 # The kernels of Arrow by operator; all take one or two arguments.
@@ -77,6 +82,8 @@ def _call(call: Call, rows: Columns) -> pa.Array | pa.Scalar:
     arguments = [_value(argument, rows) for argument in call.arguments]
     if call.operator is Operator.IS_IN:
         return _is_in(call, arguments)
+    if call.operator is Operator.RAND:
+        return _drawn(call, rows)
     if call.operator is Operator.CAST_DOUBLE and len(arguments) == 1:
         return arguments[0].cast(pa.float64())
     kernel, arity = _KERNELS.get(call.operator, ("", 1))
@@ -89,6 +96,13 @@ def _call(call: Call, rows: Columns) -> pa.Array | pa.Scalar:
         zero = pc.call_function("equal", [arguments[1], pa.scalar(0.0)])
         arguments[1] = pc.call_function("if_else", [zero, pa.scalar(None, pa.float64()), arguments[1]])
     return pc.call_function(kernel, arguments)
+
+
+def _drawn(call: Call, rows: Rows) -> pa.Array:
+    seed = call.arguments[0] if len(call.arguments) == 1 else None
+    if not isinstance(seed, Literal) or type(seed.value) is not int:
+        raise DataError("A random number has one seed, an integer.", code="data.expression")
+    return pa.array(rows.drawn("rand", seed.value))
 
 
 def _is_in(call: Call, arguments: list[pa.Array | pa.Scalar]) -> pa.Array:

@@ -38,11 +38,14 @@ class RandomForestClassificationModel(TreesModel):
     """Trees that vote by the shares of the classes at their leaves.
 
     Attributes:
+        num_classes: Classes that the labels had.
         thresholds: One threshold a class; the class with the largest probability / threshold is predicted.
     """
 
+    SUMMARY: ClassVar[tuple[str, ...]] = ("num_classes",)
     CHANGEABLE: ClassVar[tuple[str, ...]] = ("thresholds", "leaf_col")
 
+    num_classes: int
     thresholds: tuple[float, ...] | None = None
 
     def predict(self, features: Floats) -> dict[str, Floats]:
@@ -117,7 +120,8 @@ class RandomForestClassifier(_RandomForest):
     def to_model(self, state: TreesState) -> RandomForestClassificationModel:
         """Return the forest."""
         forest = self._forest(state, prune=self.prune_tree)
-        return RandomForestClassificationModel(forest=forest, num_features=state.columns, thresholds=self.thresholds)
+        classes = forest.stats.shape[1]
+        return RandomForestClassificationModel(forest=forest, num_features=state.columns, num_classes=classes, thresholds=self.thresholds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

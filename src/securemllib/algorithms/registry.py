@@ -19,7 +19,7 @@ from securemllib.algorithms.evaluation.recommendations import Recommender
 from securemllib.algorithms.evaluation.regression import RegressionEvaluator
 from securemllib.algorithms.evaluation.topics import TopicEvaluator
 from securemllib.algorithms.feature.buckets import Binarizer, Bucketizer
-from securemllib.algorithms.feature.count_vectorizer import CountVectorizer
+from securemllib.algorithms.feature.count_vectorizer import CountVectorizer, CountVectorizerModel
 from securemllib.algorithms.feature.hashing import FeatureHasher, HashingTF
 from securemllib.algorithms.feature.idf import IDF
 from securemllib.algorithms.feature.imputer import Imputer
@@ -31,7 +31,7 @@ from securemllib.algorithms.feature.quantile_discretizer import QuantileDiscreti
 from securemllib.algorithms.feature.robust_scaler import RobustScaler
 from securemllib.algorithms.feature.scaling import DCT, ElementwiseProduct, Normalizer
 from securemllib.algorithms.feature.shape import Interaction, PolynomialExpansion, VectorSizeHint, VectorSlicer
-from securemllib.algorithms.feature.string_indexer import StringIndexer
+from securemllib.algorithms.feature.string_indexer import StringIndexer, StringIndexerModel
 from securemllib.algorithms.feature.text import NGram, RegexTokenizer, StopWordsRemover, Tokenizer
 from securemllib.algorithms.feature.vector_indexer import VectorIndexer
 from securemllib.algorithms.gaussian_mixture import GaussianMixture
@@ -63,10 +63,10 @@ ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation 
     VectorIndexer,
 )}  # fmt: skip
 
-# Transformers that nothing is trained for: a plan names them.
+# Transformers that nothing is trained for, models of given labels among them: a plan names them.
 TRANSFORMERS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
-    Binarizer, Bucketizer, DCT, ElementwiseProduct, FeatureHasher, HashingTF, IndexToString, Interaction, NGram, Normalizer,
-    PolynomialExpansion, RegexTokenizer, StopWordsRemover, Tokenizer, VectorSizeHint, VectorSlicer,
+    Binarizer, Bucketizer, CountVectorizerModel, DCT, ElementwiseProduct, FeatureHasher, HashingTF, IndexToString, Interaction, NGram,
+    Normalizer, PolynomialExpansion, RegexTokenizer, StopWordsRemover, StringIndexerModel, Tokenizer, VectorSizeHint, VectorSlicer,
 )}  # fmt: skip
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Seed
 from securemllib.algorithms.expressions import evaluate
@@ -33,7 +32,7 @@ from securemllib.wire.plan import (
     WithColumn,
 )
 
-__all__ = ["execute", "read_table"]
+__all__ = ["begin", "execute", "follow", "read_table"]
 
 
 def read_table(table: pa.Table) -> Rows:
@@ -50,20 +49,28 @@ def execute(plan: Plan, rows: Rows, *, ordinal: int, seed: Seed, models: Mapping
         plan: The steps.
         rows: The part as stored.
         ordinal: The part's ordinal.
-        seed: Of random splits: the same for every job on the dataset, so that the splits of two jobs are the same.
+        seed: Of random splits and numbers: the same for every job on the dataset, so that the splits of two jobs are the same.
         models: The plan's unsealed models, each with what returns its shards.
     """
-    stored = rows.count
+    rows = begin(rows, ordinal=ordinal, seed=seed)
     for step in plan.steps:
-        if isinstance(step, Parts):
-            continue
-        if isinstance(step, RandomSplit):
-            rows = rows.take(_split(step, stored, ordinal, seed)[rows.positions])
-        elif isinstance(step, ApplyModel):
-            rows = _apply(step, rows, *models[step.model])
-        else:
-            rows = _STEPS[type(step)](step, rows)
+        rows = follow(step, rows, models)
     return rows
+
+
+def begin(rows: Rows, *, ordinal: int, seed: Seed) -> Rows:
+    """Return the rows of a part as stored, ready for the steps of plans; arguments as those of `execute`."""
+    stored = rows.count
+    return replace(rows, draw=lambda purpose, drawn: seed.generator(purpose, drawn, ordinal).random(stored))
+
+
+def follow(step: Step, rows: Rows, models: Mapping[ModelRef, Usable]) -> Rows:
+    """Return the rows after one more step."""
+    if isinstance(step, Parts):
+        return rows
+    if isinstance(step, ApplyModel):
+        return _apply(step, rows, *models[step.model])
+    return _STEPS[type(step)](step, rows)
 
 
 def _project(step: Project, rows: Rows) -> Rows:
@@ -108,11 +115,10 @@ def _assemble(step: Assemble, rows: Rows) -> Rows:
     return rows.with_columns({step.output_column: Column(vector, arity=arity)})
 
 
-def _split(step: RandomSplit, stored: int, ordinal: int, seed: Seed) -> NDArray[np.bool_]:
-    drawn = seed.generator("random-split", step.seed, ordinal).random(stored)
+def _random_split(step: RandomSplit, rows: Rows) -> Rows:
     edges = np.concatenate([[0.0], np.cumsum(step.weights)]) / sum(step.weights)
     edges[-1] = 1.0
-    return np.isin(np.searchsorted(edges, drawn, side="right") - 1, step.kept)
+    return rows.take(np.isin(np.searchsorted(edges, rows.drawn("random-split", step.seed), side="right") - 1, step.kept))
 
 
 def _apply(step: ApplyModel, rows: Rows, model: Any, shard: Callable[[int], Any]) -> Rows:
@@ -159,6 +165,7 @@ _STEPS: dict[type[Step], Callable[[Any, Rows], Rows]] = {
     Project: _project,
     WithColumn: _with_column,
     Filter: _filter,
+    RandomSplit: _random_split,
     Assemble: _assemble,
     Transform: _transform,
 }

@@ -2,9 +2,9 @@
 
 from securemllib.enclave.cache import BlockCache
 from securemllib.enclave.host import Host
+from securemllib.enclave.reading import Reading
 from securemllib.enclave.results import rows_table, sealed_result
 from securemllib.enclave.session import Session
-from securemllib.enclave.worker import part_rows
 from securemllib.errors import FormatError
 from securemllib.wire.job import OutputKind
 
@@ -16,6 +16,6 @@ def materialise(session: Session, *, ordinal: int, output: int, cache: BlockCach
     outputs = session.job.output(OutputKind.ROWS)
     if not 0 <= ordinal < len(session.parts) or not 0 <= output < len(outputs):
         raise FormatError(f"The job has {len(session.parts)} parts and {len(outputs)} outputs of rows.")
-    rows = part_rows(session, session.parts[ordinal], cache, host)
+    rows = Reading(session.parts[ordinal], cache, host).rows(session)
     table = rows_table(rows, outputs[output].columns)
     return sealed_result(session, outputs[output], ordinal=ordinal, table=table).to_bytes()

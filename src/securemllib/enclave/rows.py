@@ -1,6 +1,6 @@
 """Rows inside the enclave: Arrow scalars beside vector columns, which Arrow would store badly."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -23,6 +23,7 @@ class Rows:
         scalars: Arrow arrays by column name.
         vectors: Vector columns by name.
         positions: ``(n,)`` positions of the rows in the part as it was stored, which draw random splits.
+        draw: Returns numbers from 0 to 1, one for each row of the part as it was stored, by what they are for and the analyst's seed.
         arities: Categories of a nominal column, one number a slot (0: continuous), by column; a column without nominal slots has none.
         labels: What the categories of a nominal scalar column were called, by column.
     """
@@ -31,6 +32,7 @@ class Rows:
     scalars: dict[str, pa.Array]
     vectors: dict[str, AnyVector]
     positions: NDArray[np.int64]
+    draw: Callable[[str, int], NDArray[np.float64]] | None = None
     arities: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -59,6 +61,12 @@ class Rows:
             | {name: vector.take(mask) for name, vector in self.vectors.items()},
             positions=self.positions[mask],
         )
+
+    def drawn(self, purpose: str, seed: int) -> NDArray[np.float64]:
+        """Return ``(n,)`` random numbers from 0 to 1; those of a row are the same whatever rows stand beside it."""
+        if self.draw is None:
+            raise DataError("Rows without a key draw no random numbers.", code="data.expression")
+        return self.draw(purpose, seed)[self.positions]
 
     def scalar(self, name: str) -> pa.Array:
         """Return one scalar column; `DataError` when there is none."""
@@ -96,6 +104,7 @@ class Rows:
             scalars={new: self.scalars[old] for new, old in names.items() if old in self.scalars},
             vectors={new: self.vectors[old] for new, old in names.items() if old in self.vectors},
             positions=self.positions,
+            draw=self.draw,
             arities={new: self.arities[old] for new, old in names.items() if old in self.arities},
             labels={new: self.labels[old] for new, old in names.items() if old in self.labels},
         )

@@ -10,7 +10,7 @@ from securemllib.enclave.cache import BlockCache, failed_allocation
 from securemllib.enclave.host import Host
 from securemllib.enclave.predictor import materialise
 from securemllib.enclave.session import Session, install
-from securemllib.enclave.worker import Kept, compute
+from securemllib.enclave.worker import Asked, Kept, Reply, compute
 from securemllib.errors import CapacityError, ConnectionLostError, FormatError, SecureMLlibError, UnavailableError
 from securemllib.wire import task
 from securemllib.wire.attestation import Challenge, Evidence, report_data
@@ -189,17 +189,30 @@ class Conversation:
 
     def _work(self, request: Record, payload: memoryview) -> tuple[Record, bytes | memoryview]:
         if isinstance(request, task.Compute):
-            enclave, session = self._enclave, self._enclave.session(request.job_id)
-            kept = enclave.kept(request.job_id)
-            try:
-                return compute(session, payload, round_number=request.round, share=request.share, cache=enclave.cache, kept=kept, host=self)
-            finally:
-                enclave.settle(request.job_id)
+            return self._compute((request,), [payload])[0]
+        if isinstance(request, task.ComputeTogether):
+            found = self._compute(request.requests, _split(payload, request.lengths))
+            lengths = tuple(len(out) for _, out in found)
+            return task.ComputedTogether(replies=tuple(reply for reply, _ in found), lengths=lengths), b"".join(out for _, out in found)
         if isinstance(request, task.Materialise):
             session = self._enclave.session(request.job_id)
             rows = materialise(session, ordinal=request.ordinal, output=request.output, cache=self._enclave.cache, host=self)
             return task.Materialised(), rows
         raise FormatError("Bytes came that nobody asked for.")
+
+    def _compute(self, requests: tuple[task.Compute, ...], states: list[memoryview]) -> list[Reply]:
+        enclave, shares = self._enclave, {request.share for request in requests}
+        if len(requests) != len(states) or len(shares) != 1:
+            raise FormatError(f"{len(requests)} jobs came with {len(states)} states, for {len(shares)} shares.")
+        try:
+            asked = [
+                Asked(session=enclave.session(request.job_id), round=request.round, state=state, kept=enclave.kept(request.job_id))
+                for request, state in zip(requests, states, strict=True)
+            ]
+            return compute(asked, share=shares.pop(), cache=enclave.cache, host=self)
+        finally:
+            for request in requests:
+                enclave.settle(request.job_id)
 
     def part(self, part: Part) -> memoryview:
         """Return a part's encrypted file, which the relay is asked for."""

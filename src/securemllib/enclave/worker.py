@@ -1,8 +1,8 @@
 """The worker: rows of a share to sealed or masked statistics."""
 
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
@@ -19,18 +19,17 @@ from securemllib.enclave.addition import MASKED, MEASURED, masked_share, measure
 from securemllib.enclave.cache import BlockCache, CachedBlock
 from securemllib.enclave.exchange import SealedShard
 from securemllib.enclave.host import Host
-from securemllib.enclave.models import usable
-from securemllib.enclave.parts import open_part
-from securemllib.enclave.plan import execute, read_table
+from securemllib.enclave.reading import Reading
 from securemllib.enclave.rounds import SealedState, open_state, statistics_context
 from securemllib.enclave.rows import Rows
 from securemllib.enclave.session import Session
-from securemllib.errors import DataError
-from securemllib.wire.dataset import Part
+from securemllib.errors import DataError, FormatError
 from securemllib.wire.encoding import encode
 from securemllib.wire.task import Computed, Masked
 
-__all__ = ["Kept", "compute", "no_rows", "part_rows"]
+__all__ = ["Asked", "Kept", "Reply", "compute", "no_rows"]
+
+Reply = tuple[Computed | Masked, bytes | memoryview]
 
 # The roles that every algorithm knows; others go to a block's `extras`, or to its `raw` where they are numbered inputs.
 _BLOCK_ROLES = frozenset({"features", "label", "weight", "prediction"})
@@ -56,79 +55,118 @@ class Kept:
         return statistics if kept == state else None
 
 
-def compute(
-    session: Session, state: memoryview, *, round_number: int, share: int, cache: BlockCache, kept: Kept, host: Host
-) -> tuple[Computed | Masked, bytes | memoryview]:
-    """Return the sealed or masked statistics of one share, as the state says.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One round of one job: the sealed state that a relay sent, and what the job's shares measured before."""
 
-    The blocks are added in the order of their parts, so that the same share gives the same statistics wherever and however often it runs.
+    session: Session
+    round: int
+    state: memoryview
+    kept: Kept
+
+
+def compute(asked: Sequence[Asked], *, share: int, cache: BlockCache, host: Host) -> list[Reply]:
+    """Return the sealed or masked statistics of one share in a round of each job, as its state says.
+
+    Each part is opened once for all jobs. A job's blocks are added in the order of their parts, so that the same share gives the same
+    statistics wherever and however often it runs, and whatever other jobs run beside it.
+
+    Raises:
+        FormatError: The jobs do not read the same share of the same dataset.
     """
-    opened = open_state(session, state, round_number)
-    addition, context = opened.addition, statistics_context(session, opened, share)
-    total = kept.take(share, opened.state) if addition.kind == MASKED else None
-    if total is None:
-        total = _total(session, opened, share, cache, host)
-    if addition.kind == MASKED:
-        salt, masked = masked_share(session, opened.digest, context, addition.exponents, total)
-        return Masked(salt=salt), masked
-    if addition.kind == MEASURED:
-        kept.put(share, opened.state, total)
-        tree = measured_tree(total)
-    else:
-        tree = None if total is None else to_tree(total)
-    return Computed(), seal(session.job_key, context, encode(tree))
+    sessions = [one.session for one in asked]
+    first = sessions[0].plan.source, sessions[0].share(share)
+    if any((session.plan.source, session.share(share)) != first for session in sessions):
+        raise FormatError("Jobs that are computed together read the same parts of one dataset.")
+    rounds = [_Round(one, share) for one in asked]
+    if any(each.exchanges for each in rounds):
+        if len(rounds) > 1:
+            raise FormatError("Jobs whose shards send each other blocks are computed alone.")
+        rounds[0].exchange(cache, host)
+    waiting = [each for each in rounds if each.total is None and not each.exchanges]
+    again = len({each.session.cache_key for each in waiting}) > 1
+    for part in sessions[0].share(share) if waiting else ():
+        reading = Reading(part, cache, host, again=again)
+        for each in waiting:
+            each.add(_block(each.session, reading, cache), cache)
+    return [each.reply() for each in rounds]
 
 
-def _total(session: Session, opened: SealedState, share: int, cache: BlockCache, host: Host) -> Any:
-    """Return the sum over the share's blocks; None of a share without parts, in a round that is sealed."""
-    if opened.state is not None and hasattr(session.algorithm, "exchange"):
-        state = from_tree(types_of(type(session.algorithm))[0], opened.state)
-        blocks = (_block(session, part, cache, host).block for part in session.share(share))
+class _Round:
+    """A round of one job over one share.
+
+    Attributes:
+        session: The job.
+        total: The sum so far; None before the first block.
+    """
+
+    def __init__(self, asked: Asked, share: int) -> None:
+        self.session = asked.session
+        self._kept, self._share = asked.kept, share
+        self._opened = open_state(asked.session, asked.state, asked.round)
+        self._addition = self._opened.addition
+        self._of_block: Callable[[CachedBlock, BlockCache], Any] = _statistics(asked.session, self._opened)
+        self.total = asked.kept.take(share, self._opened.state) if self._addition.kind == MASKED else None
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether the shares send each other blocks in this round, instead of adding statistics."""
+        return self._opened.state is not None and hasattr(self.session.algorithm, "exchange")
+
+    def exchange(self, cache: BlockCache, host: Host) -> None:
+        """Let the share receive and send its blocks; the total is what it tells the aggregator."""
+        session, share = self.session, self._share
+        state = from_tree(types_of(type(session.algorithm))[0], self._opened.state)
+        blocks = (_block(session, Reading(part, cache, host), cache).block for part in session.share(share))
         scratch, stage = cache.scratch(session.job_id, b"", -1 - share), session.algorithm.stage(state)
-        shard = SealedShard(session=session, opened=opened, stage=stage, index=share, rows=blocks, scratch=scratch, host=host)
-        return session.algorithm.exchange(state, shard)
-    of_block = _statistics(session, opened, cache)
-    total: Any = None
-    for part in session.share(share):
-        statistics = of_block(_block(session, part, cache, host))
-        if total is None:
-            total = statistics
+        shard = SealedShard(session=session, opened=self._opened, stage=stage, index=share, rows=blocks, scratch=scratch, host=host)
+        self.total = session.algorithm.exchange(state, shard)
+
+    def add(self, cached: CachedBlock, cache: BlockCache) -> None:
+        """Add a block's statistics."""
+        found = self._of_block(cached, cache)
+        if self.total is None:
+            self.total = found
         else:
-            total += statistics
-    if total is None and opened.addition.kind in {MEASURED, MASKED}:
-        return no_rows(session, from_tree(types_of(type(session.algorithm))[0], opened.state), opened.addition.columns)
-    return total
+            self.total += found
+
+    def reply(self) -> Reply:
+        """Return what leaves; of a share without parts nothing is sealed, and zeros are measured and masked."""
+        session, addition, total = self.session, self._addition, self.total
+        context = statistics_context(session, self._opened, self._share)
+        if total is None and addition.kind in {MEASURED, MASKED}:
+            total = no_rows(session, from_tree(types_of(type(session.algorithm))[0], self._opened.state), addition.columns)
+        if addition.kind == MASKED:
+            salt, masked = masked_share(session, self._opened.digest, context, addition.exponents, total)
+            return Masked(salt=salt), masked
+        if addition.kind == MEASURED:
+            self._kept.put(self._share, self._opened.state, total)
+            tree = measured_tree(total)
+        else:
+            tree = None if total is None else to_tree(total)
+        return Computed(), seal(session.job_key, context, encode(tree))
 
 
-def _statistics(session: Session, opened: SealedState, cache: BlockCache) -> Callable[[CachedBlock], Any]:
+def _statistics(session: Session, opened: SealedState) -> Callable[[CachedBlock, BlockCache], Any]:
     """Return what makes statistics of a block in this round: the first round's are the block's summary."""
     if opened.state is None:
-        return lambda cached: cached.summary
+        return lambda cached, _: cached.summary
     state = from_tree(types_of(type(session.algorithm))[0], opened.state)
 
-    def statistics(cached: CachedBlock) -> Any:
+    def statistics(cached: CachedBlock, cache: BlockCache) -> Any:
         scratch = cache.scratch(session.job_id, session.cache_key, cached.block.ordinal)
         return session.algorithm.statistics(state, replace(cached.block, scratch=scratch))
 
     return statistics
 
 
-def _block(session: Session, part: Part, cache: BlockCache, host: Host) -> CachedBlock:
-    cached = cache.get(session.cache_key, part.ordinal)
+def _block(session: Session, reading: Reading, cache: BlockCache) -> CachedBlock:
+    cached = reading.blocks.get(session.cache_key) or cache.get(session.cache_key, reading.part.ordinal)
     if cached is None:
-        block = _make_block(session, part_rows(session, part, cache, host), part.ordinal, cache)
-        cached = cache.put(session.cache_key, part.ordinal, block)
+        block = _make_block(session, reading.rows(session), reading.part.ordinal, cache)
+        cached = cache.put(session.cache_key, reading.part.ordinal, block)
+    reading.blocks[session.cache_key] = cached
     return cached
-
-
-def part_rows(session: Session, part: Part, cache: BlockCache, host: Host) -> Rows:
-    """Return the rows of a part after the job's plan."""
-    table = open_part(
-        host.part(part), secret=session.secret, dataset=session.plan.source, part=part, body=session.body, columns=list(session.columns)
-    )
-    plan, scratch = session.plan.pruned(session.job.result_columns), cache.scratch(session.job_id, b"", -1)
-    models = {reference: usable(opened, scratch, host) for reference, opened in session.models.items()}
-    return execute(plan, read_table(table), ordinal=part.ordinal, seed=session.split_seed, models=models)
 
 
 def _make_block(session: Session, rows: Rows, ordinal: int, cache: BlockCache) -> Block:

@@ -1,5 +1,6 @@
 """What all estimators and models here share: a fit is one sealed job, a transform one more step of a plan."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 from pyspark.ml.base import Estimator, Model
@@ -25,9 +26,10 @@ from securemllib.wire.job import OutputKind
 from securemllib.wire.plan import ApplyModel
 from securemllib.wire.result import SealedModel
 
-__all__ = ["SecureEstimator", "SecureModel"]
+__all__ = ["SecureClassifierModel", "SecureEstimator", "SecureModel", "train"]
 
 _ROLES = {"featuresCol": "features", "inputCol": "features", "labelCol": "label", "weightCol": "weight"}
+_BINARY = 2
 _DOUBLE_OUTPUTS = frozenset({"prediction"})
 
 
@@ -44,12 +46,25 @@ class SecureEstimator(Estimator[Any], Persistent):
             cls.MODEL.OPERATION = cls.__name__
 
     def _fit(self, dataset: Any) -> Any:
-        frame = require_sealed(dataset, f"{type(self).__name__}.fit")
+        return train([(self, dataset)])[0]
+
+    def fitMultiple(self, dataset: Any, paramMaps: Sequence[Any]) -> Any:
+        """Return an iterator of index and model, as in pyspark.ml; all models train in shared passes over the rows."""
+        return iter(enumerate(train([(self.copy(entry), dataset) for entry in paramMaps])))
+
+    def _request(self, frame: SecureDataFrame, *, summary: bool) -> Request:
         operation = type(self).__name__
         inputs = self._inputs(frame)
         params = job_params(operation, self)
         require_new(frame, *self.MODEL.outputs_of(self).values())
-        outcome = _train(frame, operation, params, inputs, converted(self, "seed") or 0)
+        kinds = [OutputKind.SEALED_MODEL]
+        if summary and frame.session.settings.summary and types_of(ALGORITHMS[operation])[2].SUMMARY:
+            kinds.append(OutputKind.SUMMARY)
+        outputs = tuple((kind, None, ()) for kind in kinds)
+        seed = converted(self, "seed") or 0
+        return Request(operation=operation, params=params, inputs=inputs, plan=frame.plan, outputs=outputs, seed=seed)
+
+    def _trained(self, frame: SecureDataFrame, outcome: Outcome) -> "SecureModel":
         model = self._model_type()(SealedModel.from_bytes(outcome.model), frame.session)
         model._pieces = frame.session.folder_of(outcome.job_id)
         self._copyValues(model)
@@ -71,7 +86,7 @@ class SecureModel(Model, Persistent):
     """A model that enclaves use and nobody reads, until its owners' policies release it.
 
     Args:
-        sealed: Its bytes.
+        sealed: Its bytes; without them there is nothing to apply, and `load` on the class, or on this, gives another model.
         session: The session; the active one when not given.
     """
 
@@ -82,12 +97,14 @@ class SecureModel(Model, Persistent):
     SUMMARY: ClassVar[type[Summary] | None] = None
     CHANGEABLE: ClassVar[tuple[str, ...]] = ()
 
+    sealed: SealedModel
     # Where the pieces of a large model are, which is too large to be held here.
     _pieces: Folder | None = None
 
-    def __init__(self, sealed: SealedModel, session: SecureSession | None = None) -> None:
+    def __init__(self, sealed: SealedModel | None = None, session: SecureSession | None = None) -> None:
         super().__init__()
-        self.sealed = sealed
+        if sealed is not None:
+            self.sealed = sealed
         self._session = session
         self._summary: Summary | None = None
 
@@ -178,22 +195,49 @@ class SecureModel(Model, Persistent):
         return isinstance(getattr(type(self), paramName, None), Param)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "sealed":
+            raise UsageError(
+                f"This {type(self).__name__} is empty: it holds no sealed bytes.",
+                next_step="Fit an estimator, or use `load`.",
+                code="usage.empty_model",
+            )
         return refuse_sealed(self, name, type(self).ORIGINAL)
 
 
-def _train(frame: SecureDataFrame, operation: str, params: dict[str, Any], inputs: dict[str, str], seed: int) -> Outcome:
-    """Run the fit with a summary among its outputs, and without one where the policy gives none: one more request, no more runs."""
-    sealed, summary = (OutputKind.SEALED_MODEL, None, ()), (OutputKind.SUMMARY, None, ())
+class SecureClassifierModel(SecureModel):
+    """A sealed model of a classifier whose training summary tells how many classes there are."""
 
-    def request(*outputs: tuple[OutputKind, PublicIdentity | None, tuple[str, ...]]) -> Outcome:
-        asked = Request(operation=operation, params=params, inputs=inputs, plan=frame.plan, outputs=outputs, seed=seed)
-        return frame.session.run(frame, asked)
+    # What the training's summary told; a loaded model has none.
+    _classes: int | None = None
 
-    if not frame.session.settings.summary or not types_of(ALGORITHMS[operation])[2].SUMMARY:
-        return request(sealed)
+    def _trained_on(self, frame: SecureDataFrame, released: Value) -> Self:
+        if isinstance(released, dict) and isinstance(classes := released.get("num_classes"), int):
+            self._classes = classes
+        return super()._trained_on(frame, released)
+
+    @property
+    def _may_be_binary(self) -> bool:
+        # Where the policy kept the number of classes sealed, only thresholds, one a class, can rule two of them out.
+        classes = self._classes if self._classes is not None else len(converted(self, "thresholds") or ())
+        return classes <= _BINARY
+
+
+def train(wanted: Sequence[tuple[SecureEstimator, Any]]) -> list[SecureModel]:
+    """Return the models of estimators, each on its rows; those of one dataset train in shared passes over it.
+
+    Fits ask for a summary, and once more without one where the policy gives none: one more request each, no more runs.
+    """
+    fits = [(estimator, require_sealed(dataset, f"{type(estimator).__name__}.fit")) for estimator, dataset in wanted]
+    if not fits:
+        return []
+
+    def run(*, summary: bool) -> list[Outcome]:
+        return fits[0][1].session.run_together([(frame, estimator._request(frame, summary=summary)) for estimator, frame in fits])
+
     try:
-        return request(sealed, summary)
+        outcomes = run(summary=True)
     except PolicyError as error:
         if not error.error_code.startswith("refused.policy.output"):
             raise
-        return request(sealed)
+        outcomes = run(summary=False)
+    return [estimator._trained(frame, outcome) for (estimator, frame), outcome in zip(fits, outcomes, strict=True)]

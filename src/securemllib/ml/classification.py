@@ -1,6 +1,6 @@
 """Classifiers, named as in ``pyspark.ml.classification``."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from pyspark.ml import classification as original
 from pyspark.ml.classification import (
@@ -10,7 +10,7 @@ from pyspark.ml.classification import (
     _ProbabilisticClassifierParams,
 )
 
-from securemllib.ml.base import SecureEstimator, SecureModel
+from securemllib.ml.base import SecureClassifierModel, SecureEstimator, SecureModel
 from securemllib.ml.checks import require_sealed
 from securemllib.ml.classification_summaries import (
     BinaryLogisticRegressionSummary,
@@ -26,7 +26,7 @@ from securemllib.ml.forest_summaries import (
     RandomForestClassificationSummary,
     RandomForestClassificationTrainingSummary,
 )
-from securemllib.ml.mirror import converted, mirrors
+from securemllib.ml.mirror import mirrors
 from securemllib.ml.plain import PlainLinearSVCModel, PlainLogisticRegressionModel, PlainNaiveBayesModel
 from securemllib.ml.summaries import Summary
 from securemllib.ml.trees import (
@@ -37,8 +37,6 @@ from securemllib.ml.trees import (
     RandomForestClassificationModel,
     RandomForestClassifier,
 )
-from securemllib.spark.dataframe import SecureDataFrame
-from securemllib.wire.encoding import Value
 
 __all__ = [
     "BinaryLogisticRegressionSummary",
@@ -67,7 +65,7 @@ __all__ = [
 
 
 @mirrors(original.LogisticRegressionModel)
-class LogisticRegressionModel(SecureModel, _LogisticRegressionParams):
+class LogisticRegressionModel(SecureClassifierModel, _LogisticRegressionParams):
     """A sealed model of `LogisticRegression`."""
 
     OUTPUTS: ClassVar[dict[str, str]] = {
@@ -76,13 +74,6 @@ class LogisticRegressionModel(SecureModel, _LogisticRegressionParams):
         "prediction": "predictionCol",
     }
     CHANGEABLE = ("threshold", "thresholds")
-    # What the training's summary told; a loaded model has none.
-    _classes: int | None = None
-
-    def _trained_on(self, frame: SecureDataFrame, released: Value) -> Self:
-        if isinstance(released, dict) and isinstance(classes := released.get("num_classes"), int):
-            self._classes = classes
-        return super()._trained_on(frame, released)
 
     def evaluate(self, dataset: Any) -> LogisticRegressionSummary:
         """Return the summary of this model on a dataset; its metrics are computed when they are asked for."""
@@ -92,12 +83,6 @@ class LogisticRegressionModel(SecureModel, _LogisticRegressionParams):
 
     def _summary_type(self) -> type[Summary]:
         return BinaryLogisticRegressionTrainingSummary if self._may_be_binary else LogisticRegressionTrainingSummary
-
-    @property
-    def _may_be_binary(self) -> bool:
-        # Where the policy kept the number of classes sealed, only thresholds, one a class, can rule two of them out.
-        classes = self._classes if self._classes is not None else len(converted(self, "thresholds") or ())
-        return classes <= 2
 
     def _plain(self, model: Any) -> PlainLogisticRegressionModel:
         return PlainLogisticRegressionModel(model)

@@ -1,6 +1,7 @@
 """Evaluators, named as in ``pyspark.ml.evaluation``: the metric leaves the enclave if the policy has the output ``metric``."""
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
 
 from pyspark.ml import evaluation as original
 from pyspark.ml.evaluation import Evaluator
@@ -19,6 +20,7 @@ from securemllib.ml.checks import inputs_of, job_params, require_columns, requir
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.persistence import Persistent
 from securemllib.ml.release import summary_values
+from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.jobs import Request
 from securemllib.wire.encoding import Value
 from securemllib.wire.job import OutputKind
@@ -52,30 +54,29 @@ class SecureEvaluator(Evaluator, Persistent):
             PolicyError: No rule allows it; the reason names each rule and what it lacks.
         """
         model = types_of(ALGORITHMS[type(self).__name__])[2]
-        return model(**summary_values(type(self).__name__, self._run(dataset, OutputKind.SUMMARY)))
+        return model(**summary_values(type(self).__name__, self._run([dataset], OutputKind.SUMMARY)[0]))
+
+    def evaluate_together(self, datasets: Sequence[Any]) -> list[float]:
+        """Return the metric of each dataset; those of one source are read once for all."""
+        found = self._run(datasets, OutputKind.METRIC)
+        if not all(type(value) is float for value in found):
+            raise FormatError(f"A metric of {type(self).__name__} is no number.")
+        return cast("list[float]", found)
 
     def _evaluate(self, dataset: Any) -> float:
-        value = self._run(dataset, OutputKind.METRIC)
-        if type(value) is not float:
-            raise FormatError(f"The metric of {type(self).__name__} is no number.")
-        return value
+        return self.evaluate_together([dataset])[0]
 
-    def _run(self, dataset: Any, output: OutputKind) -> Value:
-        operation = type(self).__name__
-        frame = require_sealed(dataset, f"{operation}.evaluate")
-        inputs = inputs_of(self, self._roles())
+    def _run(self, datasets: Sequence[Any], output: OutputKind) -> list[Value]:
+        frames = [require_sealed(dataset, f"{type(self).__name__}.evaluate") for dataset in datasets]
+        outcomes = frames[0].session.run_together([(frame, self._request(frame, output)) for frame in frames]) if frames else []
+        return [outcome.trees.get(output) for outcome in outcomes]
+
+    def _request(self, frame: SecureDataFrame, output: OutputKind) -> Request:
+        operation, inputs = type(self).__name__, inputs_of(self, self._roles())
         params = job_params(operation, self)
         require_columns(frame, inputs)
-        request = Request(
-            operation=operation,
-            params=params,
-            inputs=inputs,
-            plan=frame.plan,
-            outputs=((output, None, ()),),
-            # A metric is compared between models that may differ in the last digits.
-            dtype="float64",
-        )
-        return frame.session.run(frame, request).trees.get(output)
+        # A metric is compared between models that may differ in the last digits.
+        return Request(operation=operation, params=params, inputs=inputs, plan=frame.plan, outputs=((output, None, ()),), dtype="float64")
 
 
 @mirrors(original.BinaryClassificationEvaluator)

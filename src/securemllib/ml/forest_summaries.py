@@ -24,8 +24,8 @@ class RandomForestClassificationSummary(ClassificationSummary):
 class BinaryRandomForestClassificationSummary(BinaryClassificationSummary, RandomForestClassificationSummary):
     """A random forest of two classes, as ``pyspark.ml.classification.BinaryRandomForestClassificationSummary``.
 
-    How many classes a model has is sealed, so a model whose `thresholds` do not tell gives this summary, and a curve of more than two
-    classes is refused.
+    The number of classes is in the summary of the training. Where that was not released, and of a loaded model, it is sealed: unless
+    `thresholds` tell, this is the summary, and a curve of more than two classes is refused.
     """
 
     ORIGINAL: ClassVar[type[Any]] = classification.BinaryRandomForestClassificationSummary

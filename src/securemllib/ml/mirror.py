@@ -13,7 +13,7 @@ from pyspark.ml.param import Param, Params
 
 from securemllib.errors import SealedError
 
-__all__ = ["converted", "mirrors", "refuse_sealed"]
+__all__ = ["converted", "frozen", "mirrors", "refuse_sealed"]
 
 C = TypeVar("C", bound=type)
 
@@ -56,11 +56,12 @@ def converted(params: Params, name: str) -> Any:
     if not params.hasParam(name) or not params.isDefined(name):
         return None
     value = params.getOrDefault(name)
-    return _frozen(value.toArray().tolist() if isinstance(value, (Matrix, Vector)) else value)
+    return frozen(value.toArray().tolist() if isinstance(value, (Matrix, Vector)) else value)
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+def frozen(value: Any) -> Any:
+    """Return a value with tuples in the place of lists."""
+    return tuple(frozen(item) for item in value) if isinstance(value, list) else value
 
 
 def _setter(name: str, param: str) -> Callable[[Any, Any], Any]:

@@ -44,6 +44,12 @@ class Persistent:
         """Save to a new folder."""
         self.write().save(path)
 
+    def with_options(self, options: dict[str, str]) -> "Persistent":
+        """Return what is saved with options of pyspark.ml's writers, by lower-case name; `UsageError` for one that there is not."""
+        if options:
+            raise UsageError(f"A saved {type(self).__name__} has no option {min(options)!r}.", code="usage.unsupported")
+        return self
+
     @classmethod
     def read(cls) -> "Reader":
         """Return what loads instances of this class."""
@@ -62,6 +68,12 @@ class Writer:
     def __init__(self, instance: Any) -> None:
         self._instance = instance
         self._overwrites = False
+        self._options: dict[str, str] = {}
+
+    def option(self, key: str, value: Any) -> "Writer":
+        """Set an option, as pyspark.ml's writers have them: ``persistSubModels`` of tuned models."""
+        self._options[key.lower()] = str(value).lower()
+        return self
 
     def overwrite(self) -> "Writer":
         """Replace what is at the path."""
@@ -70,7 +82,7 @@ class Writer:
 
     def save(self, path: str) -> None:
         """Write the folder; `UsageError` where there is one and `overwrite` was not asked for."""
-        folder = Folder.of(path)
+        folder, instance = Folder.of(path), self._instance.with_options(self._options)
         if folder.exists(""):
             if not self._overwrites:
                 raise UsageError(
@@ -81,7 +93,7 @@ class Writer:
                     f"{folder.root} holds something else than a saved model.", next_step="Choose another path.", code="usage.exists"
                 )
             folder.delete()
-        write_to(folder, self._instance)
+        write_to(folder, instance)
 
 
 class Reader:
@@ -106,17 +118,16 @@ def write_to(folder: Folder, instance: Any) -> None:
         if not isinstance(stage, Persistent):
             raise UsageError(f"The stage {stage.uid} is not one of this package and cannot be saved.")
         write_to(folder.child("stages").child(name), stage)
-    sealed = getattr(instance, "__dict__", {}).get("sealed")
-    if isinstance(sealed, SealedModel):
-        copy_pieces(sealed, instance._pieces, folder)
-        folder.write(_MODEL, sealed.to_bytes())
+    if hasattr(type(instance), "OPERATION") and getattr(instance, "given", None) is None:
+        copy_pieces(instance.sealed, instance._pieces, folder)
+        folder.write(_MODEL, instance.sealed.to_bytes())
     metadata = {
         "format": _FORMAT,
         "kind": type(instance).KIND,
         "uid": instance.uid,
         "params": {param.name: _plain(instance.getOrDefault(param)) for param in instance.params if _is_saved(instance, param)},
         "stages": names,
-        "extra": getattr(instance, "saved_extra", None) if _holds(type(instance)) else None,
+        "extra": getattr(instance, "saved_extra", None) if hasattr(type(instance), "saved_extra") else None,
     }
     folder.write(_METADATA, json.dumps(metadata, sort_keys=True).encode())
 
@@ -152,8 +163,10 @@ def _instance(cls: Any, folder: Folder, stages: list[Any], extra: Any) -> Any:
         return cls(stages=stages)
     if stages:
         raise FormatError(f"A {cls.KIND} has no stages.")
-    if not folder.exists(_MODEL):
+    if not hasattr(cls, "OPERATION"):
         return cls()
+    if extra is not None:
+        return cls.from_saved(extra)
     sealed = SealedModel.from_bytes(folder.read(_MODEL))
     if sealed.operation != cls.OPERATION:
         raise FormatError(f"{folder.root} holds a sealed model of {sealed.operation}, not a {cls.KIND}.")

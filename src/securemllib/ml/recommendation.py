@@ -39,7 +39,7 @@ class ALSModel(SecureModel, _ALSModelParams):
 
     _ratings: SecureDataFrame | None = None
 
-    def __init__(self, sealed: SealedModel, session: SecureSession | None = None) -> None:
+    def __init__(self, sealed: SealedModel | None = None, session: SecureSession | None = None) -> None:
         super().__init__(sealed, session)
         # Those of the estimator, which a saved model does not name.
         self._setDefault(userCol="user", itemCol="item", coldStartStrategy="nan")

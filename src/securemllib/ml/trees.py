@@ -13,7 +13,7 @@ from pyspark.ml.classification import (
 from pyspark.ml.regression import _DecisionTreeRegressorParams, _GBTRegressorParams, _RandomForestRegressorParams
 from pyspark.sql.types import DoubleType
 
-from securemllib.ml.base import SecureEstimator, SecureModel
+from securemllib.ml.base import SecureClassifierModel, SecureEstimator, SecureModel
 from securemllib.ml.checks import require_sealed
 from securemllib.ml.forest_summaries import (
     BinaryRandomForestClassificationSummary,
@@ -21,7 +21,7 @@ from securemllib.ml.forest_summaries import (
     RandomForestClassificationSummary,
     RandomForestClassificationTrainingSummary,
 )
-from securemllib.ml.mirror import converted, mirrors, refuse_sealed
+from securemllib.ml.mirror import mirrors, refuse_sealed
 from securemllib.ml.plain_trees import (
     PlainDecisionTreeClassificationModel,
     PlainDecisionTreeRegressionModel,
@@ -47,7 +47,6 @@ __all__ = [
     "RandomForestRegressor",
 ]
 
-_BINARY = 2
 _CLASSES = {"rawPrediction": "rawPredictionCol", "probability": "probabilityCol", "prediction": "predictionCol", "leaf": "leafCol"}
 _ONE_NUMBER = DoubleType()
 
@@ -120,7 +119,9 @@ class DecisionTreeRegressor(SecureEstimator, _PredictorParams, _DecisionTreeRegr
 
 
 @mirrors(classification.RandomForestClassificationModel)
-class RandomForestClassificationModel(_SecureForestModel, _ProbabilisticClassifierParams, _RandomForestClassifierParams):  # type: ignore[misc]
+class RandomForestClassificationModel(  # type: ignore[misc]
+    SecureClassifierModel, _SecureForestModel, _ProbabilisticClassifierParams, _RandomForestClassifierParams
+):
     """A sealed model of `RandomForestClassifier`."""
 
     OUTPUTS = _CLASSES
@@ -135,11 +136,6 @@ class RandomForestClassificationModel(_SecureForestModel, _ProbabilisticClassifi
 
     def _summary_type(self) -> type[Summary]:
         return BinaryRandomForestClassificationTrainingSummary if self._may_be_binary else RandomForestClassificationTrainingSummary
-
-    @property
-    def _may_be_binary(self) -> bool:
-        # The number of classes is sealed; thresholds, one a class, are the only thing outside that can rule two of them out.
-        return len(converted(self, "thresholds") or ()) <= _BINARY
 
 
 @mirrors(classification.RandomForestClassifier)

@@ -1,11 +1,13 @@
 """Model selection, named as in ``pyspark.ml.tuning``: folds are drawn by a keyed hash inside enclaves, and every model stays sealed.
 
+All models of a fold train in shared passes over its rows, and are evaluated in one.
 Only the metric of each fold and each entry of the grid leaves, where the policy has the output ``metric``.
 """
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from copy import copy as shallow_copy
+from typing import Any, cast
 
 import numpy as np
 from pyspark.ml import tuning as original
@@ -13,6 +15,7 @@ from pyspark.ml.tuning import ParamGridBuilder
 
 from securemllib.errors import FormatError, UsageError
 from securemllib.ml.checks import require_sealed
+from securemllib.ml.evaluation import SecureEvaluator
 from securemllib.ml.persistence import Persistent
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.functions import col
@@ -36,6 +39,23 @@ class SecureValidator(Persistent):
         """The grid, for persistence: each entry as ``[uid, Param, value]``."""
         return [[[param.parent, param.name, value] for param, value in entry.items()] for entry in self._grid()]
 
+    def with_options(self, options: dict[str, str]) -> Persistent:
+        """Return what is saved with the option ``persistSubModels``; it defaults to whether sub-models were collected."""
+        others = {name: value for name, value in options.items() if name != "persistsubmodels"}
+        persists = options.get("persistsubmodels")
+        if others or persists is None or not hasattr(self, "subModels"):
+            return super().with_options(options if others or persists else {})
+        if persists not in {"true", "false"}:
+            raise UsageError(f"persistSubModels is true or false, not {persists!r}.", code="usage.param")
+        if persists == "true" and self.subModels is None:
+            raise UsageError("There are no sub-models to save.", next_step="Set collectSubModels before fitting.", code="usage.param")
+        return self if persists == "true" else self._without_sub_models()
+
+    def _without_sub_models(self) -> Persistent:
+        copied: Any = shallow_copy(self)
+        copied.subModels = None
+        return cast("Persistent", copied)
+
     def restore(self, stages: list[Any], extra: Any) -> None:
         """Take over saved stages and grid."""
         if len(stages) != 2:
@@ -52,16 +72,23 @@ class SecureValidator(Persistent):
         return grid
 
     def _score(self, train: SecureDataFrame, validation: SecureDataFrame) -> Scores:
+        """Train and evaluate all entries of the grid: dealt to as many threads as `parallelism` says, each thread's in shared passes."""
         this: Any = self
         grid = self._grid()
         estimator, evaluator = this.getEstimator(), this.getEvaluator()
 
-        def fit(entry: Any) -> tuple[float, Any]:
-            model = estimator.fit(train, entry)
-            return evaluator.evaluate(model.transform(validation, entry)), model
+        def score(entries: list[Any]) -> list[tuple[float, Any]]:
+            found = dict(estimator.fitMultiple(train, entries))
+            models = [found[index] for index in range(len(entries))]
+            frames = [model.transform(validation, entry) for model, entry in zip(models, entries, strict=True)]
+            shares = isinstance(evaluator, SecureEvaluator)
+            metrics = evaluator.evaluate_together(frames) if shares else [evaluator.evaluate(frame) for frame in frames]
+            return list(zip(metrics, models, strict=True))
 
-        with ThreadPoolExecutor(max(1, min(this.getParallelism(), len(grid)))) as pool:
-            found = list(pool.map(fit, grid))
+        threads = max(1, min(this.getParallelism(), len(grid)))
+        with ThreadPoolExecutor(threads) as pool:
+            dealt = list(pool.map(score, [grid[first::threads] for first in range(threads)]))
+        found = [dealt[index % threads][index // threads] for index in range(len(grid))]
         return [metric for metric, _ in found], [model for _, model in found]
 
     def _best(self, dataset: SecureDataFrame, metrics: Any) -> Any:

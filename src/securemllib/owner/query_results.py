@@ -38,6 +38,9 @@ class _Opened:
             raise FormatError(f"The result has no field {name}.")
         return self.fields[name]
 
+    def drawn(self, purpose: str, seed: int) -> NDArray[np.float64]:
+        raise DataError(f"An opened result draws no random numbers, {purpose} of the seed {seed} neither.", code="data.expression")
+
 
 def open_query_result(directory: str | Path, companions: Sequence[OpenCompanion]) -> pa.Table:
     """Return the rows of a query's result.

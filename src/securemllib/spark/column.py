@@ -25,7 +25,7 @@ _SYMBOLS = {
     Operator.OR: "OR",
 }
 _BOOLEAN = frozenset({*list(_SYMBOLS)[4:], Operator.NOT, Operator.IS_NULL, Operator.IS_NOT_NULL, Operator.IS_IN})
-_DOUBLE = frozenset({Operator.DIVIDE, Operator.CAST_DOUBLE, Operator.LOG, Operator.LOG1P, Operator.EXP, Operator.SQRT})
+_DOUBLE = frozenset({Operator.DIVIDE, Operator.CAST_DOUBLE, Operator.LOG, Operator.LOG1P, Operator.EXP, Operator.SQRT, Operator.RAND})
 
 
 class Column:

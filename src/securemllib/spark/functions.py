@@ -1,12 +1,13 @@
 """Expressions over columns of a sealed data frame, named as in ``pyspark.sql.functions``."""
 
+import secrets
 from typing import Any
 
 from securemllib.errors import UsageError
 from securemllib.spark.column import Column
 from securemllib.wire.plan import Call, Literal, Operator, Reference
 
-__all__ = ["abs", "col", "column", "exp", "isnull", "lit", "log", "log1p", "sqrt"]
+__all__ = ["abs", "col", "column", "exp", "isnull", "lit", "log", "log1p", "rand", "sqrt"]
 
 
 def col(name: str) -> Column:
@@ -54,6 +55,14 @@ def abs(value: Column | str) -> Column:
 def isnull(value: Column | str) -> Column:
     """Return whether the value is null."""
     return _apply(Operator.IS_NULL, value)
+
+
+def rand(seed: int | None = None) -> Column:
+    """Return a number from 0 to 1 for each row, the same in every job of one seed, drawn under a key that only enclaves have."""
+    drawn = secrets.randbits(63) if seed is None else seed
+    if isinstance(drawn, bool) or not isinstance(drawn, int):
+        raise UsageError(f"A seed is an integer, not a {type(drawn).__name__}.", code="usage.param")
+    return Column(Call(operator=Operator.RAND, arguments=(Literal(value=drawn),)))
 
 
 def _apply(operator: Operator, value: Column | str) -> Column:

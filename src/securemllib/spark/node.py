@@ -24,7 +24,7 @@ from securemllib.spark.settings import EnclaveSettings
 from securemllib.wire.signed import Signed
 from securemllib.wire.task import Attest, Attested, End, Ended, Install, Installed
 
-__all__ = ["ANY_GENERATION", "granted", "node_folder"]
+__all__ = ["ANY_GENERATION", "Node", "granted", "node_folder", "reached"]
 
 # For a task that is content with the keys of whichever attempt came last.
 ANY_GENERATION = ""
@@ -43,34 +43,81 @@ def node_folder() -> Path:
     return Path(SparkFiles.getRootDirectory() or ".").absolute()
 
 
+class Node:
+    """One task's connection to its executor's enclave.
+
+    Args:
+        folder: What this executor's tasks share.
+        enclave: The connection.
+        address: The enclave's address.
+        generation: Names the attempt: another one gets keys, and the head of the job's states, anew.
+
+    Attributes:
+        enclave: The connection.
+        jobs: The jobs whose keys the task uses.
+    """
+
+    def __init__(self, folder: Path, enclave: EnclaveClient, address: str, generation: str) -> None:
+        self.enclave = enclave
+        self.jobs: list[str] = []
+        self._folder, self._address, self._generation = folder, address, generation
+
+    def grant(self, job: RelayJob, asked: Asked | None = None) -> int | None:
+        """Let the enclave hold a job's keys, and return the round of the head that came with them.
+
+        Args:
+            job: The job.
+            asked: A challenge that this task alone answers, if it is the one that gets the keys; a fresh one is asked for where it is none.
+        """
+        users = _users(self._folder, job.job_id)
+        self.enclave.blocks = job.blocks
+        with _locked(self._folder):
+            found: dict[str, Any] = _read(users)
+            if found.get("address") != self._address or self._generation not in {found.get("generation"), ANY_GENERATION}:
+                found = {"generation": self._generation, "address": self._address, "head": _attest(self.enclave, job, asked)}
+            _write(users, {**found, "users": int(found.get("users", 0)) + 1})
+        self.jobs.append(job.job_id)
+        head: int | None = found["head"]
+        return head
+
+
+@contextmanager
+def reached(settings: EnclaveSettings, generation: str, *, keep: bool = False) -> Iterator[Node]:
+    """Give a connection to this executor's enclave, which is started where there is none.
+
+    The last task that leaves drops the keys of each job.
+
+    Args:
+        settings: How the executor finds its enclave.
+        generation: Names the attempt.
+        keep: Leave the keys for a later Spark job of the same generation.
+    """
+    folder = node_folder()
+    with _locked(folder):
+        client, address = _reach(folder, settings)
+    node = Node(folder, client, address, generation)
+    try:
+        yield node
+    finally:
+        with client, _locked(folder):
+            for job_id in node.jobs:
+                _leave(_users(folder, job_id), job_id, generation, keep)
+
+
 @contextmanager
 def granted(
     job: RelayJob, generation: str, *, keep: bool = False, asked: Asked | None = None
 ) -> Iterator[tuple[EnclaveClient, int | None]]:
-    """Give a connection to this executor's enclave, which holds the job's keys, and the round of the head that came with them.
+    """Give a connection to this executor's enclave, which holds one job's keys, and the round of the head that came with them.
 
-    The last task that leaves drops the keys.
-
-    Args:
-        job: The job.
-        generation: Names the attempt: another one gets keys, and the head of the job's states, anew.
-        keep: Leave the keys for a later Spark job of the same generation.
-        asked: A challenge that this task alone answers, if it is the one that gets the keys; a fresh one is asked for where it is none.
+    Arguments as those of `reached` and `Node.grant`.
     """
-    folder = node_folder()
-    users = folder / f"securemllib-{job.job_id[:32]}.json"
-    with _locked(folder):
-        client, address = _reach(folder, job.enclave)
-        client.blocks = job.blocks
-        found: dict[str, Any] = _read(users)
-        if found.get("address") != address or generation not in {found.get("generation"), ANY_GENERATION}:
-            found = {"generation": generation, "address": address, "head": _attest(client, job, asked)}
-        _write(users, {**found, "users": int(found.get("users", 0)) + 1})
-    try:
-        yield client, found["head"]
-    finally:
-        with client, _locked(folder):
-            _leave(users, job.job_id, generation, keep)
+    with reached(job.enclave, generation, keep=keep) as node:
+        yield node.enclave, node.grant(job, asked)
+
+
+def _users(folder: Path, job_id: str) -> Path:
+    return folder / f"securemllib-{job_id[:32]}.json"
 
 
 def _leave(users: Path, job_id: str, generation: str, keep: bool) -> None:

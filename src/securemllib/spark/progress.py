@@ -52,16 +52,17 @@ class Progress:
                 self.read_again >> 20,
             )
 
-    def at_round(self, number: int, read_again: int = 0) -> None:
+    def at_round(self, number: int, read_again: int = 0, jobs: int = 1) -> None:
         """Show that a round begins, and how fast the one before it went through the rows.
 
         Args:
             number: The round.
             read_again: Bytes of parts that the first enclave did not keep, so far.
+            jobs: How many jobs are in training at once.
         """
         now = time.monotonic()
         before, self._begun, self.round = self._begun, now, number
-        self.text = f"{self._title}: round {number}"
+        self.text = f"{self._title}: round {number}" + (f" of {jobs} models" if jobs > 1 else "")
         if before is not None and self._rows is not None and now > before:
             self.text += f", {self._rows / (now - before):,.0f} rows/s"
         if read_again:

@@ -1,4 +1,8 @@
-"""A task of the resident barrier stage: it carries sealed bytes between its node's enclave, the other tasks and the broker."""
+"""A task of the resident barrier stage: it carries sealed bytes between its node's enclave, the other tasks and the broker.
+
+A stage trains one job, or several over the same rows, each pass being a round of all of them: what a job computes, what it seals and what
+the broker records of it is the same as if it were alone.
+"""
 
 import json
 import secrets
@@ -8,21 +12,21 @@ from contextlib import ExitStack
 
 from pyspark.taskcontext import BarrierTaskContext
 
-from securemllib.errors import ConnectionLostError, FormatError, FreshnessError, SecureMLlibError, error_from_code
-from securemllib.spark.addition import MaskedSum, Shares, gathered
-from securemllib.spark.aggregation import Aggregation, stored_result
+from securemllib.errors import ConnectionLostError, FormatError, SecureMLlibError, error_from_code
+from securemllib.spark.addition import MaskedSum, Shares
 from securemllib.spark.crossings import Crossings
 from securemllib.spark.enclave_client import EnclaveClient
 from securemllib.spark.failures import is_passing
-from securemllib.spark.node import granted
+from securemllib.spark.node import reached
 from securemllib.spark.relay_job import FAILED, FINISHED, RelayJob, TaskRow, crossed
 from securemllib.spark.relay_messages import Hello, Join, Peers, Progress, Round, Statistics, Stop
 from securemllib.spark.sockets import connect, listen, tuned
+from securemllib.spark.training import JobRound, Training, compute_shares
 from securemllib.wire.framing import receive, send
 from securemllib.wire.record import Record
-from securemllib.wire.task import Advanced, Compute, Computed, Finished, Masked
+from securemllib.wire.task import Finished
 
-__all__ = ["BarrierRelay", "compute_shares", "failed"]
+__all__ = ["BarrierRelay", "failed"]
 
 _HELLO_SECONDS = 60.0
 
@@ -31,31 +35,33 @@ class BarrierRelay:
     """The function of the stage, called once a task.
 
     Args:
-        job: The job.
+        jobs: The jobs, over the same parts, shares and tasks: each pass over the rows is a round of all that are not done.
     """
 
-    def __init__(self, job: RelayJob) -> None:
-        self._job = job
+    def __init__(self, jobs: tuple[RelayJob, ...]) -> None:
+        self._jobs = jobs
 
     def __call__(self) -> Iterator[TaskRow]:
-        """Do one task's part of the job; task 0 yields the row of its result."""
+        """Do one task's part of the jobs; task 0 yields the rows of their results, in order."""
         context = BarrierTaskContext.get()
         with ExitStack() as stack:
-            yield from _Task(self._job, context, stack).run()
+            yield from _Task(self._jobs, context, stack).run()
 
 
 class _Task:
     """One task: it meets the others first, so that whatever fails later can be told to task 0."""
 
-    def __init__(self, job: RelayJob, context: BarrierTaskContext, stack: ExitStack) -> None:
-        self._job, self._context, self._stack = job, context, stack
+    def __init__(self, jobs: tuple[RelayJob, ...], context: BarrierTaskContext, stack: ExitStack) -> None:
+        self._jobs, self._job = jobs, jobs[0]
+        self._context, self._stack = context, stack
         self._index = context.partitionId()
-        self._crossings = Crossings(job_id=job.job_id)
+        # Jobs of one pass share its frames: they are counted as the first job's.
+        self._crossings = Crossings(job_id=self._job.job_id)
 
     def run(self) -> Iterator[TaskRow]:
-        """Do the task's part of the job, and yield the result from task 0, and from each what it counted."""
+        """Do the task's part of the jobs, and yield the results from task 0, and from each what it counted."""
         if self._index == 0:
-            yield self._lead()
+            yield from self._lead()
         else:
             self._follow()
         yield crossed(self._crossings)
@@ -75,54 +81,57 @@ class _Task:
             raise FormatError("The driver did not say where task 0 is.")
         return peers, driver
 
-    def _lead(self) -> TaskRow:
+    def _lead(self) -> list[TaskRow]:
         listener = self._stack.enter_context(listen("", self._job.ports))
         met, driver = self._meet(listener.getsockname()[1])
         others = self._accept(listener, met.generation)
         try:
-            finished = self._finish(met.generation, others, driver)
-            row = TaskRow(kind=FINISHED, number=finished.round, payload=finished.to_bytes())
+            found = self._finish(met.generation, others, driver)
+            rows = [TaskRow(kind=FINISHED, number=finished.round, payload=finished.to_bytes()) for finished in found]
         except SecureMLlibError as error:
             if is_passing(error):
                 raise
-            row = failed(error)
+            rows = [failed(error)]
         for other in others.values():
             send(other, Stop())
-        return row
+        return rows
 
-    def _finish(self, generation: str, others: dict[int, socket.socket], driver: socket.socket | None) -> Finished:
-        try:
-            # The tasks that follow ask for keys once a round begins, so nobody else answers the job's first challenge.
-            with granted(self._job, generation, asked=self._job.asked) as (enclave, head):
-                finished = self._rounds(Aggregation(self._job, enclave, head), enclave, others, driver)
-                self._crossings = enclave.crossings(self._job.job_id)
-                return finished
-        except FreshnessError as refusal:
-            return stored_result(self._job, refusal)
+    def _finish(self, generation: str, others: dict[int, socket.socket], driver: socket.socket | None) -> list[Finished]:
+        # The tasks that follow ask for keys once a round begins, so nobody else answers the jobs' first challenges.
+        with reached(self._job.enclave, generation) as node:
+            trainings = [Training(job, node) for job in self._jobs]
+            while active := {index: training for index, training in enumerate(trainings) if training.finished is None}:
+                self._pass(node.enclave, active, others, driver)
+            self._crossings = node.enclave.crossings(self._job.job_id)
+            return [training.finished for training in trainings if training.finished is not None]
 
-    def _rounds(
-        self, aggregation: Aggregation, enclave: EnclaveClient, others: dict[int, socket.socket], driver: socket.socket | None
-    ) -> Finished:
-        reply, state = aggregation.begin()
-        while isinstance(reply, Advanced):
-            if driver is not None:
-                send(driver, Progress(round=reply.round, read_again=enclave.read_again))
-            for other in others.values():
-                send(other, Round(round=reply.round), state)
-            found = [compute_shares(self._job, enclave, reply.round, state, self._index)]
-            found += [self._collect(task, other) for task, other in others.items()]
-            reply, state = aggregation.update(gathered(found))
-        if not isinstance(reply, Finished):
-            raise FormatError(f"The enclave ended the job with {reply.TYPE}.")
-        return reply
+    def _pass(
+        self, enclave: EnclaveClient, active: dict[int, Training], others: dict[int, socket.socket], driver: socket.socket | None
+    ) -> None:
+        """Compute a round of every job that is not done."""
+        if driver is not None:
+            highest = max(training.round for training in active.values())
+            send(driver, Progress(round=highest, jobs=len(active), read_again=enclave.read_again))
+        for other in others.values():
+            for left, (index, training) in zip(range(len(active) - 1, -1, -1), active.items(), strict=True):
+                send(other, Round(round=training.round, job=index, more=left > 0), training.state)
+        rounds = [(training.job, training.round, training.state) for training in active.values()]
+        own = compute_shares(rounds, enclave, self._index)
+        for training, shares in zip(active.values(), own, strict=True):
+            training.gather(shares)
+        for task, other in others.items():
+            for training in active.values():
+                training.gather(self._collect(training.job, task, other))
+        for training in active.values():
+            training.update()
 
-    def _collect(self, task: int, other: socket.socket) -> Shares:
+    def _collect(self, job: RelayJob, task: int, other: socket.socket) -> Shares:
         answer, payload = receive(other, (Statistics,))
         if not isinstance(answer, Statistics):
             raise FormatError(f"Task {task} did not send statistics.")
         if answer.code:
             raise error_from_code(answer.code, answer.reason, answer.next_step)
-        shares = self._job.shares_of(task)
+        shares = job.shares_of(task)
         if answer.salts:
             return MaskedSum.of(dict(zip(shares, answer.salts, strict=True)), payload)
         found: dict[int, bytes | memoryview] = {}
@@ -151,20 +160,35 @@ class _Task:
         peers, _ = self._meet(0)
         first = self._stack.enter_context(connect(peers.host, peers.port))
         send(first, Hello(generation=peers.generation, task=self._index))
-        message, state = receive(first, (Round, Stop))
+        rounds = self._rounds(first)
         try:
-            if isinstance(message, Round):
-                with granted(self._job, peers.generation) as (enclave, _):
-                    while isinstance(message, Round):
-                        found = compute_shares(self._job, enclave, message.round, state, self._index)
-                        _answer(first, found)
-                        message, state = receive(first, (Round, Stop))
-                    self._crossings = enclave.crossings(self._job.job_id)
+            if rounds:
+                with reached(self._job.enclave, peers.generation) as node:
+                    while rounds:
+                        for job, _, _ in rounds:
+                            if job.job_id not in node.jobs:
+                                node.grant(job)
+                        for found in compute_shares(rounds, node.enclave, self._index):
+                            _answer(first, found)
+                        rounds = self._rounds(first)
+                    self._crossings = node.enclave.crossings(self._job.job_id)
         except SecureMLlibError as error:
             if is_passing(error):
                 raise
             send(first, Statistics(code=error.error_code, reason=error.reason, next_step=error.next_step))
             _wait_for_stop(first)
+
+    def _rounds(self, first: socket.socket) -> list[JobRound]:
+        """Return the rounds of the next pass; none once all jobs are over."""
+        rounds: list[JobRound] = []
+        more = True
+        while more:
+            message, state = receive(first, (Round, Stop))
+            if not isinstance(message, Round):
+                return []
+            rounds.append((self._jobs[message.job], message.round, state))
+            more = message.more
+        return rounds
 
 
 def _answer(first: socket.socket, found: Shares) -> None:
@@ -179,16 +203,6 @@ def _wait_for_stop(first: socket.socket) -> None:
     message: Record | None = None
     while not isinstance(message, Stop):
         message, _ = receive(first, (Round, Stop))
-
-
-def compute_shares(job: RelayJob, enclave: EnclaveClient, round_number: int, state: bytes | memoryview, task: int) -> Shares:
-    """Return the statistics of one task's shares: sealed ones, or the sum of masked ones."""
-    found: list[Shares] = []
-    for share in job.shares_of(task):
-        request = Compute(job_id=job.job_id, round=round_number, share=share)
-        reply, payload = enclave.ask(request, state, types=(Computed, Masked), dataset=job.dataset, parts=job.parts)
-        found.append(MaskedSum.of({share: reply.salt}, payload) if isinstance(reply, Masked) else {share: payload})
-    return gathered(found)
 
 
 def failed(error: SecureMLlibError) -> TaskRow:

@@ -40,16 +40,18 @@ class Peers(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress(Record):
-    """Task 0 tells the driver that a round begins.
+    """Task 0 tells the driver that a pass begins.
 
     Attributes:
-        round: Its number.
+        round: The highest of its rounds.
+        jobs: How many jobs are still in training.
         read_again: Bytes of parts that its enclave did not keep and asked for again, so far.
     """
 
     TYPE: ClassVar[str] = "relay-progress"
 
     round: int
+    jobs: int
     read_again: int
 
 
@@ -65,16 +67,24 @@ class Hello(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round(Record):
-    """Task 0 begins a round; the payload is the sealed state."""
+    """Task 0 begins a round of one of the stage's jobs; the payload is the sealed state.
+
+    Attributes:
+        round: Its number.
+        job: Which job.
+        more: Whether a round of another job follows, which is computed in the same pass.
+    """
 
     TYPE: ClassVar[str] = "relay-round"
 
     round: int
+    job: int
+    more: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics(Record):
-    """A task's answer; the payload is the statistics of its shares, or empty where it failed.
+    """A task's answer for one job of a pass; the payload is the statistics of its shares, or empty where the whole pass failed.
 
     Attributes:
         lengths: Bytes of each share's sealed statistics, which follow one another; empty where they are masked.
@@ -95,6 +105,6 @@ class Statistics(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop(Record):
-    """Task 0 tells that the job is over."""
+    """Task 0 tells that all jobs are over."""
 
     TYPE: ClassVar[str] = "relay-stop"

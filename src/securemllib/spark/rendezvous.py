@@ -15,7 +15,7 @@ from securemllib.wire.framing import receive, send
 
 __all__ = ["Rendezvous"]
 
-OnRound = Callable[[int, int], None]
+OnRound = Callable[[int, int, int], None]
 
 
 class _Gathering:
@@ -47,7 +47,7 @@ class Rendezvous:
         return self._host, int(self._listener.getsockname()[1])
 
     def open(self, job_id: str, on_round: OnRound) -> None:
-        """Expect the tasks of a job; ``on_round`` is called with each round's number and the bytes read again."""
+        """Expect the tasks of a job; ``on_round`` is called with each round's number, the bytes read again and the jobs in training."""
         with self._lock:
             self._jobs[job_id] = _Gathering(on_round)
 
@@ -99,4 +99,4 @@ class Rendezvous:
         while True:
             message, _ = receive(connection, (Progress,), payload_limit=0)
             if isinstance(message, Progress):
-                gathering.on_round(message.round, message.read_again)
+                gathering.on_round(message.round, message.read_again, message.jobs)

@@ -13,8 +13,9 @@ from securemllib.spark.addition import MaskedRow, MaskedSum, Shares, gathered
 from securemllib.spark.aggregation import FINISHED_CODE, Aggregation, stored_result
 from securemllib.spark.failures import is_passing
 from securemllib.spark.node import ANY_GENERATION, granted
-from securemllib.spark.relay import compute_shares, failed
+from securemllib.spark.relay import failed
 from securemllib.spark.relay_job import FINISHED, MASKED, ROWS, STATE, STATISTICS, RelayJob, TaskRow, crossed
+from securemllib.spark.training import compute_shares
 from securemllib.wire.record import Record
 from securemllib.wire.task import Advanced, Finished, Materialise, Materialised
 
@@ -55,7 +56,7 @@ class _Compute(_Relay):
 
     def _work(self, task: int) -> Iterator[TaskRow]:
         with granted(self._job, ANY_GENERATION, keep=True) as (enclave, _):
-            found = compute_shares(self._job, enclave, self._round, self._state, task)
+            (found,) = compute_shares([(self._job, self._round, self._state)], enclave, task)
             if isinstance(found, MaskedSum):
                 yield TaskRow(kind=MASKED, number=task, payload=MaskedRow.of(found).to_bytes())
             else:

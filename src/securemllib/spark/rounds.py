@@ -70,19 +70,22 @@ class Engine:
             self._rendezvous = Rendezvous(*address)
         return None if self._rendezvous is None else self._rendezvous.address
 
-    def fit(self, job: RelayJob, title: str, *, barrier: bool, rows: int | None = None) -> Finished:
-        """Return the results of a job of rounds.
+    def fit(self, jobs: tuple[RelayJob, ...], title: str, *, barrier: bool, rows: int | None = None) -> list[Finished]:
+        """Return the results of jobs of rounds over the same rows, in order.
+
+        In a barrier stage each pass over the rows is a round of all jobs; without one they run one after the other.
 
         Args:
-            job: The job.
-            title: What the user sees of it; no value of the data.
-            barrier: Whether its tasks fit into one barrier stage.
+            jobs: The jobs.
+            title: What the user sees of them; no value of the data.
+            barrier: Whether their tasks fit into one barrier stage.
             rows: Rows of the dataset, None where its owner hides them.
 
         Raises:
             SecureMLlibError: What an enclave or a task reported.
         """
-        description = f"SecureMLlib {title}, job {job.job_id[:12]}"
+        first, others = jobs[0].job_id, len(jobs) - 1
+        description = f"SecureMLlib {title}, job {first[:12]}{f' and {others} more' if others else ''}"
         with Progress(title, rows) as progress, self._described(description):
             if not barrier:
 
@@ -90,44 +93,44 @@ class Engine:
                     progress.at_round(number)
                     self._describe(f"{description}, round {number}")
 
-                return run_round_jobs(job, self._run, at_round)
+                return [run_round_jobs(job, self._run, at_round) for job in jobs]
             # Spark takes a job's description when it is submitted, so the one stage of all rounds keeps its first.
             if self._rendezvous is not None:
-                self._rendezvous.open(job.job_id, progress.at_round)
+                self._rendezvous.open(first, progress.at_round)
             try:
-                left = self._stage(job)
+                left = self._stage(jobs)
             finally:
                 if self._rendezvous is not None:
-                    self._rendezvous.close(job.job_id)
+                    self._rendezvous.close(first)
         finished = [row for row in left if row.kind == FINISHED]
-        if len(finished) != 1:
-            raise FormatError(f"The stage of job {job.job_id} left {len(finished)} results.")
-        return Finished.from_bytes(finished[0].payload)
+        if len(finished) != len(jobs):
+            raise FormatError(f"The stage of job {first} left {len(finished)} results of {len(jobs)}.")
+        return [Finished.from_bytes(row.payload) for row in finished]
 
-    def _stage(self, job: RelayJob) -> list[TaskRow]:
-        """Return what the barrier stage left: it may be lost any number of times while the head moves, a few times while it stands."""
-        reached: int | None = None
+    def _stage(self, jobs: tuple[RelayJob, ...]) -> list[TaskRow]:
+        """Return what the barrier stage left: it may be lost any number of times while a head moves, a few times while they stand."""
+        reached: list[int | None] = [None] * len(jobs)
         attempts = _BARRIER_ATTEMPTS
         while True:
             try:
-                return self._run(BarrierRelay(job), job.tasks, True)
+                return self._run(BarrierRelay(jobs), jobs[0].tasks, True)
             except UnavailableError as error:
                 if error.error_code != _LOST:
                     raise
                 attempts -= 1
                 if attempts == 0:
-                    before, reached = reached, broker_client(job.broker).head(job.job_id)
-                    if reached is None or reached == before:
+                    before, reached = reached, [broker_client(job.broker).head(job.job_id) for job in jobs]
+                    if reached == before:
                         raise
                     attempts = _BARRIER_ATTEMPTS
-            job = self._fitted(job)
+            jobs = self._fitted(jobs)
 
-    def _fitted(self, job: RelayJob) -> RelayJob:
-        """Return the job with as many tasks as have slots, once a lost worker had its time to come back; its shares stay as signed."""
-        deadline = time.monotonic() + _SLOTS_SECONDS
-        while (slots := self._cluster.slots) < job.tasks and time.monotonic() < deadline:
+    def _fitted(self, jobs: tuple[RelayJob, ...]) -> tuple[RelayJob, ...]:
+        """Return the jobs with as many tasks as have slots, once a lost worker had its time to come back; their shares stay as signed."""
+        deadline, tasks = time.monotonic() + _SLOTS_SECONDS, jobs[0].tasks
+        while (slots := self._cluster.slots) < tasks and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        return replace(job, tasks=min(job.tasks, slots))
+        return tuple(replace(job, tasks=min(tasks, slots)) for job in jobs)
 
     def rows(self, job: RelayJob, outputs: int, title: str) -> list[TaskRow]:
         """Return the sealed rows of every part, for each of the job's outputs of rows."""

@@ -4,13 +4,14 @@ import atexit
 import shutil
 import tempfile
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyspark.sql import SparkSession
 
-from securemllib.errors import FormatError, PolicyError, UnavailableError, UsageError
+from securemllib.errors import FormatError, PolicyError, SecureMLlibError, UnavailableError, UsageError
 from securemllib.spark.agent_client import AgentClient, agent_socket
 from securemllib.spark.blocks import Blocks
 from securemllib.spark.broker_client import BrokerAddress, BrokerClient, broker_client
@@ -31,6 +32,7 @@ from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import RELEASE_OPERATION, ROWS_OPERATION, JobSpecification, OutputKind
 from securemllib.wire.result import SealedModel, SealedResult
 from securemllib.wire.signed import Signed
+from securemllib.wire.task import Finished
 
 if TYPE_CHECKING:
     from securemllib.spark.encoded import EncodedFrame, EncodedTables
@@ -153,13 +155,43 @@ class SecureSession:
 
     def run(self, frame: SecureDataFrame, request: Request) -> Outcome:
         """Run a job of rounds over a frame's rows and return what it left, opened where it is for the analyst."""
-        parts = frame.part_count
+        return self.run_together([(frame, request)])[0]
+
+    def run_together(self, wanted: Sequence[tuple[SecureDataFrame, Request]]) -> list[Outcome]:
+        """Run jobs of rounds over frames of one dataset, whose parts are read once for all of them, and return what each left.
+
+        Each is a job of its own: signed, judged by policies and counted as a run like any other, with its own keys and the same result.
+        At most ``spark.securemllib.together`` go over the rows at once.
+        """
+        outcomes: list[Outcome] = []
+        for start in range(0, len(wanted), self.settings.together):
+            outcomes += self._run_together(wanted[start : start + self.settings.together])
+        return outcomes
+
+    def _run_together(self, wanted: Sequence[tuple[SecureDataFrame, Request]]) -> list[Outcome]:
+        first = wanted[0][0]
+        if any((frame.source.encoded, frame.reads) != (first.source.encoded, first.reads) for frame, _ in wanted):
+            raise UsageError("Jobs that run together read the same parts of one dataset.")
+        parts = first.part_count
         if parts == 0:
             raise UsageError("The dataset has no parts.", code="data.no_rows")
         tasks, barrier = self._placement(parts)
-        job, relay = self._prepare(frame, request, self.settings.shares or tasks, tasks, barrier)
-        finished = self._engine.fit(relay, request.operation, barrier=barrier, rows=frame.known_rows)
-        self._finish(job)
+        prepared: list[tuple[JobSpecification, RelayJob]] = []
+        try:
+            for frame, request in wanted:
+                prepared.append(self._prepare(frame, request, self.settings.shares or tasks, tasks, barrier))
+        except SecureMLlibError:
+            # One that is refused holds back all: those that were accepted before it do not run.
+            for job, _ in prepared:
+                self._give_up(job)
+            raise
+        relays = tuple(relay for _, relay in prepared)
+        title = ", ".join(dict.fromkeys(request.operation for _, request in wanted))
+        finished = self._engine.fit(relays, title, barrier=barrier, rows=first.known_rows)
+        return [self._outcome(job, done) for (job, _), done in zip(prepared, finished, strict=True)]
+
+    def _outcome(self, job: JobSpecification, finished: Finished) -> Outcome:
+        self._give_up(job)
         trees: dict[OutputKind, Value] = {}
         mine = job.analyst.fingerprint
         for encoded in finished.results:
@@ -185,7 +217,7 @@ class SecureSession:
         )
         job, relay = self._prepare(frame, request, tasks, tasks, False)
         rows = sorted(self._engine.rows(relay, 1, "rows"), key=lambda row: row.number)
-        self._finish(job)
+        self._give_up(job)
         return job, tuple(row.payload for row in rows)
 
     def release_model(self, model: SealedModel, to: PublicIdentity | None) -> tuple[Signed, ...]:
@@ -207,7 +239,7 @@ class SecureSession:
         if self._owns_spark:
             self.spark.stop()
 
-    def _finish(self, job: JobSpecification) -> None:
+    def _give_up(self, job: JobSpecification) -> None:
         """Let a job get no more keys; one with a model ends when that is recorded."""
         if not job.output(OutputKind.SEALED_MODEL):
             # The results are here: a broker that went away meanwhile does not take them back.

@@ -13,6 +13,8 @@ PREFIX = "spark.securemllib."
 _DEFAULT_MEMORY = 4 * 2**30
 _UNITS = {"b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _LAST_PORT = 65535
+# An enclave holds the keys of 64 jobs at once, and another thread's jobs want some of them.
+_MOST_TOGETHER = 32
 _TEES = ("insecure", "sgx")
 
 
@@ -62,6 +64,7 @@ class Settings:
         tasks: How many tasks a round has; 0 for as many as the cluster runs at once.
         barrier: Whether a resident barrier stage may be used.
         checkpoint_interval: Rounds between checkpoints.
+        together: Models of one grid that go over the rows at once, at most.
         summary: Whether fits ask for a training summary.
         wait: Seconds to wait for an unreachable broker.
     """
@@ -77,6 +80,7 @@ class Settings:
     tasks: int = 0
     barrier: bool = True
     checkpoint_interval: int = 10
+    together: int = 16
     summary: bool = True
     wait: float = 30.0
 
@@ -87,6 +91,8 @@ class Settings:
             raise UsageError(f"{PREFIX}dtype must be float32 or float64, not {self.dtype!r}.")
         if self.shares < 0 or self.tasks < 0 or self.checkpoint_interval < 1:
             raise UsageError(f"{PREFIX}shares and {PREFIX}tasks are at least 0, {PREFIX}checkpoint.interval at least 1.")
+        if not 1 <= self.together <= _MOST_TOGETHER:
+            raise UsageError(f"{PREFIX}together is from 1 to {_MOST_TOGETHER}.")
 
     def every_round(self) -> "Settings":
         """Return the same settings with a checkpoint every round."""
@@ -159,5 +165,6 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "tasks": ("tasks", _integer),
     "barrier": ("barrier", _boolean),
     "checkpoint.interval": ("checkpoint_interval", _integer),
+    "together": ("together", _integer),
     "summary": ("summary", _boolean),
 }

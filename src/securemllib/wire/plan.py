@@ -63,6 +63,7 @@ class Operator(StrEnum):
     EXP = "exp"
     SQRT = "sqrt"
     ABS = "abs"
+    RAND = "rand"
 
 
 class HandleInvalid(StrEnum):

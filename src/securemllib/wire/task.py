@@ -9,6 +9,7 @@ job and of the models that the job uses. A conversation on one connection::
     relay  Install (grant) ─────► enclave      Installed
     relay  Compute (state) ─────► enclave      (NeedPart | NeedBlock | KeepBlock)*, then Computed (statistics)   every worker
                                                or Masked (statistics), which relays add up
+    relay  ComputeTogether ─────► enclave      NeedPart*, then ComputedTogether (statistics of several jobs)
     relay  Begin (checkpoint) ──► enclave      Advanced (state), or Recording               one aggregator
     relay  Update (statistics) ─► enclave      Advanced (state), Recording, or Finished
     relay  UpdateSum (sum) ─────► enclave      the same, after a masked round
@@ -25,9 +26,9 @@ from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
 __all__ = [
-    "REPLIES", "REQUESTS", "Advanced", "Attest", "Attested", "Begin", "BlockBytes", "Compute", "Computed", "End", "Ended", "Failed",
-    "Finished", "Install", "Installed", "KeepBlock", "Masked", "Materialise", "Materialised", "NeedBlock", "NeedPart", "PartBytes",
-    "Recorded", "Recording", "Update", "UpdateSum",
+    "REPLIES", "REQUESTS", "Advanced", "Attest", "Attested", "Begin", "BlockBytes", "Compute", "ComputeTogether", "Computed",
+    "ComputedTogether", "End", "Ended", "Failed", "Finished", "Install", "Installed", "KeepBlock", "Masked", "Materialise", "Materialised",
+    "NeedBlock", "NeedPart", "PartBytes", "Recorded", "Recording", "Update", "UpdateSum",
 ]  # fmt: skip
 
 
@@ -98,6 +99,36 @@ class Masked(Record):
     TYPE: ClassVar[str] = "masked"
 
     salt: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputeTogether(Record):
+    """Asks for the statistics of one share in rounds of several jobs, whose rows are read once; the payload is one state after the other.
+
+    Attributes:
+        requests: One for each job, all of the same share of the same parts.
+        lengths: Bytes of each job's sealed state.
+    """
+
+    TYPE: ClassVar[str] = "compute-together"
+
+    requests: tuple[Compute, ...]
+    lengths: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComputedTogether(Record):
+    """The payload is the sealed or masked statistics of each job, one after the other.
+
+    Attributes:
+        replies: What each is.
+        lengths: Bytes of each.
+    """
+
+    TYPE: ClassVar[str] = "computed-together"
+
+    replies: tuple[Computed | Masked, ...]
+    lengths: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +316,7 @@ REQUESTS: tuple[type[Record], ...] = (
     Attest,
     Install,
     Compute,
+    ComputeTogether,
     Materialise,
     PartBytes,
     BlockBytes,
@@ -299,6 +331,7 @@ REPLIES: tuple[type[Record], ...] = (
     Installed,
     Computed,
     Masked,
+    ComputedTogether,
     Materialised,
     NeedPart,
     NeedBlock,

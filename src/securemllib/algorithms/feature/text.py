@@ -29,18 +29,26 @@ _MARKS = ("\x00", "\x01", "\x02", "\ufdd0", "\ufdd1")
 # Letters whose lower case depends on their place or is two letters: Arrow maps one letter to one.
 _SPECIAL = "[\u0130\u03a3]"
 
-# Languages whose lower case of I is another one.
-_OTHER_CASES = ("tr", "az", "lt")
+# Languages whose i and I are two letters, each with its own lower case, and one whose lower case depends on accents.
+_DOTTED_LANGUAGES, _OTHER_LANGUAGES = ("tr", "az"), ("lt",)
 
 
-def _lower(array: pa.Array) -> pa.Array:
+def _lower(array: pa.Array, locale: str = "en_US") -> pa.Array:
     """Return texts in Java's lower case."""
+    if _language(locale) in _DOTTED_LANGUAGES:
+        # Unicode's SpecialCasing: I with a dot, composed or not, is i; without a dot it is dotless.
+        for upper, lower in (("\u0130", "i"), ("I\u0307", "i"), ("I", "\u0131")):
+            array = pc.replace_substring(array, upper, lower)
     lowered = pc.utf8_lower(array)
     special = pc.match_substring_regex(array, pattern=_SPECIAL).fill_null(False)
     if not pc.any(special).as_py():
         return lowered
     written = pa.array([text.lower() for text in array.filter(special).to_pylist()], array.type)
     return pc.replace_with_mask(lowered, special, written)
+
+
+def _language(locale: str) -> str:
+    return locale.partition("_")[0]
 
 
 def _read(column: Column) -> pa.Array:
@@ -121,7 +129,7 @@ class RegexTokenizer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopWordsRemover:
-    """Params of ``pyspark.ml.feature.StopWordsRemover``; every locale whose lower case is the common one is the same."""
+    """Params of ``pyspark.ml.feature.StopWordsRemover``; Turkish and Azerbaijani have a lower case of their own."""
 
     stop_words: tuple[str, ...]
     case_sensitive: bool = False
@@ -129,13 +137,13 @@ class StopWordsRemover:
 
     def __post_init__(self) -> None:
         require_bool(self, "case_sensitive")
-        if self.locale.partition("_")[0] in _OTHER_CASES and not self.case_sensitive:
+        if _language(self.locale) in _OTHER_LANGUAGES and not self.case_sensitive:
             raise UsageError(f"locale {self.locale} has a lower case of its own, which is not known here", code="usage.unsupported")
 
     def transform(self, columns: tuple[Column, ...]) -> Transformed:
         """Return ``output0``, ``output1``...: the words that are no stop words."""
         stops = pa.array(self.stop_words, pa.string())
-        stops = stops if self.case_sensitive else _lower(stops)
+        stops = stops if self.case_sensitive else _lower(stops, self.locale)
         return Transformed(columns={f"output{index}": Column(self._rest(column, index, stops)) for index, column in enumerate(columns)})
 
     def _rest(self, column: Column, index: int, stops: pa.Array) -> pa.Array:
@@ -143,7 +151,7 @@ class StopWordsRemover:
         words = lists.flatten()
         encoded = words.dictionary_encode()
         distinct = encoded.dictionary.cast(pa.string())
-        stopped = pc.is_in(distinct if self.case_sensitive else _lower(distinct), value_set=stops)
+        stopped = pc.is_in(distinct if self.case_sensitive else _lower(distinct, self.locale), value_set=stops)
         return _kept(words, _offsets(lists), ~boolean(stopped.take(encoded.indices).fill_null(False)))
 
 

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pyspark.ml.base import Transformer
 from pyspark.ml.param import Params
 from pyspark.sql.types import ArrayType, DataType, NumericType, StringType
 
-from securemllib.errors import UsageError
+from securemllib.algorithms.registry import build_transformer
+from securemllib.errors import FormatError, UsageError
 from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import job_params, require_new, require_sealed
-from securemllib.ml.mirror import converted
+from securemllib.ml.mirror import converted, frozen
 from securemllib.ml.persistence import Persistent
 from securemllib.spark.column_types import VECTOR, is_number, is_vector
 from securemllib.spark.dataframe import SecureDataFrame
@@ -141,7 +142,13 @@ class SecureTransformer(_Columns, Transformer, Persistent):
 
 
 class SecureFeatureModel(_Columns, SecureModel):
-    """A sealed model that turns columns into columns."""
+    """A sealed model that turns columns into columns.
+
+    Attributes:
+        given: What a model without a training is made of, by the name of its algorithm's Param: part of a plan, and no secret.
+    """
+
+    given: dict[str, Any] | None = None
 
     @classmethod
     def outputs_of(cls, params: Params) -> dict[str, str]:
@@ -156,9 +163,33 @@ class SecureFeatureModel(_Columns, SecureModel):
     def _applied(self, frame: SecureDataFrame, inputs: list[str], outputs: dict[str, str], params: dict[str, Any]) -> SecureDataFrame:
         require_kind(frame, inputs, self.ACCEPTS)
         require_new(frame, *outputs.values())
-        changed = {name: converted(self, name) for name in self.CHANGEABLE}
-        step = ApplyModel(model=self.sealed.reference, input_columns=tuple(inputs), outputs=outputs, params=changed | params)
-        return frame.apply(step, self._types(frame, inputs, list(outputs.values())), self.sealed, self._pieces)
+        changed = {name: converted(self, name) for name in self.CHANGEABLE} | params
+        types = self._types(frame, inputs, list(outputs.values()))
+        if self.given is not None:
+            operation, all_params = type(self).__name__, self.given | changed
+            return frame.apply(Transform(operation=operation, params=all_params, input_columns=tuple(inputs), outputs=outputs), types)
+        step = ApplyModel(model=self.sealed.reference, input_columns=tuple(inputs), outputs=outputs, params=changed)
+        return frame.apply(step, types, self.sealed, self._pieces)
+
+    @property
+    def saved_extra(self) -> Any:
+        """What a model without a training is made of, for persistence."""
+        return self.given
+
+    @classmethod
+    def from_saved(cls, extra: Any) -> Self:
+        """Return the model of what was saved; `FormatError` where no such model is made of that."""
+        made = cls()
+        try:
+            made._give({name: frozen(value) for name, value in extra.items()})
+            build_transformer(cls.__name__, extra | {name: converted(made, name) for name in cls.CHANGEABLE})
+        except (AttributeError, TypeError, UsageError) as error:
+            raise FormatError(f"A saved {cls.KIND} is not made of that.") from error
+        return made
+
+    def _give(self, given: dict[str, Any]) -> Self:
+        self.given = given
+        return self
 
 
 class SecureFeatureEstimator(SecureEstimator):

@@ -1,6 +1,6 @@
 """Texts to category indices and back, and indices to one-hot vectors."""
 
-from typing import Any
+from typing import Any, Self
 
 from pyspark.ml import feature as original
 from pyspark.ml.feature import _OneHotEncoderParams, _StringIndexerParams
@@ -9,7 +9,7 @@ from pyspark.sql.types import DataType, DoubleType
 from securemllib.ml.checks import require_sealed
 from securemllib.ml.features.base import CATEGORY, NUMBER, SecureFeatureEstimator, SecureFeatureModel, columns_of
 from securemllib.ml.features.plain import PlainOneHotEncoderModel, PlainStringIndexerModel
-from securemllib.ml.mirror import mirrors
+from securemllib.ml.mirror import frozen, mirrors
 
 __all__ = ["OneHotEncoder", "OneHotEncoderModel", "StringIndexer", "StringIndexerModel"]
 
@@ -20,6 +20,31 @@ class StringIndexerModel(SecureFeatureModel, _StringIndexerParams):
 
     ACCEPTS = CATEGORY
     CHANGEABLE = ("handleInvalid",)
+    # Of given labels; learned ones are sealed.
+    labels: list[str]
+    labelsArray: list[list[str]]
+
+    @classmethod
+    def from_labels(cls, labels: list[str], inputCol: str, outputCol: str | None = None, handleInvalid: str | None = None) -> Self:
+        """Return the model of given labels, which nothing is trained for; they become part of jobs, which the host sees."""
+        return cls._of([labels], inputCol=inputCol, outputCol=outputCol, handleInvalid=handleInvalid)
+
+    @classmethod
+    def from_arrays_of_labels(
+        cls, arrayOfLabels: list[list[str]], inputCols: list[str], outputCols: list[str] | None = None, handleInvalid: str | None = None
+    ) -> Self:
+        """Return the model of given labels of several columns, which nothing is trained for; the host sees them."""
+        return cls._of(arrayOfLabels, inputCols=inputCols, outputCols=outputCols, handleInvalid=handleInvalid)
+
+    @classmethod
+    def _of(cls, labels: list[list[str]], **params: Any) -> Self:
+        model = cls()._set(**{name: value for name, value in params.items() if value is not None})
+        return model._give({"labels": frozen(labels)})
+
+    def _give(self, given: dict[str, Any]) -> Self:
+        self.labelsArray = [list(labels) for labels in given["labels"]]
+        self.labels = self.labelsArray[0]
+        return super()._give(given)
 
     def _transform(self, dataset: Any) -> Any:
         frame = require_sealed(dataset, "StringIndexerModel.transform")

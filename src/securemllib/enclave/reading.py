@@ -1,0 +1,71 @@
+"""One part as several jobs of one pass read it: opened once, and what their plans begin with in common is executed once."""
+
+from functools import reduce
+
+from securemllib.enclave.cache import BlockCache, CachedBlock
+from securemllib.enclave.host import Host
+from securemllib.enclave.models import usable
+from securemllib.enclave.parts import open_part
+from securemllib.enclave.plan import begin, follow, read_table
+from securemllib.enclave.rows import Rows
+from securemllib.enclave.session import Session
+from securemllib.wire.dataset import Part
+from securemllib.wire.plan import Step
+
+__all__ = ["Reading"]
+
+
+class Reading:
+    """A part for the time of one pass of jobs over the same dataset.
+
+    Args:
+        part: The part.
+        cache: Keeps the shards of models that rows ask for.
+        host: Has its encrypted bytes.
+        again: Whether further plans will be executed; then the rows after each step of the last one are kept.
+
+    Attributes:
+        part: The part.
+        blocks: The blocks that were made of it, by what they were made of.
+    """
+
+    def __init__(self, part: Part, cache: BlockCache, host: Host, *, again: bool = False) -> None:
+        self.part = part
+        self.blocks: dict[bytes, CachedBlock] = {}
+        self._cache, self._host = cache, host
+        self._again = again
+        self._columns: tuple[str, ...] | None = None
+        # The plan that was executed last: its steps, and the rows before the first and after each.
+        self._steps: tuple[Step, ...] = ()
+        self._trail: list[Rows] = []
+
+    def rows(self, session: Session) -> Rows:
+        """Return the part's rows after the job's plan."""
+        plan, scratch = session.plan.pruned(session.job.result_columns), self._cache.scratch(session.job_id, b"", -1)
+        models = {reference: usable(opened, scratch, self._host) for reference, opened in session.models.items()}
+        if not self._again:
+            return reduce(lambda rows, step: follow(step, rows, models), plan.steps, self._stored(session))
+        if session.columns != self._columns:
+            self._columns, self._steps, self._trail = session.columns, (), [self._stored(session)]
+        done = _common(self._steps, plan.steps)
+        self._steps, self._trail = plan.steps, self._trail[: done + 1]
+        for step in plan.steps[done:]:
+            self._trail.append(follow(step, self._trail[-1], models))
+        return self._trail[-1]
+
+    def _stored(self, session: Session) -> Rows:
+        table = open_part(
+            self._host.part(self.part),
+            secret=session.secret,
+            dataset=session.plan.source,
+            part=self.part,
+            body=session.body,
+            columns=list(session.columns),
+        )
+        return begin(read_table(table), ordinal=self.part.ordinal, seed=session.split_seed)
+
+
+def _common(one: tuple[Step, ...], two: tuple[Step, ...]) -> int:
+    """Return how many steps two plans begin with in common; a step names its models by their digests."""
+    different = (index for index, (first, second) in enumerate(zip(one, two, strict=False)) if first != second)
+    return next(different, min(len(one), len(two)))
