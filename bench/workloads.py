@@ -25,10 +25,31 @@ _TOPICS, _WORDS = 30, 200
 _CLASSES = {
     "classification": ("GBTClassifier", "LinearSVC", "LogisticRegression", "NaiveBayes", "RandomForestClassifier"),
     "clustering": ("LDA", "GaussianMixture", "KMeans"),
+    "evaluation": ("BinaryClassificationEvaluator",),
     "feature": ("PCA", "VectorAssembler"),
     "recommendation": ("ALS",),
     "regression": ("GeneralizedLinearRegression", "LinearRegression"),
+    "tuning": ("CrossValidator", "ParamGridBuilder"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class BestOf:
+    """A cross-validation as an estimator: its model is the best one, trained on all rows."""
+
+    validator: Any
+
+    def fit(self, frame: Any) -> Any:
+        """Return the best model."""
+        return self.validator.fit(frame).bestModel
+
+
+def _cross_validation(api: SimpleNamespace, seed: int) -> BestOf:
+    """Return 24 fits and as many evaluations: three folds of a grid of eight."""
+    estimator = api.LogisticRegression(maxIter=50)
+    grid = api.ParamGridBuilder().addGrid(estimator.regParam, [0.001, 0.01, 0.1, 1.0]).addGrid(estimator.elasticNetParam, [0.0, 0.5])
+    evaluator = api.BinaryClassificationEvaluator()
+    return BestOf(api.CrossValidator(estimator=estimator, estimatorParamMaps=grid.build(), evaluator=evaluator, numFolds=3, seed=seed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +124,18 @@ WORKLOADS = {
             columns=50,
             generate=generators.two_classes,
             estimator=lambda api, _: api.LogisticRegression(maxIter=100, regParam=0.01, tol=1e-6),
+            read=quality.read_linear,
+            quality=quality.log_loss,
+            quality_name="log-loss",
+            difference=quality.coefficient_distance,
+            target=0.10,
+        ),
+        Workload(
+            name="cross_validation",
+            rows=100_000,
+            columns=20,
+            generate=generators.two_classes,
+            estimator=_cross_validation,
             read=quality.read_linear,
             quality=quality.log_loss,
             quality_name="log-loss",

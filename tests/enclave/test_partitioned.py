@@ -6,6 +6,7 @@ import pytest
 
 from securemllib.wire.encoding import decode
 from securemllib.wire.job import Mode
+from securemllib.wire.plan import Call, Filter, Literal, Operator, Plan, Reference
 from securemllib.wire.task import Compute, Masked
 from tests.enclave.test_jobs import plain_model
 from tests.world import Dataset, Relay, World, binomial_table, run
@@ -117,6 +118,37 @@ def test_partitioned_mode_trains_enclave_modes_model_of_counts(name):
     for field, value in inside.items():
         if isinstance(value, np.ndarray) and value.dtype.kind == "f":
             np.testing.assert_allclose(partitioned[field], value, rtol=0, atol=1e-9 * np.abs(value).max(initial=0), err_msg=field)
+
+
+FEATURES = {
+    "robust": ("RobustScaler", {"lower": 0.2}, {"input0": "features"}),
+    "buckets": ("QuantileDiscretizer", {"numBuckets": 4}, {"input0": "x0", "input1": "x2"}),
+    "means": ("Imputer", {"strategy": "mean"}, {"input0": "x0", "input1": "x1"}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(FEATURES))
+def test_partitioned_mode_fits_enclave_modes_transformers(world, name):
+    """Masked counts give the quantiles of sealed ones to the bit, masked sums their means; some parts have no rows left."""
+    operation, params, inputs = FEATURES[name]
+    nobody = Filter(predicate=Call(operator=Operator.GREATER, arguments=(Reference(column="n"), Literal(value=66))))
+    numbered = World(Dataset(world.dataset.table.append_column("n", pa.array(range(400))), parts=6))
+    steps = (nobody, *numbered.job().plan.steps)
+    asked = {
+        "operation": operation,
+        "params": params,
+        "inputs": inputs,
+        "plan": Plan(source=numbered.dataset.manifest.reference, steps=steps),
+    }
+    inside, _, sealed = trained(numbered, **asked, shares=6)
+    partitioned, _, masked = trained(numbered, **asked, shares=6, mode=Mode.PARTITIONED)
+    assert not any(sealed)
+    assert any(masked)
+    for field, value in inside.items():
+        if name == "means" and isinstance(value, np.ndarray):
+            np.testing.assert_allclose(partitioned[field], value, rtol=1e-12)
+        else:
+            np.testing.assert_array_equal(partitioned[field], value, err_msg=field)
 
 
 def test_which_rounds_are_masked(world):

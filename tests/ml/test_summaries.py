@@ -63,13 +63,13 @@ def plain_lines(plain):
 @pytest.fixture
 def jobs(session, monkeypatch):
     """The operations of the jobs that the session runs."""
-    run, seen = session.run, []
+    run, seen = session.run_together, []
 
-    def watched(frame, request):
-        seen.append(request.operation)
-        return run(frame, request)
+    def watched(wanted):
+        seen.extend(request.operation for _, request in wanted)
+        return run(wanted)
 
-    monkeypatch.setattr(session, "run", watched)
+    monkeypatch.setattr(session, "run_together", watched)
     return seen
 
 

@@ -70,7 +70,7 @@ def test_a_stage_runs_again_with_the_tasks_that_have_slots(monkeypatch, later, r
     monkeypatch.setattr(rounds, "_SLOTS_SECONDS", 0.3)
     monkeypatch.setattr(rounds, "_POLL_SECONDS", 0.01)
     engine = LosingEngine(ShrunkCluster(now=2, later=later, returns=returns), 1)
-    assert engine._stage(JOB) == []
+    assert engine._stage((JOB,)) == []
     assert engine.tasks == expected
 
 
@@ -84,7 +84,7 @@ def test_what_was_not_lost_is_not_run_again():
 
     engine = Failing(ShrunkCluster(now=4, later=4), 0)
     with pytest.raises(UnavailableError, match="full"):
-        engine._stage(JOB)
+        engine._stage((JOB,))
     assert engine.tasks == [4]
 
 

@@ -226,6 +226,10 @@ class Algorithm(Protocol[StateT, StatisticsT, ModelT]):
         """Return whether the next round's statistics are nothing but sums of their ``ADDITIVE`` fields; True where not defined."""
         ...
 
+    def nothing(self, state: StateT) -> StatisticsT:
+        """Return the statistics of no rows in the shapes that a state decides; where not defined, those of a block without rows."""
+        ...
+
     def update(self, state: StateT, total: StatisticsT) -> StateT:
         """Return the next state, from the statistics of all rows."""
         ...

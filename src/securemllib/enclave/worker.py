@@ -134,8 +134,10 @@ class _Round:
         """Return what leaves; of a share without parts nothing is sealed, and zeros are measured and masked."""
         session, addition, total = self.session, self._addition, self.total
         context = statistics_context(session, self._opened, self._share)
-        if total is None and addition.kind in {MEASURED, MASKED}:
-            total = no_rows(session, from_tree(types_of(type(session.algorithm))[0], self._opened.state), addition.columns)
+        if addition.kind in {MEASURED, MASKED} and (total is None or hasattr(session.algorithm, "nothing")):
+            # Parts whose rows were all filtered out may not tell the shapes of the round.
+            nothing = no_rows(session, from_tree(types_of(type(session.algorithm))[0], self._opened.state), addition.columns)
+            total = nothing if total is None else nothing + total
         if addition.kind == MASKED:
             salt, masked = masked_share(session, self._opened.digest, context, addition.exponents, total)
             return Masked(salt=salt), masked
@@ -197,6 +199,9 @@ def _make_block(session: Session, rows: Rows, ordinal: int, cache: BlockCache) -
 
 def no_rows(session: Session, state: Any, columns: int) -> Any:
     """Return the statistics of a block of so many features and no rows: zeros in the shapes of the round."""
+    nothing = getattr(session.algorithm, "nothing", None)
+    if nothing is not None:
+        return nothing(state)
     inputs, none = session.job.inputs, np.zeros(0)
     block = Block(
         ordinal=0,
@@ -206,6 +211,7 @@ def no_rows(session: Session, state: Any, columns: int) -> Any:
         weight=none if "weight" in inputs else None,
         prediction=none if "prediction" in inputs else None,
         extras={role: none for role in inputs if role not in _BLOCK_ROLES and not _RAW_ROLE.fullmatch(role)},
+        raw={role: pa.array(none) for role in inputs if _RAW_ROLE.fullmatch(role)},
     )
     return session.algorithm.statistics(state, block)
 

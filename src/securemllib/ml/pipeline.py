@@ -80,7 +80,7 @@ class _Fit:
         """Return the fit of a pipeline before its first stage."""
         stages = pipeline.getStages()
         for stage in stages:
-            if isinstance(stage, JavaParams):
+            if isinstance(stage, JavaParams) and not isinstance(stage, Persistent):
                 raise UsageError(f"The stage {stage.uid} computes on rows in the clear, in Spark.", code="usage.stage")
             if not isinstance(stage, Estimator | Transformer):
                 raise TypeError(f"Cannot recognize a pipeline stage of type {type(stage)}.")

@@ -9,7 +9,8 @@ Equivalence: ``pyspark.ml.feature.Imputer``: outputs have their inputs' type. Th
 Cost: one pass; a median takes four for up to 64 columns. A mode's statistics are the distinct values, at most `MAX_VALUES` a column.
 
 Reveals: with mode="enclave" the number of rows, columns and rounds, and for a mode by the size of sealed messages about how many
-distinct values there are. With mode="partitioned" the same: statistics are added inside enclaves.
+distinct values there are. With mode="partitioned" the same: sums for a mean leave as masked integers, other statistics are added inside
+enclaves.
 """
 
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ class ImputerStatistics:
         quantiles: Their leading bits, for a median.
         values: How often each occurs, for a mode.
     """
+
+    ADDITIVE: ClassVar[tuple[str, ...]] = ("rows", "totals")
 
     rows: NDArray[np.int64]
     totals: NDArray[np.float64]
@@ -122,6 +125,11 @@ class Imputer:
             quantiles=None if state.search is None else state.search.counted([(values, 0) for values in columns], 1),
             values=tuple(map(NumberCounts.of, columns)) if self.strategy == "mode" else (),
         )
+
+    def is_additive(self, state: ImputerState) -> bool:
+        """Return whether the next statistics are sums: those of a mean."""
+        del state
+        return self.strategy == "mean"
 
     def _there(self, array: pa.Array, index: int) -> NDArray[np.float64]:
         values = numbers_of(array, f"input{index}")

@@ -7,8 +7,8 @@ exact, so they are within every ``relativeError`` of MLlib's, and equal to MLlib
 
 Cost: four passes for up to 64 quantiles of all columns together, more for others, whose counts are kept at 32 MiB.
 
-Reveals: with mode="enclave" the number of rows, columns and rounds. With mode="partitioned" the same: the counts are added inside
-enclaves.
+Reveals: with mode="enclave" the number of rows, columns and rounds. With mode="partitioned" the same: counts leave as masked
+integers, but those of the first round, whose size only the rows tell, are added inside enclaves.
 """
 
 from dataclasses import dataclass
@@ -82,6 +82,14 @@ class QuantileDiscretizer:
         """Return the counts of the block."""
         columns = [(numbers_of(array, f"input{index}"), 0) for index, array in enumerate(inputs_of(block))]
         return state.counted(columns, self._most - 1)
+
+    def is_additive(self, state: QuantileSearch) -> bool:
+        """Return whether the next counts are sums of a known shape: all but the first are."""
+        return state.is_sized
+
+    def nothing(self, state: QuantileSearch) -> QuantileCounts:
+        """Return the counts of no rows."""
+        return state.nothing()
 
     def update(self, state: QuantileSearch, total: QuantileCounts) -> QuantileSearch:
         """Return the refined search; `DataError` where a column has no value."""

@@ -7,7 +7,7 @@ An exact quantile is within every ``relativeError``; as in MLlib it is an elemen
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,8 @@ class QuantileCounts:
     Attributes:
         counts: ``(d, q, 2**bits)``, one row of counts for each different prefix of a column, in order; the last ones may be unused.
     """
+
+    ADDITIVE: ClassVar[tuple[str, ...]] = ("counts",)
 
     counts: NDArray[np.int64]
 
@@ -81,15 +83,28 @@ class QuantileSearch:
             columns: ``d`` columns.
             quantiles: How many are looked for in each.
         """
-        room = _MOST_COUNTS // max(len(columns) * quantiles, 1)
-        step = min(max(room.bit_length() - 1, 1), _MOST_BITS, _KEY_BITS - self.bits)
-        counts = np.zeros((len(columns), quantiles, 1 << step), dtype=np.int64)
+        counts = self._zeros(len(columns), quantiles)
+        step = counts.shape[2].bit_length() - 1
         for index, (values, zeros) in enumerate(columns):
             prefixes = np.unique(self.prefix[index]) if self.bits else np.zeros(1, np.uint64)
             counts[index, : len(prefixes)] = self._histogram(_keys(values[~np.isnan(values)]), prefixes, step)
             if zeros:
                 counts[index, : len(prefixes)] += zeros * self._histogram(_keys(np.zeros(1)), prefixes, step)
         return QuantileCounts(counts=counts)
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether the shape of the next counts is known: that of the first ones follows from the rows."""
+        return self.bits > 0
+
+    def nothing(self) -> QuantileCounts:
+        """Return the counts of no rows, in the shape of the next round."""
+        return QuantileCounts(counts=self._zeros(*self.prefix.shape))
+
+    def _zeros(self, columns: int, quantiles: int) -> NDArray[np.int64]:
+        room = _MOST_COUNTS // max(columns * quantiles, 1)
+        step = min(max(room.bit_length() - 1, 1), _MOST_BITS, _KEY_BITS - self.bits)
+        return np.zeros((columns, quantiles, 1 << step), dtype=np.int64)
 
     def _histogram(self, keys: NDArray[np.uint64], prefixes: NDArray[np.uint64], step: int) -> NDArray[np.int64]:
         left = _KEY_BITS - self.bits

@@ -8,8 +8,8 @@ sparse unless they are centred.
 
 Cost: four passes for up to 64 slots, more for wider vectors, whose counts are kept at 32 MiB.
 
-Reveals: with mode="enclave" the number of rows, columns and rounds. With mode="partitioned" the same: the counts are added inside
-enclaves.
+Reveals: with mode="enclave" the number of rows, columns and rounds. With mode="partitioned" the same: counts leave as masked
+integers, but those of the first round, whose size only the rows tell, are added inside enclaves.
 """
 
 from dataclasses import dataclass
@@ -87,6 +87,14 @@ class RobustScaler:
     def statistics(self, state: QuantileSearch, block: Block) -> QuantileCounts:
         """Return the counts of the block."""
         return state.counted(columns_of(vector_of(inputs_of(block)[0], "input")), 3)
+
+    def is_additive(self, state: QuantileSearch) -> bool:
+        """Return whether the next counts are sums of a known shape: all but the first are."""
+        return state.is_sized
+
+    def nothing(self, state: QuantileSearch) -> QuantileCounts:
+        """Return the counts of no rows."""
+        return state.nothing()
 
     def update(self, state: QuantileSearch, total: QuantileCounts) -> QuantileSearch:
         """Return the refined search; `DataError` where a slot has no value."""
