@@ -98,7 +98,7 @@ def _call(call: Call, rows: Columns) -> pa.Array | pa.Scalar:
     return pc.call_function(kernel, arguments)
 
 
-def _drawn(call: Call, rows: Rows) -> pa.Array:
+def _drawn(call: Call, rows: Columns) -> pa.Array:
     seed = call.arguments[0] if len(call.arguments) == 1 else None
     if not isinstance(seed, Literal) or type(seed.value) is not int:
         raise DataError("A random number has one seed, an integer.", code="data.expression")
