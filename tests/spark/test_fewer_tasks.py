@@ -19,7 +19,6 @@ JOB = RelayJob(
     manifest=b"",
     models=(),
     parts=(),
-    reads=(0, 0),
     dataset=Folder("/nowhere"),
     reads=(0, 0),
     blocks=Blocks(job_id="j" * 64, folder=Folder("/nowhere")),

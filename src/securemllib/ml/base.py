@@ -61,8 +61,15 @@ class SecureEstimator(Estimator[Any], Persistent):
         if summary and frame.session.settings.summary and types_of(ALGORITHMS[operation])[2].SUMMARY:
             kinds.append(OutputKind.SUMMARY)
         outputs = tuple((kind, None, ()) for kind in kinds)
-        seed = converted(self, "seed") or 0
-        return Request(operation=operation, params=params, inputs=inputs, plan=frame.plan, outputs=outputs, seed=seed)
+        return Request(
+            operation=operation,
+            params=params,
+            inputs=inputs,
+            plan=frame.plan,
+            outputs=outputs,
+            seed=converted(self, "seed") or 0,
+            together=not hasattr(ALGORITHMS[operation], "exchange"),
+        )
 
     def _trained(self, frame: SecureDataFrame, outcome: Outcome) -> "SecureModel":
         model = self._model_type()(SealedModel.from_bytes(outcome.model), frame.session)

@@ -28,6 +28,7 @@ class Request:
         outputs: What leaves, to whom; a recipient that is None is the analyst.
         seed: The analyst's seed.
         dtype: The dtype of blocks; empty for the session's.
+        together: Whether other jobs may go over the rows with it; not where its shards send each other blocks.
     """
 
     operation: str
@@ -38,6 +39,7 @@ class Request:
     outputs: tuple[tuple[OutputKind, PublicIdentity | None, tuple[str, ...]], ...]
     seed: int = 0
     dtype: str = ""
+    together: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,10 +163,9 @@ class SecureSession:
         Each is a job of its own: signed, judged by policies and counted as a run like any other, with its own keys and the same result.
         At most ``spark.securemllib.together`` go over the rows at once.
         """
-        outcomes: list[Outcome] = []
-        for start in range(0, len(wanted), self.settings.together):
-            outcomes += self._run_together(wanted[start : start + self.settings.together])
-        return outcomes
+        together = self.settings.together if all(request.together for _, request in wanted) else 1
+        passes = (self._run_together(wanted[start : start + together]) for start in range(0, len(wanted), together))
+        return [outcome for outcomes in passes for outcome in outcomes]
 
     def _run_together(self, wanted: Sequence[tuple[SecureDataFrame, Request]]) -> list[Outcome]:
         first = wanted[0][0]
