@@ -19,7 +19,7 @@ from securemllib.broker.server import Listening, certificate_digest, make_certif
 from securemllib.cli import app, audit, broker
 from securemllib.cli.broker_home import read_identity
 from securemllib.crypto.identity import PrivateIdentity
-from securemllib.errors import FormatError, RefusedError, SecureMLlibError, UnsealError, UsageError
+from securemllib.errors import FormatError, FreshnessError, RefusedError, SecureMLlibError, UnsealError, UsageError
 from securemllib.owner.identity_file import save_public
 from securemllib.wire.identity import PublicIdentity
 
@@ -169,3 +169,27 @@ def test_identities_are_rotated_and_revoked_from_the_command(home: Path) -> None
     with pytest.raises(RefusedError, match="revoked"):
         run("broker", "trust-owner", str(home / "new.pub"))
     assert "6 entries" in run("audit", "verify")
+
+
+def test_an_owner_accepts_a_restored_broker_from_the_command(home: Path) -> None:
+    """The numbers that a restored broker prints, and no others, are what the owner's command accepts."""
+    for name in ("carol", "dave"):
+        run("", "init", name, "--no-passphrase")
+    people = [str(home / f"{name}.pub") for name in ("carol", "dave")]
+    run("broker", "trust-owner", people[0])
+    run("broker", "custodians", *people, "--threshold", "2", "--output", str(home / "shares"))
+    run("broker", "backup", str(home / "backup"))
+    for name in ("carol", "dave"):
+        shown = run("", "identity", "share", str(home / "shares" / f"{name}.share"), "--identity", name)
+        (home / f"{name}.words").write_text(shown.splitlines()[-1], encoding="ascii")
+    words = [f"--share={home / name}.words" for name in ("carol", "dave")]
+    told = run("broker", "restore", str(home / "backup"), *words, "--no-passphrase", "--home", str(home / "two"))
+    numbers = re.search(r"accept-store --sequence (\d+) --entry ([0-9a-f]{64})", told)
+    assert numbers is not None
+    with serving("--home", str(home / "two")) as printed:
+        url = printed.split("listening ")[1].strip()
+        run("", "trust-broker", "--broker", url, "--fingerprint", read_identity(home / "two" / "broker.pub").fingerprint)
+        accept = ["accept-store", "--identity", "carol", "--broker", url, "--entry", numbers[2], "--sequence"]
+        with pytest.raises(FreshnessError):
+            run("", *accept, str(int(numbers[1]) + 1))
+        assert "accepted" in run("", *accept, numbers[1])
