@@ -50,6 +50,9 @@ def test_sorting_comes_near_values_that_it_does_not_hit():
     found = measure(EncodingName.ORDER, salaries)
     assert found.recovered < 0.01
     assert found.near > 0.95
+    # What is no finite number widens no range.
+    assert measure(EncodingName.ORDER, pa.concat_arrays([salaries, pa.array([float("nan"), float("inf")])])).near > 0.95
+    assert measure(EncodingName.ORDER, pa.array([float("nan")] * 4)).near is None
     assert measure(EncodingName.DETERMINISTIC, salaries).near is None
     assert measure(EncodingName.ORDER, salaries.cast(pa.string())).near is None
 

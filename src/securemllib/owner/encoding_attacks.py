@@ -122,8 +122,11 @@ def _near(dictionary: pa.Array, guesses: NDArray[np.int64], truth: NDArray[np.in
     if pa.types.is_string(dictionary.type) or not len(truth):
         return None
     values = dictionary.to_numpy().astype(np.float64)
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return None
     # Every row has a guess, because the known half is as long as the encoded one.
-    return float(np.mean(np.abs(values[guesses] - values[truth]) <= (values[-1] - values[0]) / 100))
+    return float(np.mean(np.abs(values[guesses] - values[truth]) <= (finite[-1] - finite[0]) / 100))
 
 
 def frequency_attack(codes: NDArray[np.int64], known: NDArray[np.int64]) -> NDArray[np.int64]:
