@@ -23,8 +23,6 @@ __all__ = ["Attester", "Conversation", "Enclave"]
 # Challenges that wait for their grant, and jobs with keys; a host that asks for more only makes the oldest void.
 _PENDING_LIMIT = 64
 _SESSION_LIMIT = 64
-# States and statistics are no blocks: ten gradients of 300,000 features and two classes take 50 MB beside blocks of a few.
-_STATE_BYTES = 2**30
 
 
 class Attester(Protocol):
@@ -146,7 +144,7 @@ class Conversation:
         """Answer requests until the relay hangs up or sends bytes that are no frame."""
         try:
             while True:
-                request, payload = receive(self._connection, task.REQUESTS, payload_limit=self._enclave.memory_limit + _STATE_BYTES)
+                request, payload = receive(self._connection, task.REQUESTS, payload_limit=self._enclave.memory_limit + task.STATE_BYTES)
                 reply, out = self._answer(request, payload)
                 send(self._connection, reply, out)
         except ConnectionLostError:

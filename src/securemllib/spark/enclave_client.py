@@ -3,13 +3,13 @@
 from types import TracebackType
 from typing import Self, TypeVar
 
-from securemllib.errors import ConnectionLostError, FormatError, IntegrityError
+from securemllib.errors import CapacityError, ConnectionLostError, FormatError, IntegrityError
 from securemllib.spark.blocks import Blocks
 from securemllib.spark.crossings import CountedConnection, Crossings
 from securemllib.spark.failures import failure
 from securemllib.spark.sockets import connect
 from securemllib.spark.storage import Folder
-from securemllib.wire.framing import receive, send
+from securemllib.wire.framing import PAYLOAD_LIMIT, receive, send
 from securemllib.wire.record import Record
 from securemllib.wire.task import REPLIES, BlockBytes, Failed, KeepBlock, NeedBlock, NeedPart, PartBytes
 
@@ -29,6 +29,7 @@ class EnclaveClient:
         is_broken: Whether the conversation cannot go on.
         read_again: Bytes of parts that the enclave did not keep and asked for again.
         blocks: Where sealed blocks are kept; None where the enclave has none to ask for.
+        limit: Bytes of a request's payload that the enclave takes; it hangs up on more.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -37,6 +38,7 @@ class EnclaveClient:
         self.is_broken = False
         self.read_again = 0
         self.blocks: Blocks | None = None
+        self.limit = PAYLOAD_LIMIT
 
     def __enter__(self) -> Self:
         return self
@@ -64,8 +66,15 @@ class EnclaveClient:
 
         Raises:
             SecureMLlibError: The error whose code the enclave replied.
+            CapacityError: The payload is larger than the enclave takes.
             ConnectionLostError: The enclave is gone.
         """
+        if len(payload) > self.limit:
+            raise CapacityError(
+                f"A message of {len(payload)} bytes is larger than the {self.limit} that the enclave takes.",
+                next_step="Raise spark.securemllib.enclave.memory by the difference, or lower spark.securemllib.shares.",
+                code="unavailable.capacity.message",
+            )
         try:
             send(self._connection, request, payload)
             self._connection.sent_frame(len(payload))

@@ -26,10 +26,15 @@ from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
 __all__ = [
-    "REPLIES", "REQUESTS", "Advanced", "Attest", "Attested", "Begin", "BlockBytes", "Compute", "ComputeTogether", "Computed",
-    "ComputedTogether", "End", "Ended", "Failed", "Finished", "Install", "Installed", "KeepBlock", "Masked", "Materialise", "Materialised",
-    "NeedBlock", "NeedPart", "PartBytes", "Recorded", "Recording", "Update", "UpdateSum",
+    "REPLIES", "REQUESTS", "STATE_BYTES", "Advanced", "Attest", "Attested", "Begin", "BlockBytes", "Compute", "ComputeTogether",
+    "Computed", "ComputedTogether", "End", "Ended", "Failed", "Finished", "Install", "Installed", "KeepBlock", "Masked", "Materialise",
+    "Materialised", "NeedBlock", "NeedPart", "PartBytes", "Recorded", "Recording", "Update", "UpdateSum",
 ]  # fmt: skip
+
+
+# What a request may carry beside the memory bound, which is of rows: ten gradients of 300,000 features and two classes take 50 MB beside
+# blocks of a few.
+STATE_BYTES = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
