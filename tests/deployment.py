@@ -23,8 +23,9 @@ from securemllib.owner.broker_client import BrokerClient
 from securemllib.owner.dataset import Layout, encrypt, extend
 from securemllib.owner.keystore import Keystore
 from securemllib.owner.reading import open_dataset
+from securemllib.policy.envelope import seal_statement
+from securemllib.policy.model import ANY, INSECURE_RISK, NamedEnclave, OutputRule, Policy, Rule
 from securemllib.wire.job import Mode, OutputKind
-from securemllib.wire.policy import ANY, AppraisalPolicy, OperationRule, OutputRule, Policy, Rule
 
 ALL_OUTPUTS = tuple(OutputKind)
 
@@ -63,31 +64,29 @@ class Deployment:
             client.enrol(opened, self.owner)
         return opened.manifest.dataset_id
 
-    def allow(self, dataset_id, *, outputs=ALL_OUTPUTS, columns=(ANY,), enclaves=None, **rule):
+    def allow(self, dataset_id, *, outputs=ALL_OUTPUTS, columns=(ANY,), measurement=None, allow_insecure=True, **rule):
         """Put a policy in force."""
         self.serial += 1
         me = self.analyst.public.fingerprint
         base = Rule(
             name="everything",
             analysts=(me,),
-            operations=(OperationRule(operation=ANY, bounds={}),),
+            operations={ANY: {}},
             columns=columns,
             modes=tuple(Mode),
-            outputs=tuple(OutputRule(kind=kind, recipients=(me,), columns=(ANY,)) for kind in outputs),
-            not_before=None,
-            not_after=None,
-            maximum_runs=None,
+            outputs={kind: OutputRule(recipients=(me,), columns=(ANY,) if kind is OutputKind.ROWS else ()) for kind in outputs},
         )
-        appraisal = AppraisalPolicy(allow_insecure=True, tees=(), measurements=(measure_package(),), minimum_security_version=0)
         policy = Policy(
             dataset_id=dataset_id,
             owner=self.owner.public.fingerprint,
             serial=self.serial,
-            enclaves=replace(appraisal, **(enclaves or {})),
+            enclaves={"this-installation": NamedEnclave(measurement=(measurement or measure_package()).hex())},
             rules=(replace(base, **rule),),
+            allow_insecure=allow_insecure,
+            insecure_risk=INSECURE_RISK if allow_insecure else None,
         )
         with BrokerClient(self.url, self.broker.identity.fingerprint) as client:
-            client.submit_policy(self.owner.sign(policy))
+            client.submit_policy(dataset_id, seal_statement(policy, self.owner).to_bytes())
 
 
 def start(folder):

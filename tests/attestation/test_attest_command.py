@@ -21,11 +21,12 @@ AT = "2027-01-15T08:00:00"
 CHALLENGE = Challenge(nonce=bytes(32), broker=PrivateIdentity.generate("broker").public, job_id="job")
 ENCLAVE = PrivateIdentity.generate("enclave").public
 POLICY = f"""\
+allow_insecure: true
+insecure_risk: the-operator-can-read-everything
+insecure_roots: ["{ROOT.digest.hex()}"]
 enclaves:
-  allow_insecure: true
-  tees: [sgx]
-  measurements: ["{BODY.measurement.hex()}"]
-  insecure_roots: ["{ROOT.digest.hex()}"]
+  theirs: {{measurement: "{"99" * 32}", tees: [tdx], tcb_statuses: []}}
+  ours: {{measurement: "{BODY.measurement.hex()}", tees: [sgx]}}
 rules: []
 """
 BOUND = report_data(CHALLENGE, ENCLAVE)
@@ -154,7 +155,7 @@ def test_evidence_is_collected_from_a_running_enclave(tmp_path):
         _, error = run("collect", tmp_path / "evidence.json", "--port", port)
         assert error is None
         assert isinstance(run("collect", tmp_path / "evidence.json", "--port", port)[1], UsageError)
-    (tmp_path / "policy.yaml").write_text("enclaves: {allow_insecure: true}\n")
+    (tmp_path / "policy.yaml").write_text(POLICY)
     printed, error = run("verify", tmp_path / "evidence.json", "--policy", tmp_path / "policy.yaml")
     assert error.error_code == "refused.attestation.measurement"
     assert "insecure: a software key" in printed

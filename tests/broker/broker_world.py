@@ -19,6 +19,8 @@ from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import wrap
 from securemllib.kms.key import KeyEncryptionKey
+from securemllib.policy.envelope import Envelope, seal_statement
+from securemllib.policy.model import ANY, INSECURE_RISK, NamedEnclave, OutputRule, Policy, Rule
 from securemllib.wire.attestation import (
     Challenge,
     Evidence,
@@ -37,7 +39,7 @@ from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import RELEASE_OPERATION, JobSpecification, Mode, Output, OutputKind
 from securemllib.wire.notices import JobEnd
 from securemllib.wire.plan import ApplyModel, ModelRef, Plan
-from securemllib.wire.policy import ANY, AppraisalPolicy, OperationRule, OutputRule, Policy, Rule
+from securemllib.wire.policy import AppraisalPolicy
 from securemllib.wire.signed import Signed
 
 MEASUREMENT = b"\x11" * 32
@@ -94,15 +96,16 @@ class Owner:
         wrapped = wrap(self.broker.recipient_key, context, secret or self.secret.expose())
         return self.identity.sign(Enrolment(owner=self.identity.public, manifest=self.identity.sign(manifest), secret=wrapped))
 
-    def policy(self, *rules: Rule, serial: int = 1, enclaves: AppraisalPolicy | None = None) -> Signed:
-        return self.identity.sign(
+    def policy(self, *rules: Rule, serial: int = 1, enclaves: AppraisalPolicy | None = None, **more: Any) -> Envelope:
+        return seal_statement(
             Policy(
                 dataset_id=self.dataset_id,
                 owner=self.identity.public.fingerprint,
                 serial=serial,
-                enclaves=enclaves or appraisal(),
                 rules=rules,
-            )
+                **{**enclave_fields(enclaves or appraisal()), **more},
+            ),
+            self.identity,
         )
 
 
@@ -112,19 +115,62 @@ def appraisal(**changes: Any) -> AppraisalPolicy:
     return replace(base, **changes)
 
 
+def enclave_fields(policy: AppraisalPolicy) -> dict[str, Any]:
+    """Return the fields of a policy that accepts what an appraisal policy accepts, an enclave for each measurement and signer."""
+    common: dict[str, Any] = {"tees": policy.tees, "tcb_statuses": policy.tcb_statuses, "advisories": policy.advisories}
+    floor = policy.minimum_security_version
+    code = [{"measurement": measurement.hex(), "minimum_security_version": floor} for measurement in policy.measurements]
+    code += [
+        {
+            "signer": rule.signer.hex(),
+            "product_id": rule.product_id,
+            "minimum_security_version": max(floor, rule.minimum_security_version),
+        }
+        for rule in policy.signers
+    ]
+    return {
+        "enclaves": {f"enclave-{index}": NamedEnclave(**common, **names) for index, names in enumerate(code)},
+        "allow_insecure": policy.allow_insecure,
+        "insecure_risk": INSECURE_RISK if policy.allow_insecure else None,
+        "insecure_roots": tuple(root.hex() for root in policy.insecure_roots),
+    }
+
+
+def resigned(envelope: Envelope, signer: PrivateIdentity, as_: str | None = None) -> Envelope:
+    """Return an envelope that only somebody else signed, maybe under another's name."""
+    tree = json.loads(Envelope(replace_signatures(envelope)).signed_by(signer).to_bytes())
+    tree["signatures"][0]["keyid"] = as_ or signer.public.fingerprint
+    return Envelope.from_bytes(json.dumps(tree).encode())
+
+
+def replace_signatures(envelope: Envelope) -> Any:
+    """Return the library's envelope without signatures."""
+    return type(envelope.dsse)(envelope.payload, envelope.payload_type, {})
+
+
+def envelope_body(envelope: Envelope) -> dict[str, Any]:
+    """Return the body of a request that carries an envelope."""
+    return {"envelope": json.loads(envelope.to_bytes())}
+
+
+def leaving(kind: OutputKind, recipients: tuple[str, ...], columns: tuple[str, ...] = ()) -> dict[OutputKind, OutputRule]:
+    """Return the outputs of a rule that lets one kind leave."""
+    return {kind: OutputRule(recipients=recipients, columns=columns)}
+
+
 def rule_for(analyst: PublicIdentity, **changes: Any) -> Rule:
     """Return a rule that allows the world's jobs, but not the column ``ssn``."""
     kinds = (OutputKind.SEALED_MODEL, OutputKind.PLAIN_MODEL, OutputKind.SUMMARY, OutputKind.METRIC, OutputKind.ROWS)
     base = Rule(
         name="train",
         analysts=(analyst.fingerprint,),
-        operations=(OperationRule(operation=ANY, bounds={}),),
+        operations={ANY: {}},
         columns=("age", "income"),
         modes=(Mode.ENCLAVE,),
-        outputs=tuple(OutputRule(kind=kind, recipients=(analyst.fingerprint,), columns=("age", "prediction")) for kind in kinds),
-        not_before=None,
-        not_after=None,
-        maximum_runs=None,
+        outputs={
+            kind: OutputRule(recipients=(analyst.fingerprint,), columns=("age", "prediction") if kind is OutputKind.ROWS else ())
+            for kind in kinds
+        },
     )
     return replace(base, **changes)
 

@@ -38,7 +38,7 @@ def test_no_key_is_stored_or_logged_in_the_clear(tmp_path: Path, logged: io.Stri
     world = make_world(tmp_path, keystore, f"sqlite:///{tmp_path / 'broker.db'}")
     world.enrol()
     model = world.trained()
-    job_id = world.submit()
+    job_id = world.submit(inputs={"features": "income"})
     enclave = world.granted(job_id)
     world.broker.move_head(job_id, enclave.update(None, enclave.head(1)))
     world.broker.release(world.analyst.sign(release_of(model, world.analyst.public, world.broker.identity)))
@@ -58,7 +58,7 @@ def test_no_key_is_stored_or_logged_in_the_clear(tmp_path: Path, logged: io.Stri
     assert [name for name, haystack in haystacks.items() if any(found(secret, haystack) for secret in secrets)] == []
     assert found(keystore.identity.public.verification_key, haystacks["keystore.sml"])
     assert world.analyst.public.fingerprint.encode() in haystacks["log"]
-    # A column that only the manifest's sealed body names; the clear control is a column that the policy names.
+    # A column that only the manifest's sealed body names; the clear control is a column that a job names.
     stored = haystacks["broker.db"] + haystacks["broker.db-wal"]
     assert b"income" in stored
     assert b"ssn" not in stored

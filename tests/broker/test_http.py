@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from broker_world import Enclave, World, b64, release_of, rule_for, unb64
+from broker_world import Enclave, World, b64, envelope_body, release_of, rule_for, unb64
 
 from securemllib.crypto.identity import verify
 from securemllib.errors import AttestationError, FormatError, FreshnessError, SecureMLlibError, error_from_code
@@ -30,7 +30,7 @@ def enrolled(world: World, client: httpx.Client) -> None:
     enrolment = {"enrolment": b64(world.owner.enrolment(world.manifest))}
     assert [client.put(path, json=enrolment).status_code for _ in range(2)] == [201, 200]
     policy = world.owner.policy(rule_for(world.analyst.public))
-    assert client.put(f"{path}/policy", json={"policy": b64(policy)}).status_code == 200
+    assert client.put(f"{path}/policy", json=envelope_body(policy)).status_code == 200
 
 
 def attested(client: httpx.Client, job_id: str, enclave: Enclave) -> httpx.Response:

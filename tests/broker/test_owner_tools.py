@@ -45,7 +45,8 @@ def test_an_encrypted_dataset_is_enrolled(world: World, client: httpx.Client, tm
             broker.enrol(opened, owner)
         world.broker.trust_owner(owner.public)
         assert broker.enrol(opened, owner) == 1
-        broker.submit_policy(replace(world.owner, dataset_id=dataset_id).policy(rule_for(world.analyst.public, columns=("age", "nothing"))))
+        policy = replace(world.owner, dataset_id=dataset_id).policy(rule_for(world.analyst.public, columns=("age", "nothing")))
+        broker.submit_policy(dataset_id, policy.to_bytes())
         grant = world.granted(submit(opened.manifest)).grant
         assert grant is not None
         assert grant.datasets[0].secret == opened.secret.expose()

@@ -237,7 +237,7 @@ def test_a_models_key_goes_to_named_recipients(world: World) -> None:
     """Each recipient that the policy names opens the key, others do not; a release is answered once, and asks for nothing else."""
     partner = PrivateIdentity.generate("partner")
     rule = rule_for(world.analyst.public)
-    both = tuple(replace(output, recipients=(*output.recipients, partner.public.fingerprint)) for output in rule.outputs)
+    both = {kind: replace(output, recipients=(*output.recipients, partner.public.fingerprint)) for kind, output in rule.outputs.items()}
     world.enrol(replace(rule, outputs=both))
     model = world.trained()
     release = release_of(model, world.analyst.public, world.broker.identity, world.analyst.public, partner.public)

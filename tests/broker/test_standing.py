@@ -188,7 +188,7 @@ def test_no_model_is_released_to_a_revoked_recipient(world: World) -> None:
     world.enrol()
     partner = PrivateIdentity.generate("partner")
     rule = rule_for(world.analyst.public)
-    outputs = tuple(replace(output, recipients=(*output.recipients, partner.public.fingerprint)) for output in rule.outputs)
+    outputs = {kind: replace(output, recipients=(*output.recipients, partner.public.fingerprint)) for kind, output in rule.outputs.items()}
     world.broker.set_policy(world.owner.dataset_id, world.owner.policy(replace(rule, outputs=outputs), serial=2))
     model = world.trained()
     world.broker.release(world.analyst.sign(release_of(model, world.analyst.public, world.broker.identity, partner.public)))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from broker_world import Enclave, Owner, b64, job_on, rule_for
+from broker_world import Enclave, Owner, b64, envelope_body, job_on, rule_for
 
 from securemllib.broker.audit_log import entries, signed_head, verify_log
 from securemllib.broker.keystore import create_keystore
@@ -132,7 +132,7 @@ class Pair:
         path = f"/v1/datasets/{self.owner.dataset_id}"
         client._call("PUT", path, {"enrolment": b64(self.owner.enrolment(self.manifest))})
         policy = self.owner.policy(rule_for(self.analyst.public, maximum_runs=runs))
-        client._call("PUT", f"{path}/policy", {"policy": b64(policy)})
+        client._call("PUT", f"{path}/policy", envelope_body(policy))
 
     def job(self) -> JobSpecification:
         plan = Plan(source=self.manifest.reference, steps=())

@@ -22,7 +22,9 @@ from tests.e2e.conftest import COLUMNS, features, long_kmeans
 from tests.e2e.running import RunningFit
 
 POLICY = """\
-enclaves: {{allow_insecure: true, measurements: ["{measurement}"]}}
+allow_insecure: true
+insecure_risk: the-operator-can-read-everything
+enclaves: {{this-installation: {{measurement: "{measurement}"}}}}
 rules:
   - name: clusters
     analysts: [{analyst}]

@@ -13,9 +13,9 @@ from securemllib.ml.feature import StandardScaler, VectorAssembler
 from securemllib.ml.pipeline import Pipeline
 from securemllib.ml.regression import LinearRegression
 from securemllib.ml.tuning import CrossValidator, CrossValidatorModel, ParamGridBuilder, TrainValidationSplit, TrainValidationSplitModel
+from securemllib.policy.model import ANY, Bound
 from securemllib.spark.functions import col, rand
 from securemllib.spark.rounds import Engine
-from securemllib.wire.policy import ANY, Bound, OperationRule
 from tests.deployment import patients
 
 
@@ -182,7 +182,7 @@ def test_policies_judge_and_count_every_entry_of_a_grid(deployment, session):
     """A grid with one entry outside of a rule's bounds trains nothing, and each entry that trains is one run of the rule."""
     path = deployment.dataset(patients(60), "judged")
     frame = session.read(path)
-    bounded = (OperationRule(operation="LinearRegression", bounds={"regParam": Bound(minimum=0.1, maximum=1.0, allowed=())}),)
+    bounded = {"LinearRegression": {"regParam": Bound(min=0.1, max=1.0)}}
     regression = LinearRegression(featuresCol="age", labelCol="pressure", solver="normal")
 
     def grid(*values):
@@ -193,7 +193,7 @@ def test_policies_judge_and_count_every_entry_of_a_grid(deployment, session):
     with pytest.raises(PolicyError, match="regParam"):
         regression.fit(frame, grid(0.5, 0.0))
     assert len(regression.fit(frame, grid(0.5, 1.0))) == 2
-    counted = (OperationRule(operation=ANY, bounds={}),)
+    counted = {ANY: {}}
     deployment.allow(dataset_id, name="counted", operations=counted, maximum_runs=3)
     assert len(regression.fit(frame, grid(0.1, 0.2))) == 2
     with pytest.raises(PolicyError, match="runs"):

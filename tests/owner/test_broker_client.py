@@ -14,8 +14,9 @@ from securemllib.errors import ConnectionLostError, FormatError, PolicyError, Se
 from securemllib.owner.broker_client import BrokerClient
 from securemllib.owner.policy import policy_from_text
 from securemllib.owner.reading import OpenDataset, open_dataset
+from securemllib.policy.envelope import Envelope, open_envelope, seal_statement
+from securemllib.policy.model import Policy
 from securemllib.wire.enrolment import AuditRequest, Enrolment, enrolment_context
-from securemllib.wire.policy import Policy
 from securemllib.wire.signed import Signed
 
 BROKER = PrivateIdentity.generate("broker")
@@ -34,7 +35,7 @@ class FakeBroker:
         if request.url.path == "/v1/identity":
             return httpx.Response(200, json={"identity": b64encode(BROKER.public.to_bytes()).decode()})
         (field, content), *_ = json.loads(request.content).items()
-        self.sent[field] = Signed.from_bytes(b64decode(content, validate=True))
+        self.sent[field] = content if field == "envelope" else Signed.from_bytes(b64decode(content, validate=True))
         if field == "enrolment":
             return httpx.Response(201, json={"dataset_id": request.url.path.split("/")[-1], "version": 1})
         return httpx.Response(200, json={"entries": [{"event": "enrolled"}]})
@@ -88,10 +89,11 @@ def test_no_fingerprint_no_broker() -> None:
 
 def test_policies_and_audit(owner, broker: FakeBroker, client: BrokerClient) -> None:
     """A signed policy arrives as it was signed; an audit request is signed, for this broker."""
-    text = "enclaves: {allow_insecure: true}\nrules: []\n"
+    text = "enclaves: {}\nrules: []\n"
     policy = policy_from_text(text, dataset_id="ab" * 16, owner=owner.identity.public.fingerprint)
-    client.submit_policy(owner.identity.sign(policy))
-    assert verify(broker.sent["policy"], Policy, owner.identity.public) == policy
+    client.submit_policy("ab" * 16, seal_statement(policy, owner.identity).to_bytes())
+    arrived = Envelope.from_bytes(json.dumps(broker.sent["envelope"]).encode())
+    assert open_envelope(arrived, Policy, owner.identity.public) == policy
     assert client.audit(owner.identity) == [{"event": "enrolled"}]
     assert verify(broker.sent["request"], AuditRequest, owner.identity.public).broker == BROKER.public.fingerprint
 

@@ -15,18 +15,18 @@ from typer.testing import CliRunner, Result
 
 from securemllib import cli
 from securemllib.crypto.aead import seal
-from securemllib.crypto.identity import PrivateIdentity, verify
+from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import wrap
 from securemllib.errors import SecureMLlibError
 from securemllib.owner.identity_file import load_public, save_public
+from securemllib.policy.envelope import Envelope, open_envelope
+from securemllib.policy.model import Policy
 from securemllib.wire.agent import REPLIES, Identified, Identify
 from securemllib.wire.attestation import AttestationResult
 from securemllib.wire.framing import receive, send
 from securemllib.wire.job import OutputKind
-from securemllib.wire.policy import Policy
 from securemllib.wire.result import ResultBody, SealedResult, result_context
-from securemllib.wire.signed import Signed
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -100,12 +100,15 @@ def test_passphrases(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert run("data", "verify", "dataset", words="correct horse\n").exit_code == 0
 
 
-def test_a_policy_from_template_to_signature(home: Path) -> None:
-    """The printed template, signed for a dataset, is the owner's policy of that dataset."""
+def test_a_policy_from_draft_to_signature(home: Path) -> None:
+    """The draft, signed for a dataset, is the owner's policy of that dataset, and no file is overwritten."""
     run("data", "encrypt", "rows.csv", "dataset")
-    Path("policy.yaml").write_text(run("policy", "template").output.replace("analyst.pub", "home/alice.pub"))
-    assert run("policy", "sign", "policy.yaml", "dataset", "policy.sml").exit_code == 0
-    policy = verify(Signed.from_bytes(Path("policy.sml").read_bytes()), Policy, load_public(home / "alice.pub"))
+    assert run("policy", "new", "policy.yaml").exit_code == 0
+    assert run("policy", "new", "policy.yaml").exit_code != 0
+    Path("policy.yaml").write_text(Path("policy.yaml").read_text().replace("analyst.pub", "home/alice.pub"))
+    assert run("policy", "lint", "policy.yaml").exit_code == 0
+    assert run("policy", "sign", "policy.yaml", "dataset", "policy.dsse.json").exit_code == 0
+    policy = open_envelope(Envelope.from_bytes(Path("policy.dsse.json").read_bytes()), Policy, load_public(home / "alice.pub"))
     assert policy.rules[0].name == "training"
     assert policy.dataset_id == json.loads(run("data", "inspect", "dataset", "--json").output)["dataset_id"]
 

@@ -107,7 +107,7 @@ def test_a_changed_manifest_is_refused(copy, deployment, session, frame):
 def test_a_measurement_that_the_policy_does_not_name_is_refused(copy, deployment, session):
     """An enclave whose measurement the owner does not name gets no keys, and the error says so."""
     dataset = session.read(str(copy)).source.manifest.dataset_id
-    deployment.allow(dataset, enclaves={"measurements": (bytes(32),)})
+    deployment.allow(dataset, measurement=bytes(32))
     with pytest.raises(AttestationError) as caught:
         fit(session, str(copy))
     assert caught.value.error_code.startswith("refused.attestation")
@@ -115,14 +115,14 @@ def test_a_measurement_that_the_policy_does_not_name_is_refused(copy, deployment
 
 def test_insecure_evidence_needs_the_owners_word(copy, deployment, session):
     """An owner who does not allow insecure evidence gives no keys to an enclave without a TEE."""
-    deployment.allow(session.read(str(copy)).source.manifest.dataset_id, enclaves={"allow_insecure": False})
+    deployment.allow(session.read(str(copy)).source.manifest.dataset_id, allow_insecure=False)
     with pytest.raises(AttestationError):
         fit(session, str(copy))
 
 
 def test_an_analyst_whom_no_rule_names_is_refused(copy, deployment, session):
     """A policy for another analyst refuses the job before anything runs."""
-    deployment.allow(session.read(str(copy)).source.manifest.dataset_id, analysts=("somebody",))
+    deployment.allow(session.read(str(copy)).source.manifest.dataset_id, analysts=("b" * 52,))
     with pytest.raises(PolicyError):
         fit(session, str(copy))
 

@@ -16,7 +16,6 @@ from securemllib.wire.dataset import ClearPart, Column, DatasetRef, KeptPart, Ma
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import RELEASE_OPERATION, JobSpecification
 from securemllib.wire.plan import ModelRef, Named, Parts, Plan, RandomSplit
-from securemllib.wire.policy import Policy, Rule
 from securemllib.wire.query import Field, Form, ResultHeader
 from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
@@ -59,7 +58,6 @@ DOMAINS = {
     Challenge: {"nonce": exactly(32)},
     Signed: {"signature": exactly(64)},
     ClearPart: {"file": st.from_regex(r"[a-z][a-z0-9.\-]{0,8}", fullmatch=True)},
-    Policy: {"serial": POSITIVE},
     JobSpecification: {
         "nonce": exactly(16),
         "dtype": st.sampled_from(["float32", "float64"]),
@@ -108,11 +106,6 @@ def _plans():
     return st.builds(Plan, **{**plain, "steps": steps})
 
 
-def _policies():
-    rules = st.lists(of(Rule), max_size=2, unique_by=lambda rule: rule.name).map(tuple)
-    return st.builds(Policy, **{**_fields(Policy), "rules": rules})
-
-
 def _result_fields():
     plain = _fields(Field)
     number = {**plain, "form": st.just(Form.NUMBER), "dataset": st.none(), "rows": st.just(""), "count": st.just("")}
@@ -143,7 +136,6 @@ SPECIAL = {
     Plan: _plans,
     Manifest: _manifests,
     RandomSplit: _splits,
-    Policy: _policies,
     JobSpecification: _jobs,
     Field: _result_fields,
     ResultHeader: _result_headers,

@@ -1,6 +1,6 @@
 """The verifier: evidence against what is expected, claims against an owner's appraisal policy."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from securemllib.attestation import insecure, sgx, software, tdx
@@ -10,7 +10,7 @@ from securemllib.errors import AttestationError
 from securemllib.wire.attestation import Challenge, Evidence, report_data
 from securemllib.wire.policy import AppraisalPolicy
 
-__all__ = ["Finding", "appraise", "findings", "verify_evidence"]
+__all__ = ["Finding", "appraise", "appraise_named", "closest", "findings", "verify_evidence"]
 
 _VERIFIERS = {sgx.TEE: sgx.verify_report, tdx.TEE: tdx.verify_report}
 
@@ -64,6 +64,31 @@ def appraise(evidence: Evidence, *, challenge: Challenge, policy: AppraisalPolic
         if finding.refusal is not None:
             raise AttestationError(finding.refusal, code=f"refused.attestation.{finding.code}")
     return claims
+
+
+def appraise_named(
+    evidence: Evidence, *, challenge: Challenge, policies: Mapping[str, AppraisalPolicy], endorsements: Endorsements | None = None
+) -> tuple[str, Claims]:
+    """Return the name of the first policy that accepts evidence, and its claims. The policies are one owner's: one for each named enclave.
+
+    Raises:
+        AttestationError: None of them accepts it, as `appraise` would; the reason is that of the policy that accepts most of it.
+    """
+    if not policies:
+        raise AttestationError("The policy names no enclave.", code="refused.attestation.measurement")
+    roots = {root for policy in policies.values() for root in policy.insecure_roots}
+    claims = verify_evidence(evidence, challenge=challenge, endorsements=endorsements, insecure_roots=roots)
+    name, refusals = closest(evidence.tee, claims, policies)
+    if refusals:
+        raise AttestationError(str(refusals[0].refusal), code=f"refused.attestation.{refusals[0].code}")
+    return name, claims
+
+
+def closest(kind: str, claims: Claims, policies: Mapping[str, AppraisalPolicy]) -> tuple[str, list[Finding]]:
+    """Return the name of the policy that refuses least of verified claims, and what it refuses."""
+    refused = {name: [line for line in findings(kind, claims, policy) if line.refusal is not None] for name, policy in policies.items()}
+    name = min(refused, key=lambda name: len(refused[name]))
+    return name, refused[name]
 
 
 def findings(kind: str, claims: Claims, policy: AppraisalPolicy) -> Iterator[Finding]:

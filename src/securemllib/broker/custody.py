@@ -9,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from securemllib.attestation.dcap import Endorsements
 from securemllib.broker.audit_log import append, last_time
-from securemllib.broker.authorise import DatasetFacts
 from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.freshness import CLOCK_SKEW_SECONDS
 from securemllib.broker.rates import Rates
@@ -18,6 +17,7 @@ from securemllib.broker.store import Store
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import RateLimitError, SecureMLlibError, UnavailableError
+from securemllib.policy.decision import DatasetFacts
 from securemllib.wire.dataset import DatasetRef
 
 __all__ = ["Custody", "Transaction"]

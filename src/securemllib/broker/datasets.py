@@ -1,35 +1,32 @@
-"""Owners, their datasets and their policies."""
+"""Owners and their datasets."""
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 from sqlalchemy import select
 
-from securemllib.broker.authorise import DatasetFacts
 from securemllib.broker.custody import Transaction
 from securemllib.broker.dataset_secrets import kept_secret, seal_secret
+from securemllib.broker.policies import policy_in_force
 from securemllib.broker.rollback import check_not_frozen
-from securemllib.broker.schema import DatasetRow, OwnerRow, PolicyRow, RuleRunsRow, VersionRow
-from securemllib.broker.standing import check_not_revoked, check_signer, newest, with_successors
+from securemllib.broker.schema import DatasetRow, OwnerRow, RuleRunsRow, VersionRow
+from securemllib.broker.standing import check_signer
 from securemllib.crypto.aead import unseal
 from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import FormatError, FreshnessError, IntegrityError, PolicyError, UnsealError, UsageError
 from securemllib.kms.key import Binding
+from securemllib.policy.decision import DatasetFacts
 from securemllib.wire.dataset import ClearPart, DatasetRef, Manifest, ManifestBody, body_context
 from securemllib.wire.encoding import decode, encode
 from securemllib.wire.enrolment import Enrolment, enrolment_context
 from securemllib.wire.identity import PublicIdentity
-from securemllib.wire.policy import Policy
 from securemllib.wire.signed import Signed
 
-__all__ = ["Enrolled", "dataset_facts", "dataset_secret", "datasets_of", "enrol", "owner_identity", "set_policy", "trust_owner"]
+__all__ = ["Enrolled", "dataset_facts", "dataset_secret", "datasets_of", "enrol", "owner_identity", "trust_owner"]
 
 _DATASET_ID = re.compile(r"[0-9a-f]{32}")
 _COLUMNS = "securemllib/broker/dataset-columns/v1"
-# A policy is verified at each decision; what was verified once, by the same key, is kept.
-_KEPT_POLICIES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,41 +98,6 @@ def enrol(transaction: Transaction, dataset_id: str, signed: Signed) -> Enrolled
     return Enrolled(dataset_id=dataset_id, version=manifest.version, is_new=True)
 
 
-def set_policy(transaction: Transaction, dataset_id: str, signed: Signed) -> Policy:
-    """Put a policy in force.
-
-    1. The dataset's owner signed it, for this dataset.
-    2. Its serial is higher than every one before; the one in force may be sent again.
-
-    Raises:
-        PolicyError: The dataset is not enrolled, or belongs to another owner.
-        SignatureError: The signature does not fit.
-        FreshnessError: 2 does not hold.
-    """
-    transaction.detail["owner"] = signed.signer
-    check_signer(transaction, signed.signer)
-    owner = owner_identity(transaction, signed.signer)
-    policy = verify(signed, Policy, owner)
-    transaction.rates.check_identity(owner.fingerprint)
-    row = transaction.session.get(DatasetRow, dataset_id)
-    if row is None:
-        raise PolicyError(f"The dataset {dataset_id} is not enrolled here.", next_step="Enrol it first.", code="refused.policy.dataset")
-    transaction.datasets.add(dataset_id)
-    transaction.detail["serial"] = policy.serial
-    if row.owner != owner.fingerprint or policy.owner != owner.fingerprint or policy.dataset_id != dataset_id:
-        raise PolicyError(f"The policy is not its owner's, or not of dataset {dataset_id}.", code="refused.policy.owner")
-    latest = _latest_policy(transaction, dataset_id)
-    if latest is not None and latest.signed == signed.to_bytes():
-        return policy
-    if latest is not None and policy.serial <= latest.serial:
-        raise FreshnessError(
-            f"The policy's serial is {policy.serial}; {latest.serial} is in force.",
-            next_step=f"Sign it with a serial over {latest.serial}.",
-        )
-    transaction.session.add(PolicyRow(dataset_id=dataset_id, serial=policy.serial, signed=signed.to_bytes()))
-    return policy
-
-
 def dataset_facts(transaction: Transaction, dataset_id: str) -> DatasetFacts | None:
     """Return what the release decision needs of a dataset, None for one that is not enrolled."""
     if dataset_id not in transaction.known:
@@ -156,26 +118,9 @@ def _read_facts(transaction: Transaction, dataset_id: str) -> DatasetFacts | Non
     return DatasetFacts(
         latest=DatasetRef(dataset_id=dataset_id, version=row.version, digest=version.digest),
         columns=tuple(str(column) for column in columns),
-        policy=_policy_in_force(transaction, row),
+        policy=policy_in_force(transaction, row),
         runs={counted.rule: counted.runs for counted in runs},
     )
-
-
-def _policy_in_force(transaction: Transaction, row: DatasetRow) -> Policy | None:
-    """Return the latest policy, which its owner signed, or an identity that rotated to the owner; `RefusedError` if either was revoked."""
-    latest = _latest_policy(transaction, row.dataset_id)
-    if latest is None:
-        return None
-    signer = owner_identity(transaction, Signed.from_bytes(latest.signed).signer)
-    check_not_revoked(transaction, [signer.fingerprint, row.owner])
-    if newest(transaction, signer).fingerprint != row.owner:
-        raise PolicyError(f"The policy of dataset {row.dataset_id} is not its owner's.", code="refused.policy.owner")
-    return with_successors(transaction, _verified_policy(latest.signed, signer))
-
-
-@lru_cache(maxsize=_KEPT_POLICIES)
-def _verified_policy(signed: bytes, owner: PublicIdentity) -> Policy:
-    return verify(Signed.from_bytes(signed), Policy, owner)
 
 
 def dataset_secret(transaction: Transaction, dataset: DatasetRef) -> bytes:
@@ -242,8 +187,3 @@ def _version(transaction: Transaction, dataset_id: str, version: int) -> Version
     if row is None:
         raise UsageError(f"The broker holds no version {version} of dataset {dataset_id}.")
     return row
-
-
-def _latest_policy(transaction: Transaction, dataset_id: str) -> PolicyRow | None:
-    query = select(PolicyRow).where(PolicyRow.dataset_id == dataset_id).order_by(PolicyRow.serial.desc()).limit(1)
-    return transaction.session.scalars(query).first()

@@ -26,6 +26,7 @@ from securemllib.errors import (
     UnavailableError,
     UsageError,
 )
+from securemllib.policy.envelope import Envelope
 from securemllib.wire.attestation import Evidence
 from securemllib.wire.signed import Signed
 
@@ -124,7 +125,17 @@ def _add_datasets(app: FastAPI, broker: Broker) -> None:
     @app.put("/v1/datasets/{dataset_id}/policy")
     def set_policy(dataset_id: str, request: body.PolicyBody) -> body.PolicyResult:
         """Put a dataset's policy in force."""
-        return body.PolicyResult(dataset_id=dataset_id, serial=broker.set_policy(dataset_id, _signed(request.policy)))
+        return body.PolicyResult(dataset_id=dataset_id, serial=broker.set_policy(dataset_id, _envelope(request)))
+
+    @app.post("/v1/datasets/{dataset_id}/policy/revocation")
+    def revoke_policy(dataset_id: str, request: body.PolicyBody) -> body.PolicyResult:
+        """End a dataset's policy."""
+        return body.PolicyResult(dataset_id=dataset_id, serial=broker.revoke_policy(dataset_id, _envelope(request)))
+
+    @app.post("/v1/approvals")
+    def approve_release(request: body.PolicyBody) -> body.ApprovalResult:
+        """Take an approver's word for the release of a model."""
+        return body.ApprovalResult(datasets=list(broker.approve_release(_envelope(request))))
 
 
 def _add_jobs(app: FastAPI, broker: Broker) -> None:
@@ -195,6 +206,10 @@ def _add_release(app: FastAPI, broker: Broker) -> None:
         if scheme.lower() != "bearer":
             raise UsageError("The grant is fetched with a bearer token.", code="usage.token")
         return body.GrantBody(grant=to_base64(broker.grant(session, token, job_id).to_bytes()))
+
+
+def _envelope(request: body.PolicyBody) -> Envelope:
+    return Envelope.from_bytes(request.envelope.model_dump_json(by_alias=True).encode())
 
 
 def _signed(text: str) -> Signed:

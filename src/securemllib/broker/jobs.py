@@ -2,16 +2,17 @@
 
 from functools import lru_cache
 
-from securemllib.broker.authorise import Decision, Facts, ModelFacts, authorise, involved
 from securemllib.broker.custody import Transaction
 from securemllib.broker.datasets import dataset_facts
 from securemllib.broker.freshness import JOB_SECONDS, check_created
+from securemllib.broker.policies import approvals_of
 from securemllib.broker.schema import ACCEPTED, RELEASED, DatasetRow, GrantRow, JobRow, ModelRow, RuleRunsRow
 from securemllib.broker.standing import check_not_revoked, check_signer
 from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import wrap
 from securemllib.errors import FormatError, FreshnessError, PolicyError, UsageError
+from securemllib.policy.decision import Decision, Facts, ModelFacts, authorise, involved
 from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.encoding import decode, encode
 from securemllib.wire.job import RELEASE_OPERATION, JobSpecification, OutputKind
@@ -94,7 +95,8 @@ def authorised(transaction: Transaction, job: JobSpecification, *, counted: bool
     names = {dataset.dataset_id for dataset in involved(job, facts)}
     datasets = {name: found for name in names if (found := dataset_facts(transaction, name)) is not None}
     transaction.datasets |= datasets.keys()
-    whole = Facts(broker=facts.broker, datasets=datasets, models=models)
+    approvals = () if job.model is None else approvals_of(transaction, job.model)
+    whole = Facts(broker=facts.broker, datasets=datasets, models=models, approvals=approvals)
     return authorise(job, whole, now=transaction.now, counted=counted)
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "AcceptanceBody",
     "AcceptanceResult",
     "Acknowledgement",
+    "ApprovalResult",
     "AttestationRequest",
     "AuditBody",
     "AuditEntries",
@@ -22,6 +23,7 @@ __all__ = [
     "EndBody",
     "EnrolmentBody",
     "EnrolmentResult",
+    "EnvelopeBody",
     "EvidenceBody",
     "EvidenceResult",
     "GrantBody",
@@ -81,10 +83,25 @@ class EnrolmentResult(_Body):
     version: int
 
 
-class PolicyBody(_Body):
-    """A signed `Policy`."""
+class SignatureBody(_Body):
+    """One signature of an envelope; the key id is the signer's fingerprint."""
 
-    policy: Base64
+    keyid: str = Field(max_length=128)
+    sig: Base64
+
+
+class EnvelopeBody(_Body):
+    """A DSSE envelope."""
+
+    payload: Base64
+    payload_type: str = Field(alias="payloadType", max_length=128)
+    signatures: list[SignatureBody]
+
+
+class PolicyBody(_Body):
+    """The envelope of a policy, of its revocation, or of an approval."""
+
+    envelope: EnvelopeBody
 
 
 class PolicyResult(_Body):
@@ -133,6 +150,12 @@ class AcceptanceBody(_Body):
 
 class AcceptanceResult(_Body):
     """The owner's datasets, which may be used again."""
+
+    datasets: list[str]
+
+
+class ApprovalResult(_Body):
+    """The datasets whose policies count the approval."""
 
     datasets: list[str]
 

@@ -7,7 +7,7 @@ from hashlib import sha256
 from sqlalchemy import delete, func, select
 
 from securemllib.attestation.claims import Claims
-from securemllib.attestation.verifier import appraise
+from securemllib.attestation.verifier import appraise_named
 from securemllib.broker.custody import Transaction
 from securemllib.broker.datasets import dataset_facts, dataset_secret
 from securemllib.broker.heads import head_of
@@ -204,17 +204,21 @@ def _check_unanswered(transaction: Transaction, job_id: str) -> None:
 
 def _appraised(transaction: Transaction, row: JobRow, evidence: Evidence, asked: Challenge) -> Claims:
     found: list[Claims] = []
+    named: dict[str, str] = {}
     for dataset_id in dict.fromkeys(dataset.dataset_id for dataset in lineage_of(row)):
         transaction.datasets.add(dataset_id)
         facts = dataset_facts(transaction, dataset_id)
         if facts is None or facts.policy is None:
             raise PolicyError(f"The dataset {dataset_id} has no policy.", code="refused.policy.missing")
-        found.append(appraise(evidence, challenge=asked, policy=facts.policy.enclaves, endorsements=transaction.endorsements))
+        policies = facts.policy.appraisals()
+        name, claims = appraise_named(evidence, challenge=asked, policies=policies, endorsements=transaction.endorsements)
+        found.append(claims)
+        named[dataset_id] = name
     claims = found[0]
     measurements = specification(row).measurements
     if measurements and claims.measurement not in measurements:
         raise AttestationError("The job does not name this enclave's measurement.", code="refused.attestation.measurement")
-    transaction.detail |= {"measurement": claims.measurement.hex(), "tee": claims.tee}
+    transaction.detail |= {"measurement": claims.measurement.hex(), "tee": claims.tee, "enclaves": named}
     if claims.platform is not None:
         transaction.detail |= {"tcb_status": list(claims.platform.tcb_statuses), "advisories": list(claims.platform.advisories)}
     return claims

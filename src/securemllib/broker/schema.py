@@ -7,6 +7,7 @@ __all__ = [
     "ACCEPTED",
     "FINISHED",
     "RELEASED",
+    "ApprovalRow",
     "AuditHeadRow",
     "AuditRow",
     "AuditSubjectRow",
@@ -82,12 +83,24 @@ class VersionRow(Base):
 
 
 class PolicyRow(Base):
-    """One serial of a dataset's policy, as the owner signed it; the highest serial is in force."""
+    """One serial of a dataset's policy, or its revocation, in the envelope that came; the highest serial is in force."""
 
     __tablename__ = "policies"
 
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.dataset_id"), primary_key=True)
     serial: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    signed: Mapped[bytes] = mapped_column(LargeBinary)
+    is_revocation: Mapped[bool] = mapped_column()
+
+
+class ApprovalRow(Base):
+    """One approver's word for the release of a model, in the envelope that came; named by the digest of what was signed."""
+
+    __tablename__ = "approvals"
+
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.model_id"), primary_key=True)
+    approver: Mapped[str] = mapped_column(_FINGERPRINT, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     signed: Mapped[bytes] = mapped_column(LargeBinary)
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from securemllib.broker import datasets, heads, jobs, release, restored, standing
+from securemllib.broker import datasets, heads, jobs, policy_changes, release, restored, standing
 from securemllib.broker.audit_log import AuditHead, entries_about, signed_head
 from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.custody import Custody
@@ -22,6 +22,7 @@ from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import FreshnessError
 from securemllib.kms.key import KeyEncryptionKey
+from securemllib.policy.envelope import Envelope
 from securemllib.wire.attestation import Challenge, Evidence, Head
 from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.enrolment import AuditRequest
@@ -44,6 +45,7 @@ class Broker:
         kek: Wraps the secrets of datasets; only the store's key seals them when not given.
         attester: Shows owners what code this broker runs, where there is one.
         may_be_older: Whether a database that is older than the head file is opened, to recover from it.
+        profile: ``production`` takes no policy of another profile; ``development`` takes both.
 
     Raises:
         FreshnessError: The database is older than the head file.
@@ -61,8 +63,10 @@ class Broker:
         kek: KeyEncryptionKey | None = None,
         may_be_older: bool = False,
         attester: Attester | None = None,
+        profile: str = "production",
     ) -> None:
         guard = RollbackGuard(head_file, keystore.identity)
+        self._profile = profile
         store = Store(database, keystore.store_key, kek)
         self._collateral = collateral or CollateralStore()
         self.rates = rates or Rates()
@@ -123,10 +127,20 @@ class Broker:
         with self._custody.decide("revoke-key") as transaction:
             standing.revoke_by_operator(transaction, fingerprint)
 
-    def set_policy(self, dataset_id: str, signed: Signed) -> int:
-        """Put a policy in force and return its serial; see `datasets.set_policy`."""
+    def set_policy(self, dataset_id: str, envelope: Envelope) -> int:
+        """Put a policy in force and return its serial; see `policy_changes.set_policy`."""
         with self._custody.decide("policy") as transaction:
-            return datasets.set_policy(transaction, dataset_id, signed).serial
+            return policy_changes.set_policy(transaction, dataset_id, envelope, profile=self._profile).serial
+
+    def revoke_policy(self, dataset_id: str, envelope: Envelope) -> int:
+        """End a dataset's policy and return the serial of its revocation; see `policy_changes.revoke`."""
+        with self._custody.decide("revoke") as transaction:
+            return policy_changes.revoke(transaction, dataset_id, envelope).serial
+
+    def approve_release(self, envelope: Envelope) -> tuple[str, ...]:
+        """Keep an approval and return the datasets whose policies count it; see `policy_changes.approve_release`."""
+        with self._custody.decide("approve") as transaction:
+            return policy_changes.approve_release(transaction, envelope)
 
     def submit(self, signed: Signed) -> str:
         """Accept a job and return its id; see `jobs.submit`."""

@@ -5,6 +5,7 @@ go on. A revoked identity counts for nothing from that moment: its jobs get no m
 Enclaves that hold keys of such a job keep them until they end; what they compute is not recorded and no model of it is released.
 """
 
+from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -15,12 +16,12 @@ from securemllib.broker.freshness import REQUEST_SECONDS, check_created
 from securemllib.broker.schema import DatasetRow, KeyRow, OwnerRow
 from securemllib.crypto.identity import verify
 from securemllib.errors import FreshnessError, RefusedError, UsageError
+from securemllib.policy.model import Approvals, Policy, Quorum
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.notices import KeyRevocation, KeyRotation
-from securemllib.wire.policy import Policy
 from securemllib.wire.signed import Signed
 
-__all__ = ["check_not_revoked", "check_signer", "newest", "revoke", "revoke_by_operator", "rotate", "with_successors"]
+__all__ = ["check_not_revoked", "check_signer", "newest", "revoke", "revoke_by_operator", "revoked_among", "rotate", "with_successors"]
 
 # Nobody rotates daily; a longer chain is an attack on the one who has to follow it.
 _CHAIN_LIMIT = 100
@@ -99,33 +100,48 @@ def check_not_revoked(transaction: Transaction, fingerprints: Iterable[str]) -> 
             )
 
 
+def revoked_among(transaction: Transaction, fingerprints: Iterable[str]) -> frozenset[str]:
+    """Return which of the identities were revoked."""
+    return frozenset(fingerprint for fingerprint, row in _rows(transaction, fingerprints).items() if row.is_revoked)
+
+
 def newest(transaction: Transaction, identity: PublicIdentity) -> PublicIdentity:
     """Return the identity that is in force in the place of one that may have been rotated."""
     return [identity, *_successors(transaction, identity.fingerprint)][-1]
 
 
 def with_successors(transaction: Transaction, policy: Policy) -> Policy:
-    """Return the policy with all of each identity's successors beside it, wherever it is an analyst or a recipient.
+    """Return the policy with each identity's successors: all beside it as analyst or recipient, the newest in its place as approver.
 
     All and not the newest alone: a job of one that was rotated since goes on.
     """
-    named = {name for rule in policy.rules for name in (*rule.analysts, *(to for output in rule.outputs for to in output.recipients))}
-    found = {name: [after.fingerprint for after in _successors(transaction, name)] for name in _rows(transaction, named)}
+    groups = (group for rule in policy.rules for group in (rule.analysts, *(output.recipients for output in rule.outputs.values())))
+    quorums = [quorum for quorum in (policy.approvals.policy_change, policy.approvals.model_release) if quorum is not None]
+    named = {name for group in groups for name in group} | {name for quorum in quorums for name in quorum.identities}
+    found = {name: _successors(transaction, name) for name in _rows(transaction, named)}
     if not found:
         return policy
 
     def extended(names: tuple[str, ...]) -> tuple[str, ...]:
-        return (*names, *(after for name in names for after in found.get(name, ())))
+        return (*names, *(after.fingerprint for name in names for after in found.get(name, ())))
+
+    def replaced(quorum: Quorum | None) -> Quorum | None:
+        # Who rotated signs nothing new, so two approvers that rotated to one identity are one approver.
+        if quorum is None:
+            return None
+        now = ([identity, *found.get(name, ())][-1] for name, identity in quorum.identities.items())
+        return replace(quorum, approvers=tuple(b64encode(identity.to_bytes()).decode() for identity in now))
 
     rules = (
         replace(
             rule,
             analysts=extended(rule.analysts),
-            outputs=tuple(replace(output, recipients=extended(output.recipients)) for output in rule.outputs),
+            outputs={kind: replace(output, recipients=extended(output.recipients)) for kind, output in rule.outputs.items()},
         )
         for rule in policy.rules
     )
-    return replace(policy, rules=tuple(rules))
+    approvals = Approvals(policy_change=replaced(policy.approvals.policy_change), model_release=replaced(policy.approvals.model_release))
+    return replace(policy, rules=tuple(rules), approvals=approvals)
 
 
 def _check_notice(transaction: Transaction, notice: KeyRotation | KeyRevocation) -> None:

@@ -12,13 +12,13 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from securemllib.cli import agent, data, encodings, home, policy
+from securemllib.cli import agent, data, encodings, enrol, home
 from securemllib.cli.failure import failures_are_told
 
 __all__ = ["app", "main"]
 
 # Subcommands of other roles, imported when they are asked for: a broker's web server would add seconds to every command of an owner.
-_OTHER_ROLES = ("attest", "broker", "keys", "audit", "enclave", "doctor", "demo", "bench")
+_OTHER_ROLES = ("policy", "attest", "broker", "keys", "audit", "enclave", "doctor", "demo", "bench")
 
 
 class _Commands(TyperGroup):
@@ -46,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 home.register(app)
-policy.register(app)
+app.command("enrol")(enrol.enrol)
 agent.register(app)
 encodings.register(data.app)
 app.add_typer(data.app, name="data")

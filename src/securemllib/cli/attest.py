@@ -14,13 +14,13 @@ from rich.text import Text
 from securemllib.attestation.claims import Claims
 from securemllib.attestation.collateral import read_collateral
 from securemllib.attestation.dcap import Endorsements, Model
-from securemllib.attestation.verifier import Finding, findings, verify_evidence
+from securemllib.attestation.verifier import Finding, closest, findings, verify_evidence
 from securemllib.cli.collateral import read_collateral_file
 from securemllib.cli.enclave_process import ask_evidence
 from securemllib.cli.shared import Broker, CaFile, Fingerprint, console, trusted_broker
 from securemllib.errors import AttestationError, FormatError, UsageError
 from securemllib.owner.broker_client import BrokerClient
-from securemllib.owner.policy import load_appraisal
+from securemllib.owner.policy import load_appraisals
 from securemllib.wire.attestation import Challenge, Evidence
 
 __all__ = ["app"]
@@ -84,17 +84,21 @@ def verify(
     The same code decides in the broker. What a line calls `no` is the reason that the enclave gets no keys; the first one is the broker's.
     """
     challenge, found = _read(evidence)
-    accepted = load_appraisal(policy)
+    named = load_appraisals(policy)
     held = read_collateral_file(collateral) if collateral is not None else None
     texts: dict[Model, str] = {} if held is None else {held.model: held.text}
     endorsements = Endorsements(collateral=texts.get, now=_time(at))
-    claims = verify_evidence(found, challenge=challenge, endorsements=endorsements, insecure_roots=accepted.insecure_roots)
-    lines = list(findings(found.tee, claims, accepted))
+    if not named:
+        raise AttestationError("The policy names no enclave.", code="refused.attestation.measurement")
+    roots = {root for enclave in named.values() for root in enclave.insecure_roots}
+    claims = verify_evidence(found, challenge=challenge, endorsements=endorsements, insecure_roots=roots)
+    name, _ = closest(found.tee, claims, named)
+    lines = list(findings(found.tee, claims, named[name]))
     refusals = [line for line in lines if line.refusal is not None]
     if as_json:
-        typer.echo(json.dumps({"accepted": not refusals, "claims": [_tree(line) for line in lines]}, indent=1))
+        typer.echo(json.dumps({"accepted": not refusals, "enclave": name, "claims": [_tree(line) for line in lines]}, indent=1))
     else:
-        _explain(found, claims, lines)
+        _explain(found, claims, name, lines)
     if refusals:
         raise AttestationError(
             str(refusals[0].refusal),
@@ -109,12 +113,13 @@ def _keep(output: Path, challenge: Challenge, evidence: Evidence) -> None:
     console.print(f"evidence of {evidence.tee}, {len(evidence.report)} bytes, in {output}", markup=False)
 
 
-def _explain(evidence: Evidence, claims: Claims, lines: list[Finding]) -> None:
+def _explain(evidence: Evidence, claims: Claims, name: str, lines: list[Finding]) -> None:
     _line("yes", "genuine", f"the {'report' if claims.platform is None else 'quote'} is signed, {len(evidence.report)} bytes")
     _line("yes", "report data", "binds the challenge, its broker and job, and the enclave's keys")
     _line("yes", "enclave's keys", evidence.identity.fingerprint)
     if claims.platform is not None:
         _line("yes", "collateral", f"signed, valid until {_date(claims.platform.expires)}")
+    _line("yes", "compared with", f"the policy's enclave {name!r}")
     for line in lines:
         _line("yes" if line.refusal is None else "no", line.claim, line.found, line.refusal)
     if all(line.refusal is None for line in lines):

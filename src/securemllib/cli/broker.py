@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -125,6 +125,9 @@ def serve_command(
     insecure_evidence: Annotated[
         bool, typer.Option("--insecure-evidence", help="Without a TEE, answer owners with evidence that is labelled insecure.")
     ] = False,
+    profile: Annotated[
+        Literal["production", "development"], typer.Option("--profile", help="production takes no policy of the profile development.")
+    ] = "production",
     address_rate: Annotated[str, typer.Option("--address-rate", help="Requests that one address may make.")] = ADDRESS_RATE,
     refusal_rate: Annotated[str, typer.Option("--refusal-rate", help="Refused requests that one address may make.")] = REFUSAL_RATE,
     identity_rate: Annotated[str, typer.Option("--identity-rate", help="Requests that one owner or analyst may sign.")] = IDENTITY_RATE,
@@ -149,6 +152,7 @@ def serve_command(
         CollateralStore(files.collateral, pccs=pccs, given=given),
         rates,
         attester=attester_of(allow_insecure=insecure_evidence),
+        profile=profile,
     )
     if tls_self_signed and not (files.certificate.exists() and files.certificate_key.exists()):
         make_certificate(host, files.certificate, files.certificate_key)

@@ -74,6 +74,7 @@ def open_broker(
     *,
     may_be_older: bool = False,
     attester: Attester | None = None,
+    profile: str = "production",
 ) -> Broker:
     """Return the broker of a directory, with its keystore and its key-encryption key open."""
     configure_logs()
@@ -91,6 +92,7 @@ def open_broker(
         kek=kek,
         may_be_older=may_be_older,
         attester=attester,
+        profile=profile,
     )
 
 

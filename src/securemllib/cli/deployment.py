@@ -22,6 +22,7 @@ from securemllib.owner.home import Home
 from securemllib.owner.keystore import Keystore
 from securemllib.owner.policy import policy_from_text
 from securemllib.owner.reading import open_dataset
+from securemllib.policy.envelope import seal_statement
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -36,7 +37,10 @@ _READY = (b"listening ", b"SECUREMLLIB_AGENT_SOCK=")
 
 # What the benchmark and most tests need: the analyst may do everything; the enclaves are this installation's, without a TEE.
 _OPEN_POLICY = """\
-enclaves: {{allow_insecure: true, measurements: ["{measurement}"]}}
+allow_insecure: true
+insecure_risk: the-operator-can-read-everything
+enclaves:
+  this-installation: {{measurement: "{measurement}"}}
 rules:
   - name: everything-for-the-analyst
     analysts: [{analyst}]
@@ -111,7 +115,7 @@ class LocalDeployment:
         parsed = policy_from_text(text, dataset_id=manifest.dataset_id, owner=self.owner.public.fingerprint)
         with BrokerClient(self.broker_url, self.broker.fingerprint) as client:
             client.enrol(open_dataset(directory, owner=self.owner.public, keystore=self.keystore), self.owner)
-            client.submit_policy(self.owner.sign(parsed))
+            client.submit_policy(manifest.dataset_id, seal_statement(parsed, self.owner).to_bytes())
         return directory
 
     def audit(self) -> list[Any]:

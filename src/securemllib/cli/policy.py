@@ -1,40 +1,86 @@
-"""`securemllib policy`, `enrol`: what the owner allows, and handing datasets to a broker."""
+"""`securemllib policy`: what the owner allows, from a first draft to its end."""
 
+import json
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from securemllib.cli.shared import Broker, Fingerprint, IdentityName, PassphraseFile, console, open_identity, open_keystore, trusted_broker
-from securemllib.errors import UsageError
+from securemllib.cli import policy_decisions
+from securemllib.cli.shared import Broker, CaFile, Fingerprint, IdentityName, PassphraseFile, console, open_identity, trusted_broker
+from securemllib.errors import PolicyError, UsageError
 from securemllib.owner.atomic import new_file, write_synced
 from securemllib.owner.broker_client import BrokerClient
-from securemllib.owner.policy import TEMPLATE, load_policy
-from securemllib.owner.reading import open_dataset, open_manifest
-from securemllib.wire.policy import Policy
-from securemllib.wire.signed import Signed
+from securemllib.owner.policy import TEMPLATE, load_policy, read_policy
+from securemllib.owner.policy_schema import written_schema
+from securemllib.owner.reading import open_manifest
+from securemllib.policy.approval import ReleaseApproval, Revocation
+from securemllib.policy.changes import changes
+from securemllib.policy.envelope import Envelope, seal_statement
+from securemllib.policy.lint import remarks_of
+from securemllib.policy.model import Policy
 
-__all__ = ["register"]
+__all__ = ["app"]
 
-_policy = typer.Typer(help="Write, sign and submit policies.", no_args_is_help=True)
-_CaFile = Annotated[str | None, typer.Option("--ca-file", help="Certificates to trust for TLS.")]
-_Directory = Annotated[Path, typer.Argument(help="The dataset's directory.")]
+app = typer.Typer(help="Write, check, explain, sign, approve and submit policies.", no_args_is_help=True)
+policy_decisions.register(app)
+
+_DAY_SECONDS = 86_400
+_EVENTS = {"policy", "revoke", "approve"}
 _Yaml = Annotated[Path, typer.Argument(help="The policy as YAML.")]
+_Directory = Annotated[Path, typer.Argument(help="The dataset's directory.")]
+_Signed = Annotated[Path, typer.Argument(help="The envelope that `securemllib policy sign` wrote.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add this module's commands to the top level."""
-    app.add_typer(_policy, name="policy")
-    app.command("enrol")(enrol)
+@app.command("new")
+def new(
+    output: Annotated[Path, typer.Argument(help="The new file.")],
+    measurement: Annotated[
+        str, typer.Option("--measurement", help="Of the enclave, as `securemllib enclave measure` prints it; zeros when not given.")
+    ] = "00" * 32,
+) -> None:
+    """Write a policy to start from."""
+    with new_file(output) as temporary:
+        write_synced(temporary, TEMPLATE.replace("{measurement}", measurement).encode())
+    console.print(f"wrote {output}: edit it, then `securemllib policy lint {output}`", markup=False)
 
 
-@_policy.command("template")
-def template() -> None:
-    """Print a policy to start from."""
-    typer.echo(TEMPLATE, nl=False)
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of policies, for editors."""
+    typer.echo(json.dumps(written_schema(), indent=2))
 
 
-@_policy.command("sign")
+@app.command("lint")
+def lint(
+    policies: Annotated[list[Path], typer.Argument(help="Policies as YAML.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 for a remark, too.")] = False,
+) -> None:
+    """Check policies: errors stop them from being signed, remarks are what they may say without being meant. Exits with 1 for an error."""
+    errors = remarks = 0
+    for path in policies:
+        written = read_policy(path)
+        problems = written.problems()
+        for problem in problems:
+            _told(path, written.line(problem.place), "error", f"{problem.said}. {problem.advice}", "bold red")
+        errors += len(problems)
+        found = (
+            ()
+            if problems
+            else remarks_of(written.resolve(dataset_id=written.dataset or "0" * 32, owner="a" * 52, serial=1), now=datetime.now(tz=UTC))
+        )
+        for remark in found:
+            _told(path, written.line(remark.place), "remark", remark.words, "yellow")
+        remarks += len(found)
+    console.print(f"{errors} errors, {remarks} remarks")
+    if errors or (strict and remarks):
+        raise PolicyError(f"{errors} errors and {remarks} remarks.", next_step="See the lines above.", code="usage.policy")
+
+
+@app.command("sign")
 def sign(
     policy: _Yaml,
     directory: _Directory,
@@ -42,48 +88,131 @@ def sign(
     identity: IdentityName = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Sign a policy for a dataset, to be submitted later or by somebody else."""
+    """Sign a policy for a dataset, to be approved and submitted later or by somebody else."""
     owner = open_identity(identity, passphrase_file)
     manifest = open_manifest(directory, owner.public)
-    signed = owner.sign(load_policy(policy, dataset_id=manifest.dataset_id, owner=owner.public.fingerprint))
+    signed = seal_statement(load_policy(policy, dataset_id=manifest.dataset_id, owner=owner.public.fingerprint), owner)
     with new_file(output) as temporary:
         write_synced(temporary, signed.to_bytes())
     console.print(f"signed  policy of dataset {manifest.dataset_id} in {output}", markup=False)
 
 
-@_policy.command("submit")
-def submit(
-    policy: Annotated[Path, typer.Argument(help="A policy that `securemllib policy sign` wrote.")],
-    broker: Broker,
-    fingerprint: Fingerprint = None,
-    ca_file: _CaFile = None,
-) -> None:
+@app.command("submit")
+def submit(policy: _Signed, broker: Broker, fingerprint: Fingerprint = None, ca_file: CaFile = None) -> None:
     """Hand a signed policy to the broker."""
-    if not policy.is_file():
-        raise UsageError(f"There is no file {policy}.", code="usage.missing_file")
-    signed = Signed.from_bytes(policy.read_bytes())
+    envelope = _read_envelope(policy)
+    found = Policy.from_json(envelope.payload)
     with BrokerClient(broker, trusted_broker(fingerprint), ca_file=ca_file) as client:
-        client.submit_policy(signed)
-    console.print(f"submitted  policy serial {Policy.from_bytes(signed.payload).serial}")
+        client.submit_policy(found.dataset_id, envelope.to_bytes())
+    console.print(f"submitted  policy serial {found.serial}, {len(envelope.signers)} signatures")
 
 
-def enrol(
-    directory: _Directory,
-    broker: Broker,
-    policy: Annotated[Path | None, typer.Option("--policy", help="A policy as YAML, to sign and submit along with it.")] = None,
+@app.command("approve")
+def approve(
+    policy: Annotated[Path | None, typer.Argument(help="A signed policy to approve: the signature is added to the file.")] = None,
+    against: Annotated[Path | None, typer.Option("--against", help="The signed policy in force, to see what changes.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Approve the release of this model instead.")] = None,
+    digest: Annotated[str | None, typer.Option("--digest", help="The model's digest, in hexadecimal.")] = None,
+    recipient: Annotated[list[str] | None, typer.Option("--recipient", help="Fingerprint of who may open it; may be repeated.")] = None,
+    days: Annotated[int, typer.Option("--days", min=1, max=365, help="For how long the approval of a release counts.")] = 7,
+    broker: Annotated[
+        str | None, typer.Option("--broker", envvar="SECUREMLLIB_BROKER", help="Address of the broker, for a release.")
+    ] = None,
     fingerprint: Fingerprint = None,
-    ca_file: _CaFile = None,
+    ca_file: CaFile = None,
     identity: IdentityName = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Put a dataset under a broker's guard: it gets the manifest and the dataset secret, wrapped for it alone; never a row."""
+    """Approve a change of a policy, or the release of one model to some recipients."""
+    if (policy is None) == (model is None):
+        raise UsageError("Approve either a signed policy or a release with --model.")
+    approver = open_identity(identity, passphrase_file)
+    if policy is not None:
+        envelope = _read_envelope(policy)
+        found = Policy.from_json(envelope.payload)
+        if against is not None:
+            policy_decisions.print_changes(changes(Policy.from_json(_read_envelope(against).payload), found))
+        write_synced(policy, envelope.signed_by(approver).to_bytes())
+        console.print(
+            f"approved  policy serial {found.serial} of dataset {found.dataset_id} as {approver.public.fingerprint}", markup=False
+        )
+        return
+    if digest is None or not recipient or broker is None:
+        raise UsageError("A release is approved with --model, --digest, --recipient and --broker.")
     expected = trusted_broker(fingerprint)
-    owner = open_identity(identity, passphrase_file)
-    dataset = open_dataset(directory, owner=owner.public, keystore=open_keystore(passphrase_file))
-    dataset_id = dataset.manifest.dataset_id
-    signed = owner.sign(load_policy(policy, dataset_id=dataset_id, owner=owner.public.fingerprint)) if policy is not None else None
+    approval = ReleaseApproval(
+        broker=expected,
+        model_id=str(model),
+        model_digest=digest,
+        recipients=tuple(sorted(set(recipient))),
+        expires=int(time.time()) + days * _DAY_SECONDS,
+    )
     with BrokerClient(broker, expected, ca_file=ca_file) as client:
-        version = client.enrol(dataset, owner)
-        if signed is not None:
-            client.submit_policy(signed)
-    console.print(f"enrolled  dataset {dataset_id} version {version}{' with its policy' if signed is not None else ''}")
+        datasets = client.approve_release(seal_statement(approval, approver).to_bytes())
+    console.print(f"approved  release of model {model} for {len(datasets)} datasets", markup=False)
+
+
+@app.command("revoke")
+def revoke(
+    directory: _Directory,
+    broker: Broker,
+    reason: Annotated[str, typer.Option("--reason", help="For the audit log.")] = "",
+    fingerprint: Fingerprint = None,
+    ca_file: CaFile = None,
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """End a dataset's policy: no job gets a key any more. The next policy needs the approvals that this one asks for."""
+    owner = open_identity(identity, passphrase_file)
+    dataset_id = open_manifest(directory, owner.public).dataset_id
+    ended = Revocation(dataset_id=dataset_id, owner=owner.public.fingerprint, serial=int(time.time()), reason=reason)
+    with BrokerClient(broker, trusted_broker(fingerprint), ca_file=ca_file) as client:
+        client.revoke_policy(dataset_id, seal_statement(ended, owner).to_bytes())
+    console.print(f"revoked  policy of dataset {dataset_id}", markup=False)
+
+
+@app.command("log")
+def log(
+    directory: _Directory,
+    broker: Broker,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    fingerprint: Fingerprint = None,
+    ca_file: CaFile = None,
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Show who put which policy of a dataset in force, approved or ended it, and what was refused, from the broker's audit log."""
+    owner = open_identity(identity, passphrase_file)
+    dataset_id = open_manifest(directory, owner.public).dataset_id
+    with BrokerClient(broker, trusted_broker(fingerprint), ca_file=ca_file) as client:
+        entries = client.audit(owner)
+    for entry in entries:
+        if entry.get("event") not in _EVENTS or dataset_id not in entry.get("datasets", ()):
+            continue
+        if as_json:
+            typer.echo(json.dumps(entry, sort_keys=True))
+        else:
+            _print_entry(entry)
+
+
+def _print_entry(entry: dict[str, object]) -> None:
+    at = entry.get("at")
+    when = f"{datetime.fromtimestamp(at, tz=UTC):%Y-%m-%dT%H:%M:%SZ}" if isinstance(at, int) else ""
+    serial = f" serial {entry['serial']}" if "serial" in entry else ""
+    said = entry.get("decision")
+    console.print(Text.assemble(f"{when}  {entry.get('event')}{serial}  ", (str(said), "green" if said == "accepted" else "bold red")))
+    for field in ("code", "why", "wider", "narrower", "approvers", "model", "recipients"):
+        values = entry.get(field)
+        for value in values if isinstance(values, list) else [values]:
+            if value:
+                console.print(Text(f"    {field}: {value}"))
+
+
+def _told(path: Path, line: int, kind: str, words: str, style: str) -> None:
+    console.print(Text.assemble(f"{path}:{line}: ", (kind, style), f": {words}"))
+
+
+def _read_envelope(path: Path) -> Envelope:
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.", code="usage.missing_file")
+    return Envelope.from_bytes(path.read_bytes())

@@ -49,8 +49,12 @@ class PrivateIdentity:
     def sign(self, record: Record) -> Signed:
         """Return the record under this identity's signature."""
         payload = record.to_bytes()
-        signature = self._signing_key.sign(pre_authentication_encoding(record.TYPE, payload))
+        signature = self.signature(record.TYPE, payload)
         return Signed(payload_type=record.TYPE, payload=payload, signer=self.public.fingerprint, signature=signature)
+
+    def signature(self, payload_type: str, payload: bytes) -> bytes:
+        """Return the 64 bytes of this identity's DSSE signature over a payload and its type."""
+        return self._signing_key.sign(pre_authentication_encoding(payload_type, payload))
 
     def __repr__(self) -> str:
         return f"PrivateIdentity({self.public.name!r})"

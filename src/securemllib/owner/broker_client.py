@@ -1,5 +1,6 @@
 """The owner's view of a key broker over HTTP; the broker's fingerprint is given by the owner, never taken from the broker."""
 
+import json
 import os
 import time
 from base64 import b64decode, b64encode
@@ -17,7 +18,6 @@ from securemllib.wire.attestation import Challenge, Evidence
 from securemllib.wire.enrolment import AuditRequest, Enrolment, enrolment_context
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.notices import KeyRevocation, KeyRotation, StoreAcceptance, broker_challenge
-from securemllib.wire.policy import Policy
 from securemllib.wire.signed import Signed
 
 __all__ = ["BrokerClient"]
@@ -90,11 +90,23 @@ class BrokerClient:
             raise FormatError(f"The broker answered the enrolment of version {manifest.version} with another version.")
         return manifest.version
 
-    def submit_policy(self, policy: Signed) -> None:
-        """Hand a signed policy to the broker."""
+    def submit_policy(self, dataset_id: str, envelope: bytes) -> None:
+        """Hand a signed policy to the broker, in its DSSE envelope."""
         self.identity()
-        dataset_id = Policy.from_bytes(policy.payload).dataset_id
-        self._request("PUT", f"/v1/datasets/{dataset_id}/policy", {"policy": _encoded(policy)})
+        self._request("PUT", f"/v1/datasets/{dataset_id}/policy", {"envelope": json.loads(envelope)})
+
+    def revoke_policy(self, dataset_id: str, envelope: bytes) -> None:
+        """Hand the signed revocation of a dataset's policy to the broker."""
+        self.identity()
+        self._request("POST", f"/v1/datasets/{dataset_id}/policy/revocation", {"envelope": json.loads(envelope)})
+
+    def approve_release(self, envelope: bytes) -> list[str]:
+        """Hand a signed approval of a model's release to the broker; return the datasets whose policies count it."""
+        self.identity()
+        found = self._request("POST", "/v1/approvals", {"envelope": json.loads(envelope)}).get("datasets")
+        if not isinstance(found, list):
+            raise FormatError("The broker's answer holds no datasets.")
+        return [str(dataset_id) for dataset_id in found]
 
     def rotate(self, old: PrivateIdentity, new: PrivateIdentity) -> None:
         """Let a new identity take the old one's place: where policies name the old one, and as the owner of its datasets."""

@@ -1,7 +1,7 @@
 """YAML read strictly: an unknown name, a repeated key and a value of another type are errors that say where they are."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,7 +9,7 @@ import yaml
 
 from securemllib.errors import UsageError
 
-__all__ = ["POLICY", "Document", "StrictReader", "read_yaml", "wrong"]
+__all__ = ["POLICY", "Document", "StrictReader", "read_yaml", "read_yaml_lines", "wrong"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Document:
     advice: str
 
 
-POLICY = Document(name="policy", code="usage.policy", advice="Compare it with `securemllib policy template`.")
+POLICY = Document(name="policy", code="usage.policy", advice="Compare it with `securemllib policy new`.")
 
 
 def read_yaml(text: str, document: Document = POLICY) -> Any:
@@ -40,6 +40,25 @@ def read_yaml(text: str, document: Document = POLICY) -> Any:
         raise UsageError(
             f"The {document.name} is no valid YAML{where}: {getattr(error, 'problem', None) or 'it cannot be read'}.", code=document.code
         ) from None
+
+
+def read_yaml_lines(text: str, document: Document = POLICY) -> tuple[Any, dict[tuple[str | int, ...], int]]:
+    """Return the values of a document in YAML, as `read_yaml` does, and the line in which each field and item begins."""
+    tree = read_yaml(text, document)
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    return tree, {} if node is None else dict(_lines(node, ()))
+
+
+def _lines(node: yaml.Node, place: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*place, key.value)
+            yield inner, key.start_mark.line + 1
+            yield from _lines(value, inner)
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            yield (*place, position), value.start_mark.line + 1
+            yield from _lines(value, (*place, position))
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -7,13 +7,15 @@ the owner's log, and never leave the broker otherwise.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from securemllib.broker.origins import Origin, origins
-from securemllib.broker.rules import CHECKS, Question
 from securemllib.errors import FormatError, FreshnessError, PolicyError
+from securemllib.policy.approval import ReleaseApproval
+from securemllib.policy.model import Policy
+from securemllib.policy.origins import Origin, origins
+from securemllib.policy.rules import Leaving, Question
+from securemllib.policy.verdict import Verdict, judge
 from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.job import RELEASE_OPERATION, JobSpecification
 from securemllib.wire.plan import ModelRef, ParamValue
-from securemllib.wire.policy import Policy, Rule
 
 __all__ = ["DatasetFacts", "Decision", "Facts", "ModelFacts", "Permission", "authorise", "involved"]
 
@@ -56,11 +58,13 @@ class Facts:
         broker: The deciding broker's fingerprint.
         datasets: Known datasets by id; those that the job involves suffice.
         models: Finished models by id; likewise.
+        approvals: Approvals of releases by fingerprint of who signed them, their signatures verified.
     """
 
     broker: str
     datasets: Mapping[str, DatasetFacts]
     models: Mapping[str, ModelFacts]
+    approvals: tuple[tuple[str, ReleaseApproval], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +96,10 @@ def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: bool = 
     2. Every model that it uses is finished, and is the one that it names.
     3. Its source is the latest version of a known dataset.
     4. What collects recommendations reads those of a model and nothing else: otherwise its summary would be rows of any columns.
-    5. For every involved dataset (the source and all datasets behind the models), one rule of its policy allows all of: analyst,
-       operation with its Params, columns (of the source), mode, outputs, time and number of runs. A rule that allows a model's
-       release allows the operation that trained it, too: fitted transformers hold values of rows.
+    5. For every involved dataset (the source and all datasets behind the models), its policy has not expired, and one rule of it
+       allows all of: analyst, operation with its Params, columns (of the source), mode, outputs, time and number of runs. A rule that
+       allows a model's release allows the operation that trained it, too: fitted transformers hold values of rows.
+    6. As many people as each of these policies asks for approved a model's release.
 
     A Param with a bound must be given: an omitted one is refused, because the policy cannot judge a default that it does not see.
 
@@ -105,7 +110,7 @@ def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: bool = 
         counted: Whether the job is among the counted runs already, as it is when keys are granted for an accepted job.
 
     Raises:
-        PolicyError: 1, 2, 4 or 5 does not hold, or the source is not known.
+        PolicyError: 1, 2, 4, 5 or 6 does not hold, or the source is not known.
         FreshnessError: The source is not the latest version.
     """
     if job.broker != facts.broker:
@@ -163,12 +168,10 @@ def _permission(job: JobSpecification, dataset_id: str, facts: Facts, now: int, 
     policy = known.policy if known is not None else None
     if known is None or policy is None:
         raise PolicyError(f"The dataset {dataset_id} has no policy.", code="refused.policy.missing")
-    question = _question(job, dataset_id, facts, now, counted)
-    missing = {rule.name: _missing(rule, question) for rule in policy.rules}
-    for rule in policy.rules:
-        if not missing[rule.name]:
-            return Permission(dataset_id=dataset_id, rule=rule.name, min_group_size=rule.min_group_size)
-    raise _refusal(job, dataset_id, policy, missing)
+    verdict = judge(policy, _question(job, dataset_id, facts, now, counted))
+    if verdict.rule is None:
+        raise _refusal(job, dataset_id, policy, verdict)
+    return Permission(dataset_id=dataset_id, rule=verdict.rule.name, min_group_size=verdict.rule.min_group_size)
 
 
 def _question(job: JobSpecification, dataset_id: str, facts: Facts, now: int, counted: bool) -> Question:
@@ -181,13 +184,23 @@ def _question(job: JobSpecification, dataset_id: str, facts: Facts, now: int, co
         except FormatError as error:
             unreadable = f"a plan that can be followed: {error.reason}"
     return Question(
-        job=job,
+        analyst=job.analyst.fingerprint,
         operations=_operations(job, facts),
         columns=columns,
         unreadable=unreadable,
-        origins=tuple(_origins_of(job, dataset_id, facts, output.columns) for output in job.outputs),
+        mode=job.mode,
+        outputs=tuple(
+            Leaving(
+                kind=output.kind,
+                recipient=output.recipient.fingerprint,
+                columns=output.columns,
+                origins=frozenset(origin.name for origin in _origins_of(job, dataset_id, facts, output.columns)),
+            )
+            for output in job.outputs
+        ),
         now=now,
         runs=None if counted else dict(known.runs),
+        approvers=frozenset(approver for approver, approval in facts.approvals if approval.is_of(job, now)),
     )
 
 
@@ -207,27 +220,37 @@ def _origins_of(job: JobSpecification, dataset_id: str, facts: Facts, columns: t
     return frozenset(origin for origin in found if origin.model in behind)
 
 
-def _missing(rule: Rule, question: Question) -> dict[str, str]:
-    answers = {name: check(rule, question) for name, check in CHECKS.items()}
-    return {name: answer for name, answer in answers.items() if answer is not None}
-
-
-def _refusal(job: JobSpecification, dataset_id: str, policy: Policy, missing: dict[str, dict[str, str]]) -> PolicyError:
-    # An analyst whom no rule names learns nothing of what the rules say.
-    open_to_analyst = [name for name, needs in missing.items() if "analyst" not in needs]
-    if open_to_analyst:
-        closest = min(open_to_analyst, key=lambda name: len(missing[name]))
-        needs = missing[closest]
-        error = PolicyError(
-            f"No rule of the policy of dataset {dataset_id} allows this job; the closest, {closest!r}, fails at: {', '.join(needs)}.",
-            next_step=f"The rule would need {'; '.join(needs.values())}: change the job, or ask the data owner.",
-            code=f"refused.policy.{next(iter(needs))}",
-        )
-    else:
+def _refusal(job: JobSpecification, dataset_id: str, policy: Policy, verdict: Verdict) -> PolicyError:
+    # An analyst whom no rule names learns nothing of what the policy says.
+    if verdict.closest is None:
         error = PolicyError(
             f"No rule of the policy of dataset {dataset_id} names the analyst {job.analyst.fingerprint}.", code="refused.policy.analyst"
         )
+    elif verdict.code in verdict.conditions:
+        error = PolicyError(
+            f"The policy of dataset {dataset_id} would need {verdict.deciding.needs}.",
+            next_step=_next_step(job, verdict.code),
+            code=f"refused.policy.{verdict.code}",
+        )
+    else:
+        rule, needs = verdict.closest
+        error = PolicyError(
+            f"No rule of the policy of dataset {dataset_id} allows this job; the closest, {rule.name!r}, fails at: {', '.join(needs)}.",
+            next_step=f"The rule would need {'; '.join(needs.values())}: change the job, or ask the data owner.",
+            code=f"refused.policy.{next(iter(needs))}",
+        )
     error.add_note(f"policy of dataset {dataset_id}, serial {policy.serial}, {len(policy.rules)} rules")
-    for name, needs in missing.items():
-        error.add_note(f"rule {name!r} would need {'; '.join(needs.values())}")
+    for rule, answers in verdict.rules:
+        wanted = "; ".join(answer.needs for answer in answers.values() if answer.needs is not None)
+        error.add_note(f"rule {rule.name!r} would need {wanted or 'nothing more'}")
     return error
+
+
+def _next_step(job: JobSpecification, code: str) -> str:
+    if code != "approval" or job.model is None:
+        return "Ask the data owner."
+    recipients = " ".join(f"--recipient {output.recipient.fingerprint}" for output in job.outputs)
+    return (
+        f"Ask the approvers for `securemllib policy approve --model {job.model.model_id} --digest {job.model.digest.hex()} {recipients}`, "
+        "then ask for the release again."
+    )

@@ -1,16 +1,18 @@
 """Does a policy allow exactly what it says, and nothing else?"""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from broker_world import DATASET, apply_model, appraisal, job_on, release_of, rule_for
+from broker_world import DATASET, apply_model, job_on, leaving, release_of, rule_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from securemllib.broker.authorise import DatasetFacts, Facts, ModelFacts, authorise
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import FreshnessError, PolicyError
+from securemllib.policy.decision import DatasetFacts, Facts, ModelFacts, authorise
+from securemllib.policy.model import ANY, Bound, Policy, Rule
 from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.job import Mode, Output, OutputKind
 from securemllib.wire.plan import (
@@ -29,7 +31,6 @@ from securemllib.wire.plan import (
     Reference,
     WithColumn,
 )
-from securemllib.wire.policy import ANY, Bound, OperationRule, OutputRule, Policy, Rule
 
 ANALYST = PrivateIdentity.generate("analyst").public
 OTHER = PrivateIdentity.generate("other").public
@@ -41,9 +42,14 @@ MODEL = ModelRef(model_id="m" * 64, digest=b"m" * 32)
 COLUMNS = ("age", "income", "ssn")
 
 
+def at(seconds: int) -> datetime:
+    """Return a time."""
+    return datetime.fromtimestamp(seconds, tz=UTC)
+
+
 def dataset(reference: DatasetRef, *rules: Rule, runs: dict[str, int] | None = None) -> DatasetFacts:
     """Return the facts of a dataset with a policy of these rules."""
-    policy = Policy(dataset_id=reference.dataset_id, owner="o", serial=1, enclaves=appraisal(), rules=rules)
+    policy = Policy(dataset_id=reference.dataset_id, owner="o", serial=1, enclaves={}, rules=rules)
     return DatasetFacts(latest=reference, columns=COLUMNS, policy=policy, runs=runs or {})
 
 
@@ -106,14 +112,14 @@ ROWS = (Output(kind=OutputKind.ROWS, recipient=ANALYST, columns=("age",)),)
 LOSSES: list[tuple[str, dict[str, Any]]] = [
     ("analyst", {"analysts": (OTHER.fingerprint,)}),
     ("analyst", {"analysts": (ANY,)}),
-    ("operation", {"operations": (OperationRule(operation="PCA", bounds={}),)}),
-    ("operation", {"operations": ()}),
+    ("operation", {"operations": {"PCA": {}}}),
+    ("operation", {"operations": {}}),
     ("columns", {"columns": ("income",)}),
     ("mode", {"modes": ()}),
-    ("outputs", {"outputs": ()}),
-    ("outputs", {"outputs": (OutputRule(kind=OutputKind.METRIC, recipients=(ANALYST.fingerprint,), columns=()),)}),
-    ("validity", {"not_before": NOW + 1}),
-    ("validity", {"not_after": NOW - 1}),
+    ("outputs", {"outputs": {}}),
+    ("outputs", {"outputs": leaving(OutputKind.METRIC, (ANALYST.fingerprint,), ())}),
+    ("validity", {"not_before": at(NOW + 1)}),
+    ("validity", {"not_after": at(NOW - 1)}),
     ("runs", {"maximum_runs": 0}),
 ]
 
@@ -137,7 +143,7 @@ def test_permissions_of_two_rules_do_not_add_up(lost: set[int]) -> None:
 @given(st.one_of(st.none(), st.booleans(), st.integers(-5, 30), st.floats(), st.text(max_size=2), st.tuples(st.floats(), st.floats())))
 def test_a_bounded_param_is_within_its_bound(value: Any) -> None:
     """A Param passes exactly when it is a number, or a tuple of numbers, in the range: never NaN, None, a text or a boolean."""
-    rule = replace(RULE, operations=(OperationRule(operation="KMeans", bounds={"k": Bound(minimum=2.0, maximum=10.0, allowed=())}),))
+    rule = replace(RULE, operations={"KMeans": {"k": Bound(min=2.0, max=10.0)}})
     items = value if isinstance(value, tuple) else (value,)
     fits = all(isinstance(item, (int, float)) and not isinstance(item, bool) and 2.0 <= item <= 10.0 for item in items)
     if fits:
@@ -163,7 +169,7 @@ def test_a_bounded_param_is_within_its_bound(value: Any) -> None:
 )
 def test_a_param_is_among_the_allowed(allowed: tuple[Any, ...], value: Any, fits: bool) -> None:
     """A boolean is not a number, and None is allowed where it is named."""
-    rule = replace(RULE, operations=(OperationRule(operation=ANY, bounds={"p": Bound(minimum=None, maximum=None, allowed=allowed)}),))
+    rule = replace(RULE, operations={ANY: {"p": Bound(allowed=allowed)}})
     if fits:
         authorise(job(params={"p": value}), facts(rule), now=NOW)
     else:
@@ -172,7 +178,7 @@ def test_a_param_is_among_the_allowed(allowed: tuple[Any, ...], value: Any, fits
 
 def test_an_omitted_param_with_a_bound_is_refused() -> None:
     """The policy does not guess a default: the refusal says that the Param must be given."""
-    rule = replace(RULE, operations=(OperationRule(operation=ANY, bounds={"k": Bound(minimum=None, maximum=9.0, allowed=())}),))
+    rule = replace(RULE, operations={ANY: {"k": Bound(max=9.0)}})
     error = refused(job(params={}), facts(rule), "operation")
     assert "k given, because it has a bound" in error.next_step
     authorise(job(params={"k": 9}), facts(rule), now=NOW)
@@ -223,7 +229,7 @@ def test_rows_that_leave_are_judged_by_where_they_come_from(steps: tuple[Any, ..
     asked = job(*steps, operation="Rows", inputs={}, outputs=rows)
     error = refused(asked, facts(RULE), "outputs")
     assert "income" in error.next_step
-    outputs = (OutputRule(kind=OutputKind.ROWS, recipients=(ANALYST.fingerprint,), columns=("age", "income")),)
+    outputs = leaving(OutputKind.ROWS, (ANALYST.fingerprint,), ("age", "income"))
     authorise(asked, facts(replace(RULE, outputs=outputs)), now=NOW)
 
 
@@ -240,11 +246,11 @@ def test_outputs_go_to_named_recipients() -> None:
 
 def test_a_sealed_model_is_the_analysts() -> None:
     """Nobody opens a sealed model, so a rule needs no recipients for it; a job that names another recipient is refused."""
-    rule = replace(RULE, outputs=(OutputRule(kind=OutputKind.SEALED_MODEL, recipients=(), columns=()),))
+    rule = replace(RULE, outputs=leaving(OutputKind.SEALED_MODEL, (), ()))
     authorise(job(), facts(rule), now=NOW)
     refused(job(outputs=(Output(kind=OutputKind.SEALED_MODEL, recipient=OTHER),)), facts(rule), "outputs")
     plain = (Output(kind=OutputKind.PLAIN_MODEL, recipient=ANALYST),)
-    unnamed = replace(RULE, outputs=(OutputRule(kind=OutputKind.PLAIN_MODEL, recipients=(), columns=()),))
+    unnamed = replace(RULE, outputs=leaving(OutputKind.PLAIN_MODEL, (), ()))
     refused(job(outputs=plain), facts(unnamed), "outputs")
     authorise(job(outputs=plain), facts(RULE), now=NOW)
 
@@ -277,16 +283,14 @@ def test_owners_behind_a_model_decide_too() -> None:
     asked = job(
         apply_model(MODEL), operation="Rows", inputs={}, outputs=(Output(kind=OutputKind.ROWS, recipient=ANALYST, columns=("p", "age")),)
     )
-    behind = replace(
-        RULE, columns=(), outputs=(OutputRule(kind=OutputKind.ROWS, recipients=(ANALYST.fingerprint,), columns=("prediction",)),)
-    )
+    behind = replace(RULE, columns=(), outputs=leaving(OutputKind.ROWS, (ANALYST.fingerprint,), ("prediction",)))
     decision = authorise(asked, facts(RULE, behind=(behind,)), now=NOW)
     assert decision.lineage == (SOURCE, BEHIND)
     assert [permission.dataset_id for permission in decision.permissions] == [DATASET, BEHIND.dataset_id]
     for check, loss in LOSSES:
         if check not in {"columns", "outputs"}:
             refused(asked, facts(RULE, behind=(replace(behind, **loss),)), check)
-    hidden = replace(behind, outputs=(OutputRule(kind=OutputKind.ROWS, recipients=(ANALYST.fingerprint,), columns=("age",)),))
+    hidden = replace(behind, outputs=leaving(OutputKind.ROWS, (ANALYST.fingerprint,), ("age",)))
     refused(asked, facts(RULE, behind=(hidden,)), "outputs")
     refused(asked, facts(RULE), "analyst")
     refused(asked, facts(replace(RULE, analysts=()), behind=(behind,)), "analyst")
@@ -300,7 +304,7 @@ def test_a_fitted_transformers_output_is_its_input_in_other_words(stem: str) -> 
     asked = job(step, operation="Rows", inputs={}, outputs=leaves)
 
     def granting(*columns: str) -> Facts:
-        granted = (OutputRule(kind=OutputKind.ROWS, recipients=(ANALYST.fingerprint,), columns=columns),)
+        granted = leaving(OutputKind.ROWS, (ANALYST.fingerprint,), columns)
         return facts(replace(RULE, outputs=granted), behind=(replace(RULE, columns=(), outputs=granted),))
 
     authorise(asked, granting(stem, "age"), now=NOW)
@@ -312,15 +316,14 @@ def test_a_release_is_of_models_that_the_rule_lets_train() -> None:
     """A rule that allows a release of some operation's models releases no other's: those of indexers hold values of rows."""
     asked = release_of(MODEL, ANALYST, BROKER)
 
-    def releasing(*operations: OperationRule) -> Facts:
-        release = OperationRule(operation="ReleaseModel", bounds={})
-        return facts(behind=(replace(RULE, operations=(release, *operations)),))
+    def releasing(**operations: dict[str, Bound]) -> Facts:
+        return facts(behind=(replace(RULE, operations={"ReleaseModel": {}, **operations}),))
 
-    authorise(asked, releasing(OperationRule(operation="StringIndexer", bounds={})), now=NOW)
+    authorise(asked, releasing(StringIndexer={}), now=NOW)
     refused(asked, releasing(), "operation")
-    refused(asked, releasing(OperationRule(operation="LinearRegression", bounds={})), "operation")
-    bound = Bound(minimum=None, maximum=None, allowed=("alphabetAsc",))
-    refused(asked, releasing(OperationRule(operation="StringIndexer", bounds={"stringOrderType": bound})), "operation")
+    refused(asked, releasing(LinearRegression={}), "operation")
+    bound = Bound(allowed=("alphabetAsc",))
+    refused(asked, releasing(StringIndexer={"stringOrderType": bound}), "operation")
 
 
 RECOMMEND = ApplyModel(model=MODEL, input_columns=("age",), outputs={"recommendations": "r"}, params={"recommend": "user"})
@@ -359,11 +362,11 @@ def test_models_are_finished_and_exact() -> None:
 
 def test_a_refusal_explains_itself_to_the_owner() -> None:
     """The notes name every rule and all that it would need; a stranger's reason names no rule."""
-    rules = (replace(RULE, name="secret-study", analysts=(OTHER.fingerprint,)), replace(RULE, name="public", not_after=1, modes=()))
+    rules = (replace(RULE, name="secret-study", analysts=(OTHER.fingerprint,)), replace(RULE, name="public", not_after=at(1), modes=()))
     error = refused(job(), facts(*rules), "mode")
     notes = "\n".join(error.__notes__)
     assert "secret-study" in notes
-    assert "a time until 1" in notes
+    assert "a time until 1970-01-01T00:00:01Z" in notes
     assert f"the mode {Mode.ENCLAVE.value}" in notes
     assert "secret-study" not in f"{error.reason}{error.next_step}"
     assert "'public'" in error.reason

@@ -1,0 +1,182 @@
+"""Does `policy diff` say all that became wider?"""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from securemllib.crypto.identity import PrivateIdentity
+from securemllib.owner.identity_file import save_public
+from securemllib.owner.policy import policy_from_text
+from securemllib.policy.changes import Direction, changes
+from securemllib.policy.model import ANY, Bound, NamedEnclave, OutputRule, Policy, Rule
+from securemllib.policy.rules import Leaving, Question
+from securemllib.policy.verdict import judge
+from securemllib.wire.job import Mode, OutputKind
+
+PEOPLE = ("a" * 52, "b" * 52)
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+TIMES = st.one_of(st.none(), st.sampled_from([NOW - timedelta(days=1), NOW + timedelta(days=1)]))
+BOUNDS = st.one_of(
+    st.builds(Bound, min=st.sampled_from([1.0, 3.0])),
+    st.builds(Bound, max=st.sampled_from([2.0, 4.0])),
+    st.builds(Bound, allowed=st.sampled_from([(1,), (True,), (1, 2), (2.0, 5)])),
+)
+OPERATIONS = st.dictionaries(st.sampled_from(["KMeans", "LDA", ANY]), st.dictionaries(st.just("k"), BOUNDS), max_size=2)
+SOME = st.lists(st.sampled_from(PEOPLE), unique=True, max_size=2).map(tuple)
+COLUMNS = st.sampled_from([(), ("x",), ("x", "y"), (ANY,)])
+OUTPUTS = st.fixed_dictionaries(
+    {},
+    optional={
+        OutputKind.SEALED_MODEL: st.builds(OutputRule, recipients=SOME),
+        OutputKind.METRIC: st.builds(OutputRule, recipients=SOME),
+        OutputKind.ROWS: st.builds(OutputRule, recipients=SOME, columns=st.sampled_from([("x",), ("x", "y"), (ANY,)])),
+    },
+)
+RULES = st.builds(
+    Rule,
+    name=st.sampled_from(["one", "two"]),
+    analysts=SOME,
+    operations=OPERATIONS,
+    columns=COLUMNS,
+    outputs=OUTPUTS,
+    modes=st.sampled_from([(Mode.ENCLAVE,), tuple(Mode)]),
+    not_after=TIMES,
+    maximum_runs=st.one_of(st.none(), st.integers(0, 2)),
+)
+POLICIES = st.builds(
+    Policy,
+    dataset_id=st.just("d" * 32),
+    owner=st.just(PEOPLE[0]),
+    serial=st.just(1),
+    enclaves=st.just({}),
+    rules=st.lists(RULES, max_size=2, unique_by=lambda rule: rule.name).map(tuple),
+    expires=TIMES,
+)
+QUESTIONS = [
+    Question(
+        analyst=analyst,
+        operations=((operation, {"k": k}),),
+        columns=frozenset(columns),
+        mode=mode,
+        outputs=(Leaving(kind=kind, recipient=analyst, columns=("x",), origins=frozenset({"x"})),),
+        now=int(NOW.timestamp()),
+        runs={"one": runs, "two": runs},
+    )
+    for analyst, operation, k, columns, mode, kind, runs in product(
+        PEOPLE, ("KMeans", "LDA"), (1, True, 2, 5), ((), ("x",), ("y",)), (Mode.PARTITIONED,), (OutputKind.METRIC, OutputKind.ROWS), (0, 1)
+    )
+]
+
+
+def allowed(policy: Policy) -> list[bool]:
+    """Return which of the questions a policy allows."""
+    return [judge(policy, question).rule is not None for question in QUESTIONS]
+
+
+@settings(max_examples=60, deadline=None)
+@given(POLICIES, POLICIES, st.booleans())
+def test_whatever_is_newly_allowed_is_said(old: Policy, new: Policy, same: bool) -> None:
+    """Where no change is wider, the new policy allows nothing that the old one refused; and a policy does not differ from itself."""
+    if same and new.rules:
+        # Two unrelated policies nearly always differ in something wider: also take a policy and its own change.
+        old = replace(new, rules=(replace(new.rules[0], not_after=old.expires), *new.rules[1:]), expires=old.expires)
+    found = changes(old, new)
+    if not any(change.direction is Direction.WIDER for change in found):
+        assert not [new for before, new in zip(allowed(old), allowed(new), strict=True) if new and not before]
+    if not any(change.direction is Direction.NARROWER for change in found):
+        assert not [old for old, after in zip(allowed(old), allowed(new), strict=True) if old and not after]
+    assert changes(new, new) == ()
+
+
+BASE = f"""\
+enclaves: {{one: {{signer: "{"1f" * 32}", product_id: 1, minimum_security_version: 3, tees: [sgx]}}}}
+rules:
+  - name: train
+    analysts: [{PEOPLE[0]}]
+    operations: {{KMeans: {{k: {{min: 2, max: 10}}}}, PCA: }}
+    columns: [age, income]
+    outputs: {{metric: [{PEOPLE[0]}], sealed_model: [{PEOPLE[0]}]}}
+    not_after: 2027-01-01
+    maximum_runs: 10
+    min_group_size: 5
+expires: 2028-01-01
+"""
+
+
+def read(text: str, folder=None) -> Policy:
+    """Read a policy."""
+    return policy_from_text(text, dataset_id="d" * 32, owner=PEOPLE[0], serial=1, directory=folder)
+
+
+@pytest.mark.parametrize(
+    ("found", "written", "words"),
+    [
+        (f"analysts: [{PEOPLE[0]}]", f"analysts: [{PEOPLE[0]}, {PEOPLE[1]}]", f"jobs of {PEOPLE[1]}"),
+        ("min: 2,", "min: 1,", "k of KMeans is at least 1.0, before 2.0"),
+        ("max: 10", "max: 11", "k of KMeans is at most 11.0, before 10.0"),
+        ("{k: {min: 2, max: 10}}", "", "k of KMeans is free"),
+        (", PCA: ", ", PCA: , LDA: ", "the operation LDA"),
+        ("[age, income]", "[age, income, ssn]", "reading ssn"),
+        ("[age, income]", "all", "reading everything"),
+        ("{metric:", "{plain_model: ['" + PEOPLE[0] + "'], metric:", "plain model may leave"),
+        (f"sealed_model: [{PEOPLE[0]}]", "sealed_model: []", "sealed model of any analyst"),
+        ("not_after: 2027-01-01", "not_after: 2028-01-01", "it ends 2028"),
+        ("maximum_runs: 10", "maximum_runs: 11", "runs is 11, before 10"),
+        ("    maximum_runs: 10\n", "", "runs is without a limit"),
+        ("min_group_size: 5", "min_group_size: 4", "smallest group is 4"),
+        ("expires: 2028-01-01", "expires: 2029-01-01", "expires 2029"),
+        ("minimum_security_version: 3", "minimum_security_version: 2", "lowest security version of 'one' is 2"),
+        ("tees: [sgx]", "tees: [sgx, tdx]", "'one' on tdx"),
+        ("tees: [sgx]", "tees: [sgx], tcb_statuses: [UpToDate, OutOfDate]", "platforms that are OutOfDate"),
+        ("tees: [sgx]", "tees: [sgx], advisories: [INTEL-SA-00615]", "under INTEL-SA-00615"),
+        ("rules:", "allow_insecure: true\ninsecure_risk: the-operator-can-read-everything\nrules:", "without a TEE are accepted"),
+        ("rules:", "profile: development\nrules:", "the profile is development"),
+        ("rules:", f"insecure_roots: ['{'2f' * 32}']\nrules:", "quotes under the root"),
+        ("name: train", "name: other", "the rule 'other' is new"),
+        ("enclaves: {one:", "enclaves: {two:", "the enclave 'two' is accepted"),
+        ("product_id: 1", "product_id: 2", "other code"),
+    ],
+)
+def test_each_way_to_widen_is_told_in_words(found: str, written: str, words: str) -> None:
+    """A change that allows more is wider in its own words, and undoing it is narrower and not wider, unless it replaced something."""
+    assert found in BASE
+    old, new = read(BASE), read(BASE.replace(found, written, 1))
+    wider = [change.words for change in changes(old, new) if change.direction is Direction.WIDER]
+    assert [said for said in wider if words in said], wider
+    back = changes(new, old)
+    assert [change for change in back if change.direction is Direction.NARROWER]
+    replaced = any(word in words for word in ("new", "'two'", "other code"))
+    assert replaced or not [change for change in back if change.direction is Direction.WIDER]
+
+
+def test_fewer_approvals_are_wider(tmp_path) -> None:
+    """A lower threshold, another approver and no approval at all are wider; the way back is narrower."""
+    for name in ("bob", "carol"):
+        save_public(PrivateIdentity.generate(name).public, tmp_path / f"{name}.pub")
+
+    def quorum(threshold: int, approvers: str) -> Policy:
+        return read(f"{BASE}approvals: {{policy_change: {{threshold: {threshold}, approvers: [{approvers}]}}}}\n", tmp_path)
+
+    both = quorum(2, "bob.pub, carol.pub")
+    for old, new in ((both, quorum(1, "bob.pub, carol.pub")), (both, read(BASE)), (quorum(1, "bob.pub"), quorum(1, "bob.pub, carol.pub"))):
+        assert {change.direction for change in changes(old, new)} == {Direction.WIDER}
+        assert {change.direction for change in changes(new, old)} == {Direction.NARROWER}
+
+
+def test_an_enclave_is_named_by_one_thing() -> None:
+    """A measurement or a signer with its product and floor names enclaves; both, neither and half a signer do not."""
+    assert NamedEnclave(measurement="11" * 32).signer is None
+    assert NamedEnclave(signer="11" * 32, product_id=1, minimum_security_version=0).measurement is None
+    for wrong in (
+        {},
+        {"measurement": "11" * 32, "signer": "11" * 32, "product_id": 1, "minimum_security_version": 0},
+        {"signer": "11" * 32, "product_id": 1},
+        {"signer": "11" * 32, "minimum_security_version": 1},
+        {"measurement": "11" * 32, "product_id": 1},
+    ):
+        with pytest.raises(ValueError, match=r"names|needs|has"):
+            NamedEnclave(**wrong)
