@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
+from ckks import compare_scores
 from columns import compare_encodings
 from generators import Data
 from measure import Samples, adopt_orphans
 from parquet import compare_parquet
+from queries import compare_queries
 from report import entry, print_table, write_html, write_json
 from rich.console import Console
 from training import Comparison, Trainer, blas, start_spark
@@ -29,7 +31,11 @@ from securemllib.wire.job import Mode
 _PARQUET_TARGET = 1.0 / 0.6
 _PARQUET = "parquet"
 _ENCODINGS = "encodings"
-_CHOICES = [*WORKLOADS, _PARQUET, _ENCODINGS]
+_TPCH = "tpch"
+# TPC-H's scale factor at --scale 1: 600,000 rows of lineitem.
+_TPCH_SCALE = 0.1
+_CKKS = "ckks"
+_CHOICES = [*WORKLOADS, _PARQUET, _ENCODINGS, _TPCH, _CKKS]
 _SCORING_TARGET = 0.5
 
 
@@ -103,12 +109,34 @@ def _results(options: argparse.Namespace, folder: Path, facts: list[str], consol
     if _ENCODINGS in options.workloads:
         yield from _encoded(options, {**about, "scale": options.scale})
         facts.append("Encodings: beside writing the same column as plain Parquet into memory; the target is one of CPU seconds.")
+    if {_TPCH, _CKKS} & set(options.workloads):
+        yield from _without_enclaves(options, folder, facts, {**about, "scale": options.scale})
     scales = ", ".join(f"{scale:g}" for scale in options.scales)
     facts.append(f"Spark {version('pyspark')}, local[{options.cores}]; scale {scales}; {options.runs} alternated runs.")
     facts.append("Files lie in the system's page cache for both sides; ours are encrypted anew for each run, so no enclave has seen them.")
     facts.append(
         "CPU seconds: user and system of driver, JVM, Python tasks, enclave, broker and agent. insecure: no TEE behind the enclave."
     )
+
+
+def _without_enclaves(options: argparse.Namespace, folder: Path, facts: list[str], about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    spark = start_spark(options.cores)
+    try:
+        ratios = []
+        if _TPCH in options.workloads:
+            for result in compare_queries(spark, folder / _TPCH, scale=_TPCH_SCALE * options.scale, runs=options.runs, about=about):
+                ratios.append((result["cpu_ratio"], result["wall_ratio"]))
+                yield result
+            cpu, wall = map(geometric_mean, zip(*ratios, strict=True))
+            facts.append(
+                f"TPC-H on encoded columns: geometric mean {cpu:.2f} of plain Spark's CPU seconds, {wall:.2f} of its wall seconds."
+            )
+        if _CKKS in options.workloads:
+            scores = compare_scores(spark, folder / _CKKS, scale=options.scale, runs=options.runs, about=about)
+            facts.append(f"CKKS: {scores['rows_per_cpu_second']:,.0f} rows a CPU second, Spark included.")
+            yield scores
+    finally:
+        spark.stop()
 
 
 def _trainings(

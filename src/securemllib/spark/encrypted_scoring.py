@@ -10,9 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow.fs import FileSystem
 from pyspark.sql import DataFrame, SparkSession
 
-from securemllib.errors import FormatError, UsageError
+from securemllib.errors import FormatError, UnavailableError, UsageError
 from securemllib.spark.storage import Folder
 from securemllib.wire.companion import PUBLIC_CONTEXT
 from securemllib.wire.encrypted_rows import REQUEST, ROWS_FILE, SCORE_COLUMNS
@@ -20,6 +21,7 @@ from securemllib.wire.encrypted_rows import REQUEST, ROWS_FILE, SCORE_COLUMNS
 __all__ = ["linear_scores"]
 
 _SCHEMA = "request string, block bigint, rows bigint, weight double, score binary"
+_TYPES = (pa.string(), pa.int64(), pa.int64(), pa.float64(), pa.binary())
 # The last slots of each ciphertext hold what its error is measured by, and no row.
 _GUARD_SLOTS = 8
 
@@ -39,43 +41,62 @@ def linear_scores(spark: SparkSession, path: str, coefficients: Mapping[str, flo
         UsageError: The rows lack a feature, or no coefficient is other than zero.
     """
     folder = Folder.of(path)
-    schema = pq.read_schema(pa.BufferReader(folder.read(ROWS_FILE)))
-    metadata = {name.decode(): value.decode() for name, value in (schema.metadata or {}).items()}
+    with _opened(folder) as file:
+        names, blocks = file.schema_arrow.names, file.num_row_groups
+        metadata = {name.decode(): value.decode() for name, value in (file.schema_arrow.metadata or {}).items()}
     if {REQUEST, PUBLIC_CONTEXT} - metadata.keys():
         raise FormatError(f"{ROWS_FILE} of {folder.root} holds no encrypted rows.")
-    missing = sorted(set(coefficients) - set(schema.names))
+    missing = sorted(set(coefficients) - set(names))
     used = {name: float(value) for name, value in coefficients.items() if value}
     if missing or not used:
         raise UsageError(f"The rows lack the features {missing}, or every coefficient is zero.", code="usage.features")
     task = _Scoring(
-        request=metadata[REQUEST], context=bytes.fromhex(metadata[PUBLIC_CONTEXT]), coefficients=used, intercept=float(intercept)
+        folder=folder,
+        request=metadata[REQUEST],
+        context=bytes.fromhex(metadata[PUBLIC_CONTEXT]),
+        coefficients=used,
+        intercept=float(intercept),
     )
-    blocks = spark.read.parquet(f"{folder.root}/{ROWS_FILE}").select("block", "rows", *(f"`{name}`" for name in used))
-    return blocks.mapInArrow(task, _SCHEMA)
+    # Tasks get the blocks' numbers and read the ciphertexts themselves: through the virtual machine they would cost more than their scores.
+    return spark.range(blocks).mapInArrow(task, _SCHEMA)
+
+
+def _opened(folder: Folder) -> pq.ParquetFile:
+    try:
+        if folder.is_local:
+            return pq.ParquetFile(f"{folder.root}/{ROWS_FILE}")
+        system, path = FileSystem.from_uri(folder.root)
+        return pq.ParquetFile(system.open_input_file(f"{path}/{ROWS_FILE}"))
+    except (OSError, pa.ArrowException) as error:
+        raise UnavailableError(
+            f"The file {ROWS_FILE} of {folder.root} cannot be read: {type(error).__name__}.", code="unavailable.storage"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scoring:
     """What a Spark task does to the blocks of its share."""
 
+    folder: Folder
     request: str
     context: bytes
     coefficients: Mapping[str, float]
     intercept: float
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Yield the scores of some blocks."""
+        """Yield the score of each block, whose numbers are in the batches."""
         import tenseal
 
         context = tenseal.context_from(self.context)
         # A score is one product deep, so it need not be brought back to the scale of its factors, which costs time and precision.
         context.auto_rescale = False
-        for batch in batches:
-            scores = [self._score(tenseal, context, block) for block in batch.to_pylist()]
-            weight = pa.array([sum(self.coefficients.values())] * len(scores), pa.float64())
-            request = pa.array([self.request] * len(scores), pa.string())
-            columns = [request, batch["block"], batch["rows"], weight, pa.array(scores, pa.binary())]
-            yield pa.RecordBatch.from_arrays(columns, names=list(SCORE_COLUMNS))
+        weight = sum(self.coefficients.values())
+        with _opened(self.folder) as file:
+            for number in (number for batch in batches for number in batch["id"].to_pylist()):
+                (block,) = file.read_row_group(number, columns=["block", "rows", *self.coefficients]).to_pylist()
+                row = (self.request, block["block"], block["rows"], weight, self._score(tenseal, context, block))
+                columns = [pa.array([value], kind) for value, kind in zip(row, _TYPES, strict=True)]
+                yield pa.RecordBatch.from_arrays(columns, names=list(SCORE_COLUMNS))
 
     def _score(self, tenseal: Any, context: Any, block: Mapping[str, Any]) -> bytes:
         total: Any = None
