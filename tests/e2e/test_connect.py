@@ -2,12 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from securemllib.ml.evaluation import ClusteringEvaluator
+from tests.deployment import patients
 from tests.e2e.conftest import features, long_kmeans
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "connect.md"
 
 
 def test_a_fit_and_an_evaluation_run_on_spark_connect(another, deployment, cluster, points, tmp_path):
@@ -23,3 +29,17 @@ def test_a_fit_and_an_evaluation_run_on_spark_connect(another, deployment, clust
     model = long_kmeans(maxIter=4).fit(rows)
     assert found["centers"] == [center.tolist() for center in model.release().clusterCenters()]
     assert found["silhouette"] == ClusteringEvaluator().evaluate(model.transform(rows))
+
+
+def test_the_page_on_spark_connect_says_what_works(deployment, tmp_path):
+    """Everything that the page's table says works on a real Connect server does, and what it says is refused is refused for that reason."""
+    table = patients(60).append_column("user", [np.arange(60) % 6]).append_column("item", [np.arange(60) % 5])
+    dataset = deployment.dataset(table, "connect", rows_per_part=30)
+    command = [sys.executable, "-P", str(Path(__file__).with_name("connect_matrix.py")), str(dataset), str(tmp_path)]
+    environment = {**os.environ, **deployment.environment, "PYSPARK_PYTHON": sys.executable}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=540, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["session"].startswith("pyspark.sql.connect")
+    said = re.findall(r"^\| `([a-z ]+)` \| (yes|`[a-z._]+`) \|", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert found["found"] == {name: outcome.strip("`") for name, outcome in said}

@@ -29,8 +29,8 @@ def test_every_other_method_of_a_data_frame_is_refused(name, frame):
 
 def test_nothing_else_is_public(frame):
     """The public names of a sealed data frame are the planned ones, those that refuse, and its own few."""
-    own = {"apply", "folds", "has_schema", "known_rows", "models", "of_parts", "part_count", "plan", "reads", "release"}
-    own |= {"schema_with", "session", "source", "steps"}
+    own = {"apply", "folds", "has_schema", "known_rows", "models", "of_parts", "part_count", "pieces", "plan", "reads", "release"}
+    own |= {"schema_with", "session", "source", "steps", "with_model"}
     refused = {name for name, value in inspect.getmembers(SecureDataFrame, inspect.isfunction) if "Refuse" in (value.__doc__ or "")}
     assert {name for name in dir(frame) if not name.startswith("_")} == PLANNED | own | refused
 

@@ -13,6 +13,9 @@ The draw is an exponential race: a row's key is ``Exp(1) / (w cost)``, and the r
 a union are the smallest among the winners of its parts, so that sampling, too, is a statistic that adds up, and one pass both
 measures and draws.
 
+Going on from a model, its centres stand beside the rows, each with the weight of its cluster's size times ``decay_factor``: with one
+Lloyd step this is the update rule of MLlib's ``StreamingKMeans``, without its splitting of dying clusters.
+
 Cost: a pass of ``2 n d k`` multiply-adds (one product for the distances, one with the one-hot assignment for the sums); passes: 2 +
 ``init_steps`` for ``k-means||`` or 1 for ``random``, one a Lloyd step, one for the cluster sizes. The state holds centres or at
 most ``1 + 2 k init_steps`` candidates.
@@ -58,6 +61,8 @@ class KMeansState:
         iterations: Lloyd steps made.
         cost: Cost of the centres before the last Lloyd step.
         sizes: ``(m,)`` rows of each cluster, zeros before the last round.
+        anchors: ``(m, d)`` the centres of the model that the training goes on from, ``(0, d)`` where there is none.
+        anchor_weights: ``(m,)`` their weights.
     """
 
     phase: str
@@ -68,6 +73,8 @@ class KMeansState:
     iterations: int
     cost: float
     sizes: Floats
+    anchors: Floats
+    anchor_weights: Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +127,7 @@ class KMeansModel:
         distance_measure: ``euclidean`` or ``cosine``.
         training_cost: Cost of the centres before the last step, as MLlib reports it.
         num_iter: Lloyd steps made.
-        cluster_sizes: ``(m,)`` training rows nearest to each of the centres.
+        cluster_sizes: ``(m,)`` training rows nearest to each of the centres, and where it went on from a model, that one's, decayed.
     """
 
     SUMMARY: ClassVar[tuple[str, ...]] = ("training_cost", "num_iter", "cluster_sizes")
@@ -150,7 +157,8 @@ class KMeansModel:
 class KMeans:
     """Params of ``pyspark.ml.clustering.KMeans``.
 
-    ``initial_centers`` starts Lloyd's steps from given centres instead of drawn ones (``k`` is then their number).
+    ``initial_centers`` starts Lloyd's steps from given centres instead of drawn ones (``k`` is then their number). ``decay_factor`` is what
+    the rows behind a model count from which the training goes on, None as much as the new ones.
     """
 
     k: int = 2
@@ -160,6 +168,7 @@ class KMeans:
     init_steps: int = 2
     distance_measure: Literal["euclidean", "cosine"] = "euclidean"
     initial_centers: tuple[tuple[float, ...], ...] | None = None
+    decay_factor: float | None = None
 
     def __post_init__(self) -> None:
         if not self.k > 1:
@@ -174,6 +183,8 @@ class KMeans:
             raise UsageError(f"init_mode must be k-means|| or random, not {self.init_mode!r}.")
         if self.distance_measure not in ("euclidean", "cosine"):
             raise UsageError(f"distance_measure must be euclidean or cosine, not {self.distance_measure!r}.")
+        if self.decay_factor is not None and not 0.0 <= self.decay_factor <= 1.0:
+            raise UsageError(f"decay_factor must be between 0 and 1, not {self.decay_factor}.")
         self._check_initial_centers()
 
     def _check_initial_centers(self) -> None:
@@ -194,7 +205,20 @@ class KMeans:
             if centers.shape[1] != columns:
                 raise UsageError(f"initial_centers have {centers.shape[1]} columns, the dataset has {columns}.")
         sizes = np.zeros(centers.shape[0])
-        return KMeansState(phase=phase, step=0, seed=seed, centers=centers, resolution=0.0, iterations=0, cost=0.0, sizes=sizes)
+        none = np.zeros((0, columns))
+        return KMeansState(
+            phase=phase, step=0, seed=seed, centers=centers, resolution=0.0, iterations=0, cost=0.0, sizes=sizes,
+            anchors=none, anchor_weights=none[:, 0],
+        )  # fmt: skip
+
+    def resumed(self, state: KMeansState, model: KMeansModel) -> KMeansState:
+        """Return the state that goes on from a model; `UsageError` where it is of other columns or another distance."""
+        centers, columns = model.cluster_centers, state.centers.shape[1]
+        if centers.shape[1] != columns or model.distance_measure != self.distance_measure:
+            raise UsageError(f"The model has {centers.shape[1]} columns and {model.distance_measure} distance; the rows have {columns}.")
+        weights = (1.0 if self.decay_factor is None else self.decay_factor) * model.cluster_sizes.astype(np.float64)
+        state = replace(state, anchors=centers, anchor_weights=weights)
+        return self._begin(state, centers)
 
     def is_done(self, state: KMeansState) -> bool:
         """Return whether the sizes of the final clusters are known."""
@@ -244,7 +268,7 @@ class KMeans:
             return self._begin(state, steps.plus_plus(state.centers, total.weight, self.k, rng))
         if state.phase == _LLOYD:
             return self._move(state, total)
-        return replace(state, phase=_DONE, sizes=total.rows)
+        return replace(state, phase=_DONE, sizes=total.rows + state.anchor_weights if state.anchors.size else total.rows)
 
     def _grow(self, state: KMeansState, total: KMeansStatistics) -> KMeansState:
         if state.phase != _EXPAND and total.keys.size == 0:
@@ -263,9 +287,12 @@ class KMeans:
         return replace(state, phase=phase, centers=centers, sizes=np.zeros(centers.shape[0]))
 
     def _move(self, state: KMeansState, total: KMeansStatistics) -> KMeansState:
-        filled = total.weight > 0
+        weight, sums = total.weight, total.sums
+        if state.anchors.size:
+            weight, sums = weight + state.anchor_weights, sums + state.anchor_weights[:, None] * state.anchors
+        filled = weight > 0
         centers = state.centers.copy()
-        centers[filled] = total.sums[filled] / total.weight[filled, None]
+        centers[filled] = sums[filled] / weight[filled, None]
         if self.distance_measure == "cosine":
             centers[filled] = steps.unit(centers[filled])
             shift = ((steps.unit(state.centers) - steps.unit(centers)) ** 2).sum(axis=1) / 2
@@ -283,5 +310,5 @@ class KMeans:
             distance_measure=self.distance_measure,
             training_cost=state.cost,
             num_iter=state.iterations,
-            cluster_sizes=state.sizes.astype(np.int64),
+            cluster_sizes=np.rint(state.sizes).astype(np.int64),
         )

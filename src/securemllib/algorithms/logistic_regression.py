@@ -223,6 +223,22 @@ class LogisticRegression:
             constant_label=int(weights.argmax()) if constant else None,
         )
 
+    def resumed(self, state: LogisticState, model: LogisticRegressionModel) -> LogisticState:
+        """Return the state whose search starts at a model's coefficients, as MLlib's streaming regression starts at its latest weights.
+
+        Raises:
+            DataError: The rows have one class only, or other classes or columns than the model.
+        """
+        found = model.coefficients
+        if state.constant_label is not None or found.shape != (state.sets, len(state.scale)) or not np.isfinite(model.intercepts).all():
+            raise DataError(f"the rows have labels of {state.num_classes} classes; the model is one of {found.shape}", code="data.label")
+        point = np.divide(found, state.scale, out=np.zeros_like(found), where=state.scale > 0)
+        if self.fit_intercept:
+            point = np.column_stack([point, model.intercepts + found @ state.centre])
+        old = state.search
+        search = QuasiNewton.start(point.ravel(), tol=self.tol, max_iter=self.max_iter, l1=old.l1, lower=old.lower, upper=old.upper)
+        return replace(state, search=search)
+
     def is_done(self, state: LogisticState) -> bool:
         """Return whether `to_model` may be called."""
         return state.constant_label is not None or state.search.is_done

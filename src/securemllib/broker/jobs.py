@@ -187,7 +187,7 @@ def _model_facts(transaction: Transaction, model_id: str) -> ModelFacts | None:
         return None
     row = transaction.session.get_one(JobRow, model_id)
     trained, reference = specification(row), ModelRef(model_id=model_id, digest=model.digest)
-    return ModelFacts(reference=reference, lineage=lineage_of(row), operation=trained.operation, params=trained.params)
+    return ModelFacts(reference=reference, lineage=lineage_of(row), operation=trained.operation, params=trained.params, plan=trained.plan)
 
 
 def _training_result(transaction: Transaction, model: ModelRef) -> Signed:

@@ -113,10 +113,25 @@ class LocalDeployment:
         manifest = dataset.encrypt(source, directory, name=name, identity=self.owner, keystore=self.keystore, **options)
         text = (policy or _OPEN_POLICY).format(analyst=self.analyst.public.fingerprint, measurement=measure_package().hex())
         parsed = policy_from_text(text, dataset_id=manifest.dataset_id, owner=self.owner.public.fingerprint)
+        self._enrol(directory)
         with BrokerClient(self.broker_url, self.broker.fingerprint) as client:
-            client.enrol(open_dataset(directory, owner=self.owner.public, keystore=self.keystore), self.owner)
             client.submit_policy(manifest.dataset_id, seal_statement(parsed, self.owner).to_bytes())
         return directory
+
+    def extend(self, directory: Path, source: object, **layout: Any) -> None:
+        """Add a source's rows to a dataset as new parts, and enrol the version that this makes.
+
+        Args:
+            directory: The dataset's directory.
+            source: What `securemllib.owner.sources.open_source` takes.
+            **layout: Of `securemllib.owner.dataset.Layout`.
+        """
+        dataset.extend(source, directory, identity=self.owner, keystore=self.keystore, layout=dataset.Layout(**layout))
+        self._enrol(directory)
+
+    def _enrol(self, directory: Path) -> None:
+        with BrokerClient(self.broker_url, self.broker.fingerprint) as client:
+            client.enrol(open_dataset(directory, owner=self.owner.public, keystore=self.keystore), self.owner)
 
     def audit(self) -> list[Any]:
         """Return the audit entries of the owner's datasets."""

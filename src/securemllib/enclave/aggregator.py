@@ -19,7 +19,7 @@ from securemllib.enclave.results import require_group, sealed_result
 from securemllib.enclave.rounds import CHECKPOINT, STATE, STATE_LIMIT, SealedState, open_state, seal_state, statistics_context
 from securemllib.enclave.session import Session
 from securemllib.enclave.worker import no_rows
-from securemllib.errors import CoverError, FormatError, FreshnessError, IntegrityError, UnsealError
+from securemllib.errors import CoverError, FormatError, FreshnessError, IntegrityError, UnsealError, UsageError
 from securemllib.wire.attestation import Head, HeadUpdate, head_acknowledgement_context, head_context
 from securemllib.wire.encoding import decode
 from securemllib.wire.job import OutputKind
@@ -157,6 +157,8 @@ class Aggregator:
         addition, heaviest, exchanged = self._current.addition, self._current.heaviest, self._current.exchanged
         if self._state is None:
             self._state = self._algorithm.initial(total, self._session.algorithm_seed)
+            if self._session.job.model is not None:
+                self._state = _resumed(self._algorithm, self._state, self._session.models[self._session.job.model].model)
             require_group(self._session, (OutputKind.METRIC, OutputKind.SUMMARY), 0 if total is None else total.group_size)
             heaviest = 0.0 if total is None else total.heaviest
             addition = replace(addition, columns=0 if total is None else total.columns)
@@ -196,6 +198,12 @@ class Aggregator:
             results=tuple(result.to_bytes() for result in results),
         )
         return self._record(self._current.digest, finished.to_bytes(), sealed, (finished, b""))
+
+
+def _resumed(algorithm: Any, state: Any, model: Any) -> Any:
+    if not hasattr(algorithm, "resumed") or not isinstance(model, types_of(type(algorithm))[2]):
+        raise UsageError("The operation does not go on from such a model.", code="usage.job")
+    return algorithm.resumed(state, model)
 
 
 def _seal_model(session: Session, model: Any, tree: dict[str, Any], host: Host) -> SealedModel:

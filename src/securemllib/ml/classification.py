@@ -10,7 +10,7 @@ from pyspark.ml.classification import (
     _ProbabilisticClassifierParams,
 )
 
-from securemllib.ml.base import SecureClassifierModel, SecureEstimator, SecureModel
+from securemllib.ml.base import SecureClassifierModel, SecureEstimator, SecureModel, UpdatingEstimator
 from securemllib.ml.checks import require_sealed
 from securemllib.ml.classification_summaries import (
     BinaryLogisticRegressionSummary,
@@ -89,7 +89,7 @@ class LogisticRegressionModel(SecureClassifierModel, _LogisticRegressionParams):
 
 
 @mirrors(original.LogisticRegression)
-class LogisticRegression(SecureEstimator, _LogisticRegressionParams):
+class LogisticRegression(UpdatingEstimator, _LogisticRegressionParams):
     """Logistic regression, binomial and multinomial, as ``pyspark.ml.classification.LogisticRegression``."""
 
     MODEL = LogisticRegressionModel

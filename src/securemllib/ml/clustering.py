@@ -6,7 +6,7 @@ from pyspark.ml import clustering as original
 from pyspark.ml.clustering import _GaussianMixtureParams, _KMeansParams
 from pyspark.sql.types import IntegerType
 
-from securemllib.ml.base import SecureEstimator, SecureModel
+from securemllib.ml.base import SecureEstimator, SecureModel, UpdatingEstimator
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.plain import PlainGaussianMixtureModel, PlainKMeansModel
 from securemllib.ml.summaries import GaussianMixtureSummary, KMeansSummary
@@ -41,10 +41,21 @@ class KMeansModel(SecureModel, _KMeansParams):
 
 
 @mirrors(original.KMeans)
-class KMeans(SecureEstimator, _KMeansParams):
+class KMeans(UpdatingEstimator, _KMeansParams):
     """K-Means with k-means||, as ``pyspark.ml.clustering.KMeans``."""
 
     MODEL = KMeansModel
+
+    def update(self, model: SecureModel, dataset: Any, *, decayFactor: float = 1.0) -> KMeansModel:
+        """Return the clusters moved by a batch, with ``maxIter=1`` as ``pyspark.mllib.clustering.StreamingKMeans`` moves them.
+
+        Args:
+            model: See `UpdatingEstimator.update`; ``k`` is that of the model.
+            dataset: See there.
+            decayFactor: What the rows so far count, from 0 (nothing) to 1 (as much as the batch's).
+        """
+        moved: KMeansModel = self._updated(model, dataset, {"decayFactor": float(decayFactor)})
+        return moved
 
 
 @mirrors(original.GaussianMixtureModel)

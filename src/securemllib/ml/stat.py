@@ -3,7 +3,7 @@
 What is released is for the analyst, and Spark is the host: results are rows and lists in the analyst's program, never Spark data frames.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyspark.ml.linalg import DenseMatrix, Vectors
 from pyspark.sql import Row
@@ -13,12 +13,17 @@ from securemllib.algorithms.registry import ALGORITHMS, build, types_of
 from securemllib.errors import UsageError
 from securemllib.ml.checks import require_columns, require_sealed
 from securemllib.ml.features.base import VECTORS, require_kind
+from securemllib.spark.column_types import VECTOR
 from securemllib.spark.jobs import Request
 from securemllib.wire.job import OutputKind
-from securemllib.wire.plan import ParamValue
+from securemllib.wire.plan import Assemble, HandleInvalid, ParamValue
 
-__all__ = ["ChiSquareTest", "Correlation", "Summarizer", "SummaryBuilder"]
+if TYPE_CHECKING:
+    import pandas as pd
 
+__all__ = ["ChiSquareTest", "Correlation", "Summarizer", "SummaryBuilder", "describe"]
+
+_DESCRIBED = "securemllib_described"
 # MLlib's names of metrics, and the fields that hold them.
 _METRICS = {
     "mean": "mean",
@@ -127,3 +132,25 @@ class Summarizer:
         if not metrics:
             raise UsageError("A summary has at least one metric.", code="usage.param")
         return SummaryBuilder(metrics)
+
+
+def describe(dataset: Any, *columns: str) -> "pd.DataFrame":
+    """Return count, mean, std, min and max of numeric columns, in the form of pandas' ``describe``: one job, released as its summary.
+
+    Args:
+        dataset: Sealed rows.
+        *columns: Columns of numbers without nulls; filter those with nulls first.
+
+    Raises:
+        PolicyError: No rule has the output ``summary`` for the operation ``Summarizer``.
+        DataError: A column has nulls.
+    """
+    import pandas as pd
+
+    if not columns:
+        raise UsageError("Name the columns to describe.", code="usage.column")
+    frame = require_sealed(dataset, "describe")
+    step = Assemble(input_columns=columns, output_column=_DESCRIBED, handle_invalid=HandleInvalid.ERROR)
+    found = _run(frame.apply(step, {_DESCRIBED: VECTOR}), "Summarizer", {}, _DESCRIBED, {})
+    rows = {name: getattr(found, name) for name in ("mean", "std", "min", "max")}
+    return pd.DataFrame({"count": float(found.count), **rows}, index=list(columns)).T

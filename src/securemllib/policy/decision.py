@@ -15,7 +15,7 @@ from securemllib.policy.rules import Leaving, Question
 from securemllib.policy.verdict import Verdict, judge
 from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.job import RELEASE_OPERATION, JobSpecification
-from securemllib.wire.plan import ModelRef, ParamValue
+from securemllib.wire.plan import ModelRef, ParamValue, Plan
 
 __all__ = ["DatasetFacts", "Decision", "Facts", "ModelFacts", "Permission", "authorise", "involved"]
 
@@ -42,12 +42,13 @@ class DatasetFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """A finished model, all datasets behind it, and the operation with its Params that trained it."""
+    """A finished model, all datasets behind it, and the operation with its Params and plan that trained it."""
 
     reference: ModelRef
     lineage: tuple[DatasetRef, ...]
     operation: str
     params: Mapping[str, ParamValue]
+    plan: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +97,11 @@ def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: bool = 
     2. Every model that it uses is finished, and is the one that it names.
     3. Its source is the latest version of a known dataset.
     4. What collects recommendations reads those of a model and nothing else: otherwise its summary would be rows of any columns.
-    5. For every involved dataset (the source and all datasets behind the models), its policy has not expired, and one rule of it
+    5. A training that goes on from a model has its operation, and reads the parts right behind the model's: no row counts twice.
+    6. For every involved dataset (the source and all datasets behind the models), its policy has not expired, and one rule of it
        allows all of: analyst, operation with its Params, columns (of the source), mode, outputs, time and number of runs. A rule that
        allows a model's release allows the operation that trained it, too: fitted transformers hold values of rows.
-    6. As many people as each of these policies asks for approved a model's release.
+    7. As many people as each of these policies asks for approved a model's release.
 
     A Param with a bound must be given: an omitted one is refused, because the policy cannot judge a default that it does not see.
 
@@ -110,7 +112,7 @@ def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: bool = 
         counted: Whether the job is among the counted runs already, as it is when keys are granted for an accepted job.
 
     Raises:
-        PolicyError: 1, 2, 4, 5 or 6 does not hold, or the source is not known.
+        PolicyError: 1, 2, 4, 5, 6 or 7 does not hold, or the source is not known.
         FreshnessError: The source is not the latest version.
     """
     if job.broker != facts.broker:
@@ -120,6 +122,7 @@ def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: bool = 
     if job.plan is not None:
         _check_latest(job.plan.source, facts)
     _check_recommendations(job)
+    _check_continues(job, facts)
     lineage = involved(job, facts)
     datasets = dict.fromkeys(dataset.dataset_id for dataset in lineage)
     permissions = tuple(_permission(job, dataset_id, facts, now, counted) for dataset_id in datasets)
@@ -161,6 +164,20 @@ def _check_recommendations(job: JobSpecification) -> None:
     read = {origin for column in job.inputs.values() for origin in origins(job.plan, column)}
     if not read or any(origin.model is None or origin.name != _RECOMMENDATIONS for origin in read):
         raise PolicyError(f"{_RECOMMENDER} reads the {_RECOMMENDATIONS} of a model and nothing else.", code="refused.policy.columns")
+
+
+def _check_continues(job: JobSpecification, facts: Facts) -> None:
+    if job.model is None or job.plan is None:
+        return
+    known = facts.models[job.model.model_id]
+    before, chosen = known.plan, job.plan.parts
+    seen = before.parts if before is not None and before.source.dataset_id == job.plan.source.dataset_id else None
+    if known.operation != job.operation or seen is None or chosen is None or chosen.first != seen.end:
+        raise PolicyError(
+            f"The training does not go on where the model {job.model.model_id} ended.",
+            next_step=f"Go on from a {job.operation} model of the same dataset, with the parts right behind its own.",
+            code="refused.policy.continuation",
+        )
 
 
 def _permission(job: JobSpecification, dataset_id: str, facts: Facts, now: int, counted: bool) -> Permission:

@@ -135,7 +135,7 @@ class SecureDataFrame:
         of = source or self.source
         if of.manifest.dataset_id != self.source.manifest.dataset_id or not 0 <= first < end <= len(of.manifest.parts):
             raise UsageError(f"Dataset {self.source.manifest.dataset_id} has no parts from {first} to {end - 1} there.")
-        return SecureDataFrame(self.session, of, self._schema, (Parts(first=first, end=end), *self.steps), self.models)
+        return SecureDataFrame(self.session, of, self._schema, (Parts(first=first, end=end), *self.steps), self.models, self.pieces)
 
     def printSchema(self) -> None:
         """Print the schema."""
@@ -266,6 +266,10 @@ class SecureDataFrame:
         if model is not None and pieces is not None:
             frame.pieces[model.model_id] = pieces
         return frame
+
+    def with_model(self, model: SealedModel) -> "SecureDataFrame":
+        """Return the same plan with a sealed model beside it that a job names."""
+        return SecureDataFrame(self.session, self.source, self._schema, self.steps, (*self.models, model), self.pieces)
 
     def _with(self, step: Step, schema: StructType | None) -> "SecureDataFrame":
         return SecureDataFrame(self.session, self.source, schema, (*self.steps, step), self.models, self.pieces)

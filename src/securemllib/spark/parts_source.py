@@ -7,8 +7,8 @@ latest is not judged here, but by the broker and the enclaves when a batch's job
 from collections.abc import Iterator
 from typing import Any
 
-from pyspark.sql.datasource import DataSource, DataSourceStreamReader, InputPartition
-from pyspark.sql.streaming.datasource import ReadAllAvailable, ReadLimit, ReadMaxFiles, SupportsTriggerAvailableNow
+from pyspark.sql.datasource import DataSource, SimpleDataSourceStreamReader
+from pyspark.sql.streaming.datasource import SupportsTriggerAvailableNow
 from pyspark.sql.types import StructType
 
 from securemllib.spark.storage import Folder
@@ -39,18 +39,13 @@ class PartsSource(DataSource):
         """Return the one column: a part's ordinal."""
         return f"{_PART} int"
 
-    def streamReader(self, schema: StructType) -> DataSourceStreamReader:
-        """Return the reader of a query."""
+    def simpleStreamReader(self, schema: StructType) -> SimpleDataSourceStreamReader:
+        """Return the reader of a query, whose few rows need no task to be read."""
         del schema
         return _PartsReader(Folder.of(self.options["path"]), int(self.options.get("maxPartsPerTrigger", 0)))
 
 
-class _Range(InputPartition):
-    def __init__(self, first: int, end: int) -> None:
-        self.first, self.end = first, end
-
-
-class _PartsReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
+class _PartsReader(SimpleDataSourceStreamReader, SupportsTriggerAvailableNow):
     def __init__(self, folder: Folder, limit: int) -> None:
         self._folder, self._limit = folder, limit
         self._target: int | None = None
@@ -58,24 +53,19 @@ class _PartsReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     def initialOffset(self) -> dict[str, Any]:
         return {_PART: 0}
 
-    def getDefaultReadLimit(self) -> ReadLimit:
-        return ReadMaxFiles(self._limit) if self._limit else ReadAllAvailable()
-
     def prepareForTriggerAvailableNow(self) -> None:
         self._target = self._parts()
 
-    def latestOffset(self, start: dict[str, Any], limit: ReadLimit) -> dict[str, Any]:
+    def read(self, start: dict[str, Any]) -> tuple[Iterator[tuple[int]], dict[str, Any]]:
         end = self._parts() if self._target is None else self._target
-        if isinstance(limit, ReadMaxFiles):
-            end = min(end, start[_PART] + limit.max_files)
-        return {_PART: max(end, start[_PART])}
+        if self._limit:
+            end = min(end, start[_PART] + self._limit)
+        after = {_PART: max(end, start[_PART])}
+        return self.readBetweenOffsets(start, after), after
 
-    def partitions(self, start: dict[str, Any], end: dict[str, Any]) -> list[InputPartition]:
-        return [_Range(start[_PART], end[_PART])]
-
-    def read(self, partition: InputPartition) -> Iterator[tuple[int]]:
-        if isinstance(partition, _Range):
-            yield from ((ordinal,) for ordinal in range(partition.first, partition.end))
+    def readBetweenOffsets(self, start: dict[str, Any], end: dict[str, Any]) -> Iterator[tuple[int]]:
+        # Spark pickles the iterator, which a generator does not allow.
+        return iter([(ordinal,) for ordinal in range(start[_PART], end[_PART])])
 
     def _parts(self) -> int:
         return len(read_manifest(self._folder)[0].parts)

@@ -62,7 +62,7 @@ class JobSpecification(Record):
         params: The operation's Params by their pyspark.ml names; column Params excepted.
         inputs: The plan's columns by role: ``features``, ``label``, ``weight``, ``prediction``, and what else the operation reads.
         plan: The rows; None when only a model's key is asked for.
-        model: The model to release, for that operation only.
+        model: The model to release; or the one from which a training goes on, whose parts end where the plan's begin.
         mode: Where statistics are added.
         dtype: ``float32`` or ``float64``, of the blocks.
         seed: The analyst's seed: position of the job's randomness, whose key the analyst does not know.
@@ -102,8 +102,11 @@ class JobSpecification(Record):
             raise FormatError("A job's dtype is float32 or float64.")
         if not 1 <= self.shares <= _SHARE_LIMIT or self.checkpoint_interval < 1:
             raise FormatError("A job has at least one share and one round between checkpoints.")
-        if (self.plan is None) != (self.operation == RELEASE_OPERATION) or (self.model is None) == (self.operation == RELEASE_OPERATION):
-            raise FormatError(f"{RELEASE_OPERATION} names a model and no plan, every other operation a plan and no model.")
+        released = self.operation == RELEASE_OPERATION
+        if (self.plan is None) != released or (self.model is None and released):
+            raise FormatError(f"{RELEASE_OPERATION} names a model and no plan, every other operation a plan.")
+        if self.model is not None and self.plan is not None and self.plan.parts is None:
+            raise FormatError("A training that goes on from a model names the parts that it reads.")
 
     @property
     def job_id(self) -> str:
@@ -113,9 +116,8 @@ class JobSpecification(Record):
     @property
     def models(self) -> tuple[ModelRef, ...]:
         """Every sealed model that the job needs the key of."""
-        if self.model is not None:
-            return (self.model,)
-        return self.plan.models if self.plan is not None else ()
+        own = () if self.model is None else (self.model,)
+        return tuple(dict.fromkeys((*own, *(self.plan.models if self.plan is not None else ()))))
 
     def output(self, kind: OutputKind) -> tuple[Output, ...]:
         """Return the outputs of one kind."""
