@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import securemllib.wire
 from securemllib.wire.attestation import Challenge
+from securemllib.wire.companion import Companion, CompanionFile, EncodedColumn, EncodingName
 from securemllib.wire.dataset import ClearPart, Column, DatasetRef, KeptPart, Manifest, ManifestBody, Part
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import RELEASE_OPERATION, JobSpecification
@@ -58,6 +59,7 @@ DOMAINS = {
     Challenge: {"nonce": exactly(32)},
     Signed: {"signature": exactly(64)},
     ClearPart: {"file": st.from_regex(r"[a-z][a-z0-9.\-]{0,8}", fullmatch=True)},
+    CompanionFile: {"file": st.from_regex(r"[a-z][a-z0-9.\-]{0,8}", fullmatch=True)},
     JobSpecification: {
         "nonce": exactly(16),
         "dtype": st.sampled_from(["float32", "float64"]),
@@ -106,6 +108,20 @@ def _plans():
     return st.builds(Plan, **{**plain, "steps": steps})
 
 
+def _companions():
+    filed = {EncodingName.ORDER: "dictionaries", EncodingName.HOMOMORPHIC: "ciphertexts"}
+
+    def whole(drawn):
+        """Return a companion whose columns have names of their own, and just the files that they need."""
+        companion, columns, file = drawn
+        named = tuple(replace(column, column=f"c{number}", stored=(f"s{number}",)) for number, column in enumerate(columns))
+        files = {name: {column.column: file for column in named if column.encoding is encoding} for encoding, name in filed.items()}
+        return replace(companion, columns=named, **files)
+
+    bare = {**_fields(Companion), "columns": st.just(()), "dictionaries": st.just({}), "ciphertexts": st.just({})}
+    return st.tuples(st.builds(Companion, **bare), st.lists(of(EncodedColumn), max_size=2), of(CompanionFile)).map(whole)
+
+
 def _result_fields():
     plain = _fields(Field)
     number = {**plain, "form": st.just(Form.NUMBER), "dataset": st.none(), "rows": st.just(""), "count": st.just("")}
@@ -137,6 +153,7 @@ SPECIAL = {
     Manifest: _manifests,
     RandomSplit: _splits,
     JobSpecification: _jobs,
+    Companion: _companions,
     Field: _result_fields,
     ResultHeader: _result_headers,
 }
