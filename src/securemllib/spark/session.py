@@ -141,8 +141,12 @@ class SecureSession:
     @cached_property
     def _tables(self) -> "EncodedTables":
         # The parser of SQL is an extra's: a session without queries does not need it.
-        from securemllib.spark.encoded import EncodedTables
-
+        try:
+            from securemllib.spark.encoded import EncodedTables
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"Queries over encoded columns need {error.name}.", next_step="Install securemllib[sql].", code="usage.missing_package"
+            ) from None
         return EncodedTables(self)
 
     def readEncoded(self, path: str) -> "EncodedFrame":
