@@ -19,6 +19,7 @@ from securemllib.wire.job import RELEASE_OPERATION, JobSpecification
 from securemllib.wire.plan import ModelRef, Named, Parts, Plan, RandomSplit
 from securemllib.wire.query import Field, Form, ResultHeader
 from securemllib.wire.record import Record
+from securemllib.wire.result import SealedModel
 from securemllib.wire.signed import Signed
 
 TEXTS = st.text(max_size=8)
@@ -60,6 +61,7 @@ DOMAINS = {
     Signed: {"signature": exactly(64)},
     ClearPart: {"file": st.from_regex(r"[a-z][a-z0-9.\-]{0,8}", fullmatch=True)},
     CompanionFile: {"file": st.from_regex(r"[a-z][a-z0-9.\-]{0,8}", fullmatch=True)},
+    SealedModel: {"pieces": st.integers(0, 2**20)},
     JobSpecification: {
         "nonce": exactly(16),
         "dtype": st.sampled_from(["float32", "float64"]),
