@@ -259,7 +259,7 @@ def test_a_sealed_model_is_the_analysts() -> None:
 def test_runs_are_bounded(used: int, maximum: int) -> None:
     """A rule allows exactly its maximum of runs; a job that is counted already is not counted twice."""
     known = facts(replace(RULE, maximum_runs=maximum), runs={"train": used})
-    authorise(job(), known, now=NOW, counted=True)
+    authorise(job(), known, now=NOW, counted={DATASET: "train"})
     if used < maximum:
         authorise(job(), known, now=NOW)
     else:

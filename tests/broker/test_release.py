@@ -46,6 +46,27 @@ def test_a_new_policy_does_not_start_the_count_again(world: World) -> None:
     world.submit()
 
 
+def test_a_job_is_granted_by_the_rule_that_counted_it(world: World) -> None:
+    """A job that a rule with large groups took is not granted by one with small groups whose runs are used up, or raised since."""
+    fine = rule_for(world.analyst.public, name="fine", maximum_runs=1)
+    coarse = rule_for(world.analyst.public, name="coarse", min_group_size=100)
+    world.enrol(fine, coarse)
+    first, second = world.submit(), world.submit()
+
+    def group_sizes() -> list[int]:
+        grants = [world.granted(job_id).grant for job_id in (first, second)]
+        return [grant.min_group_size for grant in grants if grant is not None]
+
+    assert group_sizes() == [0, 100]
+    raised = replace(fine, maximum_runs=2)
+    world.broker.set_policy(world.owner.dataset_id, world.owner.policy(raised, coarse, serial=2))
+    assert group_sizes() == [0, 100]
+    world.broker.set_policy(world.owner.dataset_id, world.owner.policy(fine, serial=3))
+    with pytest.raises(PolicyError, match="runs"):
+        world.granted(second)
+    world.granted(first)
+
+
 def test_an_older_version_gets_no_job_and_no_grant(world: World) -> None:
     """Once a newer version is enrolled, jobs on the older one are refused, and an accepted one gets no more grants."""
     world.enrol()

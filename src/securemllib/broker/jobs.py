@@ -1,12 +1,15 @@
 """Accepting jobs, and releasing the keys of models to the recipients that the owners' policies name."""
 
+from collections.abc import Mapping
 from functools import lru_cache
+
+from sqlalchemy import select
 
 from securemllib.broker.custody import Transaction
 from securemllib.broker.datasets import dataset_facts
 from securemllib.broker.freshness import JOB_SECONDS, check_created
 from securemllib.broker.policies import approvals_of
-from securemllib.broker.schema import ACCEPTED, RELEASED, DatasetRow, GrantRow, JobRow, ModelRow, RuleRunsRow
+from securemllib.broker.schema import ACCEPTED, RELEASED, DatasetRow, GrantRow, JobRow, JobRuleRow, ModelRow, RuleRunsRow
 from securemllib.broker.standing import check_not_revoked, check_signer
 from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
@@ -20,7 +23,18 @@ from securemllib.wire.plan import ModelRef
 from securemllib.wire.result import WrappedModelKey, model_key_context
 from securemllib.wire.signed import Signed
 
-__all__ = ["authorised", "check_standing", "job_key", "job_row", "lineage_of", "model_key", "release", "specification", "submit"]
+__all__ = [
+    "authorised",
+    "check_standing",
+    "counted_by",
+    "job_key",
+    "job_row",
+    "lineage_of",
+    "model_key",
+    "release",
+    "specification",
+    "submit",
+]
 
 _JOB_KEY = "securemllib/broker/job-key/v1"
 _MODEL_KEY = "securemllib/broker/model-key/v1"
@@ -88,7 +102,7 @@ def release(transaction: Transaction, signed: Signed) -> tuple[tuple[Signed, ...
     return keys, _training_result(transaction, model)
 
 
-def authorised(transaction: Transaction, job: JobSpecification, *, counted: bool) -> Decision:
+def authorised(transaction: Transaction, job: JobSpecification, *, counted: Mapping[str, str] | None = None) -> Decision:
     """Return the decision about a job from what the store knows now; `PolicyError` or `FreshnessError` where it is refused."""
     models = {model.model_id: known for model in job.models if (known := _model_facts(transaction, model.model_id)) is not None}
     facts = Facts(broker=transaction.identity.public.fingerprint, datasets={}, models=models)
@@ -98,6 +112,12 @@ def authorised(transaction: Transaction, job: JobSpecification, *, counted: bool
     approvals = () if job.model is None else approvals_of(transaction, job.model)
     whole = Facts(broker=facts.broker, datasets=datasets, models=models, approvals=approvals)
     return authorise(job, whole, now=transaction.now, counted=counted)
+
+
+def counted_by(transaction: Transaction, job_id: str) -> dict[str, str]:
+    """Return the rule that counted an accepted job, by the dataset whose policy has it."""
+    rows = transaction.session.scalars(select(JobRuleRow).where(JobRuleRow.job_id == job_id))
+    return {row.dataset_id: row.rule for row in rows}
 
 
 def job_row(transaction: Transaction, job_id: str) -> JobRow:
@@ -156,7 +176,7 @@ def _accept(transaction: Transaction, job: JobSpecification, signed: Signed, sta
     check_created(job.created, transaction.now, seconds=JOB_SECONDS)
     check_signer(transaction, job.analyst.fingerprint)
     check_not_revoked(transaction, (output.recipient.fingerprint for output in job.outputs))
-    decision = authorised(transaction, job, counted=False)
+    decision = authorised(transaction, job)
     transaction.detail["rules"] = {permission.dataset_id: permission.rule for permission in decision.permissions}
     for permission in decision.permissions:
         key = (permission.dataset_id, permission.rule)
@@ -179,6 +199,9 @@ def _accept(transaction: Transaction, job: JobSpecification, signed: Signed, sta
             status=status,
         )
     )
+    transaction.session.flush()
+    for permission in decision.permissions:
+        transaction.session.add(JobRuleRow(job_id=job.job_id, dataset_id=permission.dataset_id, rule=permission.rule))
 
 
 def _model_facts(transaction: Transaction, model_id: str) -> ModelFacts | None:

@@ -15,6 +15,7 @@ __all__ = [
     "DatasetRow",
     "GrantRow",
     "JobRow",
+    "JobRuleRow",
     "KeyRow",
     "ModelRow",
     "OwnerRow",
@@ -131,6 +132,16 @@ class JobRow(Base):
     aggregator_epoch: Mapped[int] = mapped_column(BigInteger)
     head: Mapped[bytes | None] = mapped_column(LargeBinary)
     status: Mapped[str] = mapped_column(String(16))
+
+
+class JobRuleRow(Base):
+    """Which rule of a dataset's policy counted an accepted job."""
+
+    __tablename__ = "job_rules"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.job_id"), primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.dataset_id"), primary_key=True)
+    rule: Mapped[str] = mapped_column(Text)
 
 
 class GrantRow(Base):

@@ -90,7 +90,7 @@ class Decision:
         return max(permission.min_group_size for permission in self.permissions)
 
 
-def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: bool = False) -> Decision:
+def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: Mapping[str, str] | None = None) -> Decision:
     """Return why a job is allowed.
 
     1. The job names this broker.
@@ -109,7 +109,7 @@ def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: bool = 
         job: The job, its signature verified.
         facts: The broker's facts.
         now: Seconds since 1970.
-        counted: Whether the job is among the counted runs already, as it is when keys are granted for an accepted job.
+        counted: Of an accepted job the rule of each dataset that has counted it, as when keys are granted; None for a new job.
 
     Raises:
         PolicyError: 1, 2, 4, 5, 6 or 7 does not hold, or the source is not known.
@@ -125,7 +125,7 @@ def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: bool = 
     _check_continues(job, facts)
     lineage = involved(job, facts)
     datasets = dict.fromkeys(dataset.dataset_id for dataset in lineage)
-    permissions = tuple(_permission(job, dataset_id, facts, now, counted) for dataset_id in datasets)
+    permissions = tuple(_permission(job, dataset_id, facts, now, (counted or {}).get(dataset_id)) for dataset_id in datasets)
     if not permissions:
         raise PolicyError("The job involves no dataset, so no policy can allow it.", code="refused.policy.dataset")
     return Decision(permissions=permissions, lineage=lineage)
@@ -180,18 +180,18 @@ def _check_continues(job: JobSpecification, facts: Facts) -> None:
         )
 
 
-def _permission(job: JobSpecification, dataset_id: str, facts: Facts, now: int, counted: bool) -> Permission:
+def _permission(job: JobSpecification, dataset_id: str, facts: Facts, now: int, counted_by: str | None) -> Permission:
     known = facts.datasets.get(dataset_id)
     policy = known.policy if known is not None else None
     if known is None or policy is None:
         raise PolicyError(f"The dataset {dataset_id} has no policy.", code="refused.policy.missing")
-    verdict = judge(policy, _question(job, dataset_id, facts, now, counted))
+    verdict = judge(policy, _question(job, dataset_id, facts, now, counted_by))
     if verdict.rule is None:
         raise _refusal(job, dataset_id, policy, verdict)
     return Permission(dataset_id=dataset_id, rule=verdict.rule.name, min_group_size=verdict.rule.min_group_size)
 
 
-def _question(job: JobSpecification, dataset_id: str, facts: Facts, now: int, counted: bool) -> Question:
+def _question(job: JobSpecification, dataset_id: str, facts: Facts, now: int, counted_by: str | None) -> Question:
     known = facts.datasets[dataset_id]
     columns: frozenset[str] = frozenset()
     unreadable = None
@@ -216,7 +216,8 @@ def _question(job: JobSpecification, dataset_id: str, facts: Facts, now: int, co
             for output in job.outputs
         ),
         now=now,
-        runs=None if counted else dict(known.runs),
+        runs=dict(known.runs),
+        counted_by=counted_by,
         approvers=frozenset(approver for approver, approval in facts.approvals if approval.is_of(job, now)),
     )
 

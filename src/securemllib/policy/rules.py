@@ -55,7 +55,8 @@ class Question:
         mode: Where statistics are added.
         outputs: What leaves.
         now: Seconds since 1970.
-        runs: Jobs that each rule, by its name, has allowed so far; None where this job is counted already.
+        runs: Jobs that each rule, by its name, has allowed so far; None where nobody counts.
+        counted_by: The rule that has counted this job already; None for a new job.
         approvers: Fingerprints of those who approved the release of just this model to just these recipients.
     """
 
@@ -67,6 +68,7 @@ class Question:
     now: int
     unreadable: str | None = None
     runs: Mapping[str, int] | None = None
+    counted_by: str | None = None
     approvers: frozenset[str] = frozenset()
 
     @property
@@ -139,7 +141,7 @@ def _validity(rule: Rule, question: Question) -> Answer:
 
 def _runs(rule: Rule, question: Question) -> Answer:
     used = 0 if question.runs is None else question.runs.get(rule.name, 0)
-    over = question.runs is not None and rule.maximum_runs is not None and used >= rule.maximum_runs
+    over = rule.name != question.counted_by and question.runs is not None and rule.maximum_runs is not None and used >= rule.maximum_runs
     return Answer(place=("maximum_runs",), needs=f"more than {rule.maximum_runs} runs" if over else None)
 
 

@@ -62,12 +62,14 @@ def judge(policy: Policy, question: Question) -> Verdict:
     """Return what a policy says.
 
     1. It has not expired.
-    2. One of its rules passes every check; rules do not add up.
+    2. One of its rules passes every check; rules do not add up. The rule that has counted the job goes before the others: an accepted
+       job does not move to a rule whose runs are used up, or that never counted it, for less strict conditions.
     3. As many approvers as it asks for approved a model's release.
     """
     rules = tuple((rule, {name: check(rule, question) for name, check in CHECKS.items()}) for rule in policy.rules)
     conditions = {"expired": _expiry(policy, question), "approval": _approval(policy, question)}
-    allowed = next((rule for rule, answers in rules if not _needs(answers)), None)
+    passing = [rule for rule, answers in rules if not _needs(answers)]
+    allowed = min(passing, key=lambda rule: rule.name != question.counted_by, default=None)
     refused = any(answer.needs is not None for answer in conditions.values())
     return Verdict(rule=None if refused else allowed, rules=rules, conditions=conditions)
 
