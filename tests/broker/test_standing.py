@@ -14,7 +14,9 @@ from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import FreshnessError, PolicyError, RefusedError, SecureMLlibError, SignatureError, UsageError
 from securemllib.kms.file import FileKey
 from securemllib.owner.broker_client import BrokerClient
+from securemllib.policy.model import OutputRule
 from securemllib.wire.enrolment import AuditRequest
+from securemllib.wire.job import Output, OutputKind
 from securemllib.wire.notices import KeyRevocation, KeyRotation
 from securemllib.wire.signed import Signed
 
@@ -196,6 +198,18 @@ def test_no_model_is_released_to_a_revoked_recipient(world: World) -> None:
     job = release_of(model, world.analyst.public, world.broker.identity, partner.public)
     refused(lambda: world.broker.release(world.analyst.sign(job)), "refused.key.revoked")
     world.broker.release(world.analyst.sign(release_of(model, world.analyst.public, world.broker.identity)))
+
+
+def test_a_job_for_a_revoked_recipient_gets_no_keys(world: World) -> None:
+    """An accepted job whose result would go to an identity that is revoked gets no more keys and moves no head."""
+    other = PrivateIdentity.generate("other")
+    outputs = {OutputKind.METRIC: OutputRule(recipients=(other.public.fingerprint,))}
+    world.enrol(rule_for(world.analyst.public, outputs=outputs))
+    job_id = world.submit(outputs=(Output(kind=OutputKind.METRIC, recipient=other.public),))
+    enclave = world.granted(job_id)
+    world.broker.revoke(revocation(world, other))
+    refused(lambda: world.granted(job_id), "refused.key.revoked")
+    refused(lambda: world.broker.move_head(job_id, enclave.update(None, enclave.head(1))), "refused.key.revoked")
 
 
 def test_nobody_revokes_anothers_identity(world: World) -> None:

@@ -130,9 +130,11 @@ def job_row(transaction: Transaction, job_id: str) -> JobRow:
 
 
 def check_standing(transaction: Transaction, row: JobRow) -> None:
-    """Refuse a job whose analyst, or one of whose datasets' owners, was revoked; `RefusedError`."""
+    """Refuse a job whose analyst, one of whose recipients, or one of whose datasets' owners was revoked; `RefusedError`."""
     owners = (transaction.session.get_one(DatasetRow, dataset.dataset_id).owner for dataset in lineage_of(row))
-    check_not_revoked(transaction, (specification(row).analyst.fingerprint, *owners))
+    job = specification(row)
+    recipients = (output.recipient.fingerprint for output in job.outputs)
+    check_not_revoked(transaction, (job.analyst.fingerprint, *recipients, *owners))
 
 
 def specification(row: JobRow) -> JobSpecification:
