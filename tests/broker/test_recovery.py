@@ -180,6 +180,24 @@ def test_a_database_that_is_put_back_under_a_running_broker_is_noticed(world: Wo
     assert len(world.events()) == 3
 
 
+def test_a_database_that_another_broker_filled_up_again_is_noticed(world: World, tmp_path: Path) -> None:
+    """A copy that was put back is refused by the broker whose entries it lacks, though a second broker brought it to more entries."""
+    world.enrol()
+    live = sqlite3.connect(world.folder / "broker.db")
+    old = sqlite3.connect(tmp_path / "old.db")
+    live.backup(old)
+    world.submit()
+    old.backup(live)
+    live.close()
+    old.close()
+    second = Broker(world.keystore, world.url, tmp_path / "second.sml", clock=world.clock)
+    for _ in range(3):
+        second.trust_owner(world.owner.identity.public)
+    refused(world.submit, "integrity.freshness.store")
+    second.trust_owner(world.owner.identity.public)
+    second.close()
+
+
 def test_an_older_store_waits_for_its_owners(world: World) -> None:
     """A database from before is refused; recovered, each owner's datasets are frozen until that owner accepts that very store."""
     world.enrol(rule_for(world.analyst.public, maximum_runs=2))

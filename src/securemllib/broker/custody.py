@@ -113,7 +113,7 @@ class Custody:
                 outcome = {"decision": "accepted"}
             outcome = {name: _bounded(value) for name, value in {**outcome, **transaction.detail}.items()}
             head = append(session, self.identity, {**outcome, "event": event}, transaction.datasets, at=transaction.now)
-            self.guard.check_next(head)
+            self.guard.check_next(session, head)
         self.guard.advance(head)
         _log.info(event, **outcome, sequence=head.sequence)
         if refusal is not None:

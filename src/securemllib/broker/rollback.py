@@ -21,8 +21,8 @@ from securemllib.wire.signed import Signed
 __all__ = ["RollbackGuard", "check_generation", "check_not_frozen"]
 
 
-def check_generation(path: Path, session: Session, broker: PublicIdentity) -> int:
-    """Refuse a database that is older than the head file, or that took another turn; return the file's sequence number.
+def check_generation(path: Path, session: Session, broker: PublicIdentity) -> AuditHead | None:
+    """Refuse a database that is older than the head file, or that took another turn; return the file's head, None without a file.
 
     1. The file's head is this broker's.
     2. The database has the entry that the file names, with that digest. A missing file names none.
@@ -32,7 +32,7 @@ def check_generation(path: Path, session: Session, broker: PublicIdentity) -> in
         FreshnessError: 2 does not hold.
     """
     if not path.exists():
-        return 0
+        return None
     kept = verify(Signed.from_bytes(path.read_bytes()), AuditHead, broker)
     row = session.get(AuditRow, kept.sequence)
     if row is None or row.digest != kept.entry:
@@ -41,7 +41,7 @@ def check_generation(path: Path, session: Session, broker: PublicIdentity) -> in
             next_step="Restore the newest database, or run `securemllib broker recover`: then each owner accepts the older one, or not.",
             code="integrity.freshness.store",
         )
-    return kept.sequence
+    return kept
 
 
 def check_not_frozen(row: DatasetRow) -> None:
@@ -61,18 +61,23 @@ class RollbackGuard:
         self._path = path
         self._identity = identity
         self._lock = threading.Lock()
-        self._sequence = 0
+        self._last: AuditHead | None = None
 
     def check(self, session: Session) -> None:
         """Refuse an old database; see `check_generation`."""
-        self._sequence = check_generation(self._path, session, self._identity.public)
+        self._last = check_generation(self._path, session, self._identity.public)
 
-    def check_next(self, head: AuditHead) -> None:
-        """Refuse an entry that does not follow all that this process has committed: the database was put back under it."""
+    def check_next(self, session: Session, head: AuditHead) -> None:
+        """Refuse an entry that does not follow all that this process has committed: the database was put back under it.
+
+        A number alone does not tell: another broker may have filled the log up to it again.
+        """
         with self._lock:
-            if head.sequence <= self._sequence:
+            last = self._last
+            found = None if last is None else session.get(AuditRow, last.sequence)
+            if last is not None and (head.sequence <= last.sequence or found is None or found.digest != last.entry):
                 raise FreshnessError(
-                    f"The database was put back before entry {self._sequence} while this broker ran.",
+                    f"The database was put back before entry {last.sequence} while this broker ran.",
                     next_step="Stop the broker; restore the newest database, or run `securemllib broker recover`.",
                     code="integrity.freshness.store",
                 )
@@ -80,6 +85,6 @@ class RollbackGuard:
     def advance(self, head: AuditHead) -> None:
         """Remember a head that was committed to the database."""
         with self._lock:
-            if head.sequence > self._sequence:
+            if self._last is None or head.sequence > self._last.sequence:
                 write_private(self._path, self._identity.sign(head).to_bytes())
-                self._sequence = head.sequence
+                self._last = head
