@@ -123,6 +123,15 @@ def test_a_large_body_is_refused(client: httpx.Client, announced: bool) -> None:
     assert isinstance(raised(client.post("/v1/jobs", content=small, headers=headers)), FormatError)
 
 
+def test_only_enrolments_are_large(client: httpx.Client) -> None:
+    """A policy of 3 MB is refused before it is read, as is one of more signatures than an envelope has; an enrolment is read."""
+    large = {"enrolment": "A" * 3 * 2**20}
+    assert client.put(f"/v1/datasets/{'a' * 32}/policy", json=large).status_code == 413
+    assert isinstance(raised(client.put(f"/v1/datasets/{'a' * 32}", json=large)), FormatError)
+    many = {"payload": "", "payloadType": "", "signatures": [{"keyid": "", "sig": ""}] * 65}
+    assert client.post("/v1/approvals", json={"envelope": many}).status_code == 422
+
+
 def test_the_interface_is_described(client: httpx.Client) -> None:
     """The OpenAPI description names every path of the protocol."""
     paths = client.get("/openapi.json").json()["paths"]

@@ -60,7 +60,7 @@ def create_app(broker: Broker) -> FastAPI:
         description="Appraises enclaves and grants them the keys of jobs that the data owners' policies allow.",
         responses=_PROBLEMS,
     )
-    app.add_middleware(BodyLimit, limit=BODY_LIMIT, large=ENROLMENT_LIMIT, large_prefix="/v1/datasets/")
+    app.add_middleware(BodyLimit, limit=BODY_LIMIT, large=ENROLMENT_LIMIT, large_prefix="/v1/datasets")
     app.add_middleware(AddressLimit, rates=broker.rates, refusal=_answer)
     app.add_exception_handler(SecureMLlibError, partial(_problem, broker.rates))
     app.add_exception_handler(RequestValidationError, _invalid)

@@ -43,7 +43,7 @@ class BodyLimit:
     Args:
         app: The application.
         limit: Bytes for every path.
-        large: Bytes for the paths that start with ``large_prefix``: enrolments hold whole manifests.
+        large: Bytes for the paths directly under ``large_prefix``: enrolments hold whole manifests.
         large_prefix: See ``large``.
     """
 
@@ -58,7 +58,8 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._large if scope["path"].startswith(self._large_prefix) else self._limit
+        prefix, _, name = scope["path"].rpartition("/")
+        limit = self._large if prefix == self._large_prefix and name else self._limit
         received = 0
 
         async def counted() -> Message:

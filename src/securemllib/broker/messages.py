@@ -95,7 +95,7 @@ class EnvelopeBody(_Body):
 
     payload: Base64
     payload_type: str = Field(alias="payloadType", max_length=128)
-    signatures: list[SignatureBody]
+    signatures: list[SignatureBody] = Field(max_length=64)
 
 
 class PolicyBody(_Body):
