@@ -7,11 +7,13 @@ from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.registry import build
 from securemllib.algorithms.summary import Summary
 from securemllib.crypto.aead import unseal
+from securemllib.enclave import aggregator
+from securemllib.errors import UnavailableError
 from securemllib.wire.encoding import decode
 from securemllib.wire.job import OutputKind
 from securemllib.wire.result import SealedModel, model_context
-from securemllib.wire.task import End
-from tests.world import Dataset, Relay, World, binomial_table, run
+from securemllib.wire.task import Begin, End
+from tests.world import Dataset, Relay, World, binomial_table, computed, hand_over, run
 
 
 def plain_model(world, job, finished):
@@ -94,3 +96,27 @@ def test_a_computation_that_outlives_its_job_leaves_nothing(world):
         enclave.settle(job.job_id)
         assert (enclave.kept(job.job_id) is kept) is not ends
         assert (enclave.cache.scratch(job.job_id, origin, 0).held("bins", 0) is None) is ends
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_statistics_move_a_state_once_though_memory_runs_out_in_between(world, monkeypatch, step):
+    """A host that lets a step fail half-way and hands the same statistics over again is refused; from the recorded head all goes well."""
+    relay, job = Relay(world), world.job(params={"maxIter": 3})
+    relay.install(job)
+    reply, state = relay.ask(Begin(job_id=job.job_id))
+    for _ in range(step):
+        found = computed(job, [relay], reply.round, state)
+        reply, state = hand_over(relay, job, found)
+    found = computed(job, [relay], reply.round, state)
+
+    def exhausted(value):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(aggregator, "to_tree", exhausted)
+        with pytest.raises(UnavailableError):
+            hand_over(relay, job, found)
+    with pytest.raises(UnavailableError) as raised:
+        hand_over(relay, job, found)
+    assert raised.value.error_code == "unavailable.session"
+    assert run(world, job, [relay], install=False)[0].model

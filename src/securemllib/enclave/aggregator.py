@@ -19,7 +19,7 @@ from securemllib.enclave.results import require_group, sealed_result
 from securemllib.enclave.rounds import CHECKPOINT, STATE, STATE_LIMIT, SealedState, open_state, seal_state, statistics_context
 from securemllib.enclave.session import Session
 from securemllib.enclave.worker import no_rows
-from securemllib.errors import CoverError, FormatError, FreshnessError, IntegrityError, UnsealError, UsageError
+from securemllib.errors import CoverError, FormatError, FreshnessError, IntegrityError, UnavailableError, UnsealError, UsageError
 from securemllib.wire.attestation import Head, HeadUpdate, head_acknowledgement_context, head_context
 from securemllib.wire.encoding import decode
 from securemllib.wire.job import OutputKind
@@ -49,6 +49,7 @@ class Aggregator:
         self._lock = Lock()
         self._pending: tuple[bytes, Head, Reply] | None = None
         self._algorithm = session.algorithm
+        self._torn = False
         self._current = SealedState(round=0, state=None) if self._head is None else self._resume(self._head, checkpoint)
         self._state: Any = None
         if self._current.state is not None:
@@ -154,6 +155,12 @@ class Aggregator:
         self._current = replace(self._current, round=self._current.round + 1, addition=addition)
 
     def _step(self, total: Any) -> None:
+        if self._torn:
+            raise UnavailableError(
+                "A step of this aggregator failed, and the job goes on from its recorded head.", code="unavailable.session"
+            )
+        # Without memory a step ends anywhere, and the round's statistics may not move the state a second time.
+        self._torn = True
         addition, heaviest, exchanged = self._current.addition, self._current.heaviest, self._current.exchanged
         if self._state is None:
             self._state = self._algorithm.initial(total, self._session.algorithm_seed)
@@ -169,6 +176,7 @@ class Aggregator:
         addition = addition.after_update(self._session, self._state)
         tree = to_tree(self._state)
         self._current = SealedState(round=self._current.round + 1, state=tree, addition=addition, heaviest=heaviest, exchanged=exchanged)
+        self._torn = False
 
     def _advanced(self) -> Reply:
         return Advanced(round=self._current.round), seal_state(self._session, self._current, STATE)
