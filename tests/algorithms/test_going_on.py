@@ -59,6 +59,18 @@ def test_a_cluster_without_new_rows_stays_where_it_is(fit, cut):
         np.testing.assert_allclose(moved.cluster_centers[far], model.cluster_centers[far], rtol=1e-12)
 
 
+@pytest.mark.parametrize("decay", [None, 1.0, 0.5])
+def test_a_batch_does_not_hide_a_small_cluster_among_the_models_rows(fit, cut, decay):
+    """The smallest group is one of the batch's rows, which summaries before and after tell apart, or of the rows before if smaller."""
+    rows = np.concatenate([np.zeros((50, 2)), np.full((50, 2), 100.0)]) + np.random.default_rng(0).normal(size=(100, 2))
+    model = fit(KMeans(k=2), cut(rows), SEED)
+    assert model.smallest_group == 50
+    moved = go_on(KMeans(k=2, max_iter=1, decay_factor=decay), cut(rows[47:]), model)
+    assert (moved.smallest_group, moved.cluster_sizes.min() > 3) == (3, True)
+    alone = go_on(KMeans(k=2, max_iter=1, decay_factor=decay), cut(rows[50:]), model)
+    assert alone.smallest_group == (25 if decay == 0.5 else 50)
+
+
 def labelled(seed, rows=300, classes=2):
     """Return features and labels."""
     generator = np.random.default_rng(seed)

@@ -128,6 +128,7 @@ class KMeansModel:
         training_cost: Cost of the centres before the last step, as MLlib reports it.
         num_iter: Lloyd steps made.
         cluster_sizes: ``(m,)`` training rows nearest to each of the centres, and where it went on from a model, that one's, decayed.
+        smallest_group: The rows of the smallest cluster that has any, also among those since that model: two summaries tell them apart.
     """
 
     SUMMARY: ClassVar[tuple[str, ...]] = ("training_cost", "num_iter", "cluster_sizes")
@@ -137,11 +138,7 @@ class KMeansModel:
     training_cost: float
     num_iter: int
     cluster_sizes: NDArray[np.int64]
-
-    @property
-    def smallest_group(self) -> float:
-        """The rows of the smallest cluster that has any."""
-        return float(self.cluster_sizes[self.cluster_sizes > 0].min(initial=np.iinfo(np.int64).max))
+    smallest_group: float
 
     def predict(self, features: Floats) -> dict[str, NDArray[np.int32]]:
         """Return ``prediction``, the index of the nearest centre (the first of equally near ones)."""
@@ -305,10 +302,14 @@ class KMeans:
 
     def to_model(self, state: KMeansState) -> KMeansModel:
         """Return the centres."""
+        since = np.rint(state.sizes - state.anchor_weights if state.anchors.size else state.sizes)
+        sizes = np.rint(state.sizes).astype(np.int64)
+        groups = np.concatenate([sizes, since])
         return KMeansModel(
             cluster_centers=state.centers,
             distance_measure=self.distance_measure,
             training_cost=state.cost,
             num_iter=state.iterations,
-            cluster_sizes=np.rint(state.sizes).astype(np.int64),
+            cluster_sizes=sizes,
+            smallest_group=float(groups[groups > 0].min(initial=np.inf)),
         )
