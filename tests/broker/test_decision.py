@@ -326,6 +326,20 @@ def test_a_release_is_of_models_that_the_rule_lets_train() -> None:
     refused(asked, releasing(StringIndexer={"stringOrderType": bound}), "operation")
 
 
+def test_a_release_is_of_models_whose_earlier_trainings_the_rule_lets_train() -> None:
+    """A model that goes on from one with Params out of bounds is not released for the last training's Params, which are within."""
+    rule = replace(RULE, operations={"ReleaseModel": {}, "KMeans": {"k": Bound(max=10)}})
+
+    def going_on(*earlier: int) -> Facts:
+        model = ModelFacts(
+            reference=MODEL, lineage=(BEHIND,), operation="KMeans", params={"k": 2}, earlier=tuple({"k": number} for number in earlier)
+        )
+        return facts(behind=(rule,), models={MODEL.model_id: model})
+
+    authorise(release_of(MODEL, ANALYST, BROKER), going_on(10, 2), now=NOW)
+    refused(release_of(MODEL, ANALYST, BROKER), going_on(2, 11), "operation")
+
+
 RECOMMEND = ApplyModel(model=MODEL, input_columns=("age",), outputs={"recommendations": "r"}, params={"recommend": "user"})
 
 

@@ -212,7 +212,19 @@ def _model_facts(transaction: Transaction, model_id: str) -> ModelFacts | None:
         return None
     row = transaction.session.get_one(JobRow, model_id)
     trained, reference = specification(row), ModelRef(model_id=model_id, digest=model.digest)
-    return ModelFacts(reference=reference, lineage=lineage_of(row), operation=trained.operation, params=trained.params, plan=trained.plan)
+    earlier, before = [], trained.model
+    while before is not None:
+        job = specification(transaction.session.get_one(JobRow, before.model_id))
+        earlier.append(job.params)
+        before = job.model
+    return ModelFacts(
+        reference=reference,
+        lineage=lineage_of(row),
+        operation=trained.operation,
+        params=trained.params,
+        plan=trained.plan,
+        earlier=tuple(earlier),
+    )
 
 
 def _training_result(transaction: Transaction, model: ModelRef) -> Signed:

@@ -42,13 +42,17 @@ class DatasetFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """A finished model, all datasets behind it, and the operation with its Params and plan that trained it."""
+    """A finished model, all datasets behind it, and the operation with its Params and plan that trained it.
+
+    ``earlier`` has the Params of the trainings that it goes on from, which shaped it, too.
+    """
 
     reference: ModelRef
     lineage: tuple[DatasetRef, ...]
     operation: str
     params: Mapping[str, ParamValue]
     plan: Plan | None = None
+    earlier: tuple[Mapping[str, ParamValue], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +104,8 @@ def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: Mapping
     5. A training that goes on from a model has its operation, and reads the parts right behind the model's: no row counts twice.
     6. For every involved dataset (the source and all datasets behind the models), its policy has not expired, and one rule of it
        allows all of: analyst, operation with its Params, columns (of the source), mode, outputs, time and number of runs. A rule that
-       allows a model's release allows the operation that trained it, too: fitted transformers hold values of rows.
+       allows a model's release allows the operation that trained it, too, and each training that it goes on from: fitted transformers hold
+       values of rows.
     7. As many people as each of these policies asks for approved a model's release.
 
     A Param with a bound must be given: an omitted one is refused, because the policy cannot judge a default that it does not see.
@@ -224,7 +229,7 @@ def _question(job: JobSpecification, dataset_id: str, facts: Facts, now: int, co
 
 def _operations(job: JobSpecification, facts: Facts) -> tuple[tuple[str, Mapping[str, ParamValue]], ...]:
     released = [facts.models[model.model_id] for model in job.models] if job.operation == RELEASE_OPERATION else []
-    return (job.operation, job.params), *((model.operation, model.params) for model in released)
+    return (job.operation, job.params), *((model.operation, params) for model in released for params in (model.params, *model.earlier))
 
 
 def _origins_of(job: JobSpecification, dataset_id: str, facts: Facts, columns: tuple[str, ...]) -> frozenset[Origin]:
