@@ -13,14 +13,18 @@ import pytest
 import tenseal
 
 from securemllib.crypto.encodings.homomorphic import PRECISION
+from securemllib.crypto.encodings.keys import group_key
 from securemllib.crypto.identity import PrivateIdentity
-from securemllib.errors import IntegrityError, PolicyError, UsageError
+from securemllib.crypto.keys import DataKey
+from securemllib.errors import IntegrityError, PolicyError, RefusedError, UsageError
 from securemllib.owner import dataset, identity_file
 from securemllib.owner.companion import OpenCompanion, open_companion, write_companion
 from securemllib.owner.encoding_schema import schema_from_text
 from securemllib.owner.keystore import Keystore
+from securemllib.owner.query_literals import LiteralEncoder
 from securemllib.owner.reading import open_dataset
 from securemllib.wire.companion import COMPANION_DIRECTORY, COMPANION_FILE, PUBLIC_CONTEXT, ROW_COLUMN, EncodingName
+from securemllib.wire.query import Place, QueryLiteral
 
 SCHEMA = """
 columns:
@@ -214,6 +218,34 @@ def test_only_a_join_group_joins(owner: Owner, rows: pa.Table, tmp_path: Path) -
     ids = [companion.columns[0].description.key_id for companion in opened]
     assert ids[0] == ids[1]
     assert len(set(ids)) == 5
+
+
+def test_the_columns_of_a_join_group_have_one_bound_of_literals(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
+    """A host gets no more codes of a key by asking for those of several columns that have it, and of others it still gets them."""
+    schema = "columns: {customer: {encoding: deterministic, join_group: customers}, city: deterministic}"
+    encoder = LiteralEncoder(owner.identity.public, owner.keystore, limit=2)
+
+    def ask(name: str, column: str, text: str) -> None:
+        companion = owner.open(tmp_path / name).companion
+        literal = QueryLiteral(dataset=companion.dataset, column=column, encoding=EncodingName.DETERMINISTIC, place=Place.EQUAL, text=text)
+        encoder.encode(tmp_path / name, companion.content_digest(), (literal,))
+
+    for name in ("one", "two"):
+        owner.encrypt(rows, tmp_path / name, schema)
+    for text in ("1", "2"):
+        ask("one", "customer", text)
+    ask("two", "customer", "2")
+    with pytest.raises(RefusedError):
+        ask("two", "customer", "3")
+    ask("two", "city", "city 3")
+
+
+@pytest.mark.parametrize("encoding", [EncodingName.ADDITIVE, EncodingName.ORDER, EncodingName.HOMOMORPHIC])
+def test_only_encodings_that_join_have_a_groups_key(encoding: EncodingName) -> None:
+    """Two additive columns under one key would have the same masks; of what is joined the key is the group's."""
+    assert group_key(DataKey(bytes(32)), EncodingName.TOKEN.value)
+    with pytest.raises(UsageError):
+        group_key(DataKey(bytes(32)), encoding.value)
 
 
 def test_masks_are_used_once(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:

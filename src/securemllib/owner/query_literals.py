@@ -1,7 +1,7 @@
 """The literals of queries over encoded columns, encoded by whoever holds the columns' keys.
 
 Whoever may ask for codes of values of their choice can ask for those of all values that a column may hold, and then reads the column. So an
-agent encodes a bounded number of different literals a column, and shows each one.
+agent encodes a bounded number of different literals a column, those of a join group being one column, and shows each one.
 """
 
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
@@ -41,7 +41,7 @@ class LiteralEncoder:
 
         1. The companion is its owner's, of the latest version, and the one that the caller read.
         2. Each literal is of that version.
-        3. No column has had more different literals than the limit.
+        3. No column has had more different literals than the limit, nor has any join group, whose columns have one key.
 
         Args:
             directory: The dataset's directory.
@@ -58,19 +58,22 @@ class LiteralEncoder:
             raise IntegrityError("The caller read another companion than the one in the directory.", code="integrity.companion")
         if any(literal.dataset != opened.companion.dataset for literal in literals):  # 2
             raise IntegrityError("A literal is of another dataset version than the companion.", code="integrity.dataset_versions")
-        self._count(literals)  # 3
+        self._count(opened, literals)  # 3
         return tuple(_encoded(opened, literal) for literal in literals)
 
-    def _count(self, literals: tuple[QueryLiteral, ...]) -> None:
+    def _count(self, opened: OpenCompanion, literals: tuple[QueryLiteral, ...]) -> None:
         for literal in literals:
-            seen = self._seen.setdefault((literal.dataset.dataset_id, literal.column), set())
-            if literal.text not in seen and len(seen) >= self._limit:
+            group = opened.column(literal.column, literal.encoding).description.join_group
+            names = [(literal.dataset.dataset_id, literal.column), *([("", group)] if group else [])]
+            counted = [self._seen.setdefault(name, set()) for name in names]
+            if any(literal.text not in seen and len(seen) >= self._limit for seen in counted):
                 raise RefusedError(
                     f"The agent has encoded {self._limit} literals of column {literal.column} already.",
                     next_step="Start the agent again with a higher --literals, if you trust who asks.",
                     code="refused.literals",
                 )
-            seen.add(literal.text)
+            for seen in counted:
+                seen.add(literal.text)
 
 
 def _encoded(opened: OpenCompanion, literal: QueryLiteral) -> LiteralCodes:

@@ -6,6 +6,7 @@ instead, the same in every dataset and version that names the group; so columns 
 """
 
 from securemllib.crypto.keys import DataKey
+from securemllib.errors import UsageError
 
 __all__ = ["column_key", "group_key", "key_id"]
 
@@ -13,6 +14,7 @@ _COLUMN_PURPOSE = "securemllib/encoding/column/v1"
 _GROUP_PURPOSE = "securemllib/encoding/group/v1"
 _ID_PURPOSE = "securemllib/encoding/key-id/v1"
 _ID_BYTES = 16
+_JOINED = frozenset({"deterministic", "token"})
 
 
 def column_key(secret: DataKey, encoding: str, column: str, version: int, salt: bytes) -> DataKey:
@@ -29,7 +31,13 @@ def column_key(secret: DataKey, encoding: str, column: str, version: int, salt: 
 
 
 def group_key(group: DataKey, encoding: str) -> DataKey:
-    """Return the key of a join group's columns in one encoding."""
+    """Return the key of a join group's columns in one encoding.
+
+    Raises:
+        UsageError: Columns in the encoding are not joined; under one key the masks of two ``additive`` columns would be the same.
+    """
+    if encoding not in _JOINED:
+        raise UsageError(f"Columns in the encoding {encoding} are in no join group.", code="usage.join_group")
     return group.derive(_GROUP_PURPOSE, encoding)
 
 
