@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from securemllib.crypto.keys import DataKey
+from securemllib.enclave.session import _cache_key
 from securemllib.errors import FormatError, UnsealError
 from securemllib.wire.job import Mode, Output, OutputKind
 from securemllib.wire.plan import ApplyModel, Plan
@@ -156,3 +158,10 @@ def test_only_rounds_of_the_same_shares_of_one_dataset_go_together(world):
         answered(relay, tuple(requests[:2]), states[1::-1])
     with pytest.raises(UnsealError):
         answered(relay, tuple(requests[:2]), [states[0], os.urandom(len(states[1]))])
+
+
+def test_blocks_of_other_columns_have_another_origin(world):
+    """Two jobs whose roles and columns only read the same when they are joined do not find each other's rows in the cache."""
+    jobs = [world.job("Imputer", {}, inputs=inputs) for inputs in ({"a": "b=c"}, {"a=b": "c"})]
+    origins = [_cache_key(DataKey(bytes(32)), job) for job in [*jobs, jobs[0]]]
+    assert (origins[0] == origins[1], origins[0] == origins[2]) == (False, True)

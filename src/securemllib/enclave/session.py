@@ -142,7 +142,7 @@ def _chosen(body: ManifestBody, plan: Plan) -> tuple[Part, ...]:
 
 def _cache_key(secret: DataKey, job: JobSpecification) -> bytes:
     plan = b"" if job.plan is None else job.plan.to_bytes()
-    inputs = [f"{role}={column}" for role, column in sorted(job.inputs.items())]
+    inputs = [name for role_and_column in sorted(job.inputs.items()) for name in role_and_column]
     sparse = "sparse" if getattr(ALGORITHMS.get(job.operation), "SPARSE", False) else "dense"
     return secret.derive_bytes(32, _CACHE_PURPOSE, plan, job.dtype, sparse, *inputs)
 
