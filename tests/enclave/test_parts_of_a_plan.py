@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from securemllib.enclave.session import check_unseen
 from securemllib.errors import FormatError, IntegrityError, UsageError
 from securemllib.wire.dataset import KeptPart, Part
 from securemllib.wire.job import ROWS_OPERATION, Output, OutputKind
@@ -92,3 +93,20 @@ def test_a_kept_part_is_opened_as_its_own_versions(world):
         else:
             with pytest.raises(IntegrityError):
                 numbers(later, relay, asked, 0)
+
+
+def test_a_training_does_not_go_on_where_the_parts_behind_it_are_others(world):
+    """New parts behind kept ones are read; behind parts that the new version wrote anew, which may hold rows of theirs, they are not."""
+    dataset = world.dataset
+    fields = [{name: getattr(part, name) for name in Part.__slots__} for part in dataset.body.parts[:2]]
+    kept = tuple(KeptPart(**found, version=1) for found in fields)
+    second = Dataset(dataset.table, dataset_id=dataset.dataset_id, version=2, secret=dataset.secret)
+    plan = Plan(source=second.manifest.reference, steps=(Parts(first=2, end=4),))
+    lineage = (dataset.manifest.reference,)
+    with pytest.raises(UsageError):
+        check_unseen(second.body, plan, lineage)
+    second.publish((*kept, *second.body.parts[2:]))
+    check_unseen(second.body, plan, lineage)
+    check_unseen(second.body, plan, (second.manifest.reference, *lineage))
+    with pytest.raises(UsageError):
+        check_unseen(second.body, plan, ())

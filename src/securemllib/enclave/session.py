@@ -14,14 +14,14 @@ from securemllib.enclave.models import OpenedModel, open_model
 from securemllib.enclave.parts import MANIFEST_BODY_PURPOSE
 from securemllib.errors import FormatError, FreshnessError, SignatureError, UsageError
 from securemllib.wire.attestation import AttestationResult, Challenge, Grant, WrappedGrant, grant_context
-from securemllib.wire.dataset import DatasetRef, Manifest, ManifestBody, Part, body_context, manifest_digest
+from securemllib.wire.dataset import DatasetRef, Manifest, ManifestBody, Part, body_context, manifest_digest, written_in
 from securemllib.wire.job import ROWS_OPERATION, JobSpecification
 from securemllib.wire.plan import ModelRef, Plan
 from securemllib.wire.result import SealedModel
 from securemllib.wire.signed import Signed
 from securemllib.wire.task import Install
 
-__all__ = ["Session", "install"]
+__all__ = ["Session", "check_unseen", "install"]
 
 _SAMPLING_PURPOSE = "securemllib/sampling/v1"
 _CACHE_PURPOSE = "securemllib/cache/v1"
@@ -93,6 +93,7 @@ def install(request: Install, *, challenge: Challenge, identity: PrivateIdentity
     4. The attestation result in it is the broker's, of this enclave and job.
     5. The manifest is the one that the job names, and opens with the granted secret.
     6. Each model is the one that the job names, and opens with its granted key.
+    7. The parts before those of a training that goes on from a model are the ones of the model's version.
 
     Raises:
         IntegrityError: One of them does not hold.
@@ -111,6 +112,8 @@ def install(request: Install, *, challenge: Challenge, identity: PrivateIdentity
         raise UsageError("The job has no rows to work on.", code="usage.job")
     secret, body = _open_manifest(request.manifest, job.plan.source, grant)
     models, lineage = _open_models(request.models, job, grant, host)
+    if job.model is not None:
+        check_unseen(body, job.plan, models[job.model].sealed.lineage)
     return Session(
         job_id=challenge.job_id,
         job=job,
@@ -138,6 +141,15 @@ def _chosen(body: ManifestBody, plan: Plan) -> tuple[Part, ...]:
     if chosen.end > len(body.parts):
         raise UsageError(f"The plan reads parts up to {chosen.end - 1} of {len(body.parts)}.", code="usage.job")
     return body.parts[chosen.first : chosen.end]
+
+
+def check_unseen(body: ManifestBody, plan: Plan, lineage: tuple[DatasetRef, ...]) -> None:
+    """Refuse to go on from a model where a later version wrote the parts before the plan's anew: the plan's may hold rows that it saw."""
+    source = plan.source
+    seen = max((dataset.version for dataset in lineage if dataset.dataset_id == source.dataset_id), default=0)
+    first = 0 if plan.parts is None else plan.parts.first
+    if any(written_in(part, source.version) > seen for part in body.parts[:first]):
+        raise UsageError("The dataset was written anew since the model that the training goes on from.", code="usage.job")
 
 
 def _cache_key(secret: DataKey, job: JobSpecification) -> bytes:
