@@ -118,4 +118,5 @@ def tree(model):
     """Return the released numbers of a model as their only encoding."""
     session = model.session
     (key,) = session.release_model(model.sealed, None)
-    return encode(session.agent.open_model(model.sealed.to_bytes(), key))
+    opened, shards = session.agent.open_model(model.sealed.to_bytes(), (), key)
+    return encode([opened, shards])
