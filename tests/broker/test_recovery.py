@@ -4,6 +4,7 @@ import io
 import re
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,14 @@ def test_one_custodian_is_not_enough(world: World, number: int, threshold: int) 
         split(world.keystore.identity, [custodian.public for custodian in CUSTODIANS[:number]], threshold)
     with pytest.raises(UsageError):
         split(world.keystore.identity, [CUSTODIANS[0].public] * 3, 2)
+
+
+def test_one_recipient_key_holds_one_share(world: World) -> None:
+    """Two identities with the same recipient key are one custodian, beside two with keys of their own."""
+    first, second = (custodian.public for custodian in CUSTODIANS[:2])
+    split(world.keystore.identity, [first, second], 2)
+    with pytest.raises(UsageError, match="1 custodians"):
+        split(world.keystore.identity, [first, replace(second, recipient_key=first.recipient_key)], 2)
 
 
 def test_a_changed_or_cut_backup_is_refused(world: World, tmp_path: Path) -> None:

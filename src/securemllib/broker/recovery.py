@@ -51,9 +51,11 @@ def split(broker: PrivateIdentity, custodians: Sequence[PublicIdentity], thresho
         UsageError: There are not 2 to 16 different custodians, or the threshold is below 2 or above their number.
     """
     fingerprints = tuple(custodian.fingerprint for custodian in custodians)
-    if len(set(fingerprints)) != len(fingerprints) or not 2 <= threshold <= len(fingerprints) <= _SHARE_LIMIT:
+    # Two identities with one recipient key are one person, who would hold two shares.
+    different = min(len(set(fingerprints)), len({custodian.recipient_key for custodian in custodians}))
+    if different != len(fingerprints) or not 2 <= threshold <= len(fingerprints) <= _SHARE_LIMIT:
         raise UsageError(
-            f"{threshold} of {len(set(fingerprints))} custodians cannot keep a recovery key.",
+            f"{threshold} of {different} custodians cannot keep a recovery key.",
             next_step=f"Name 2 to {_SHARE_LIMIT} different identities, and a threshold of 2 up to their number.",
         )
     secret = os.urandom(KEY_BYTES)
