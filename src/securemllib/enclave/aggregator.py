@@ -156,9 +156,7 @@ class Aggregator:
 
     def _step(self, total: Any) -> None:
         if self._torn:
-            raise UnavailableError(
-                "A step of this aggregator failed, and the job goes on from its recorded head.", code="unavailable.session"
-            )
+            raise UnavailableError("A step of this aggregator failed: go on from the job's recorded head.", code="unavailable.session")
         # Without memory a step ends anywhere, and the round's statistics may not move the state a second time.
         self._torn = True
         addition, heaviest, exchanged = self._current.addition, self._current.heaviest, self._current.exchanged
