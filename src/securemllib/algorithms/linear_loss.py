@@ -15,9 +15,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import diags_array
 
 from securemllib.algorithms.base import Block
+from securemllib.algorithms.kernels.matrix import products
 from securemllib.algorithms.slices import product_type, row_pieces
 
 __all__ = ["LinearStatistics", "huber_loss", "normal_equations", "squared_loss"]
@@ -68,22 +69,16 @@ def normal_equations(block: Block, label: Vector, shift: Vector) -> LinearStatis
         label: ``(n,)`` labels of the block.
         shift: ``(d,)``.
     """
-    columns, dtype = block.columns, product_type(block)
-    weights, square, slope = 0.0, 0.0, 0.0
-    gradient, sums, gram = np.zeros(columns), np.zeros(columns), np.zeros((columns, columns))
-    for rows, features in row_pieces(block):
-        weight = np.ones(features.shape[0]) if block.weight is None else block.weight[rows]
-        residual = -label[rows]
-        weighted = weight * residual
-        weights += float(weight.sum())
-        square += float(weighted @ residual)
-        slope += float(weighted.sum())
-        gradient += weighted.astype(dtype) @ features
-        sums += weight.astype(dtype) @ features
-        gram += _gram(features, None if block.weight is None else weight)
+    weight = np.ones(block.rows) if block.weight is None else block.weight
+    residual = -label
+    weighted = weight * residual
+    gram, gradient, sums = _products(block, residual)
+    slope, weights = float(weighted.sum()), float(weight.sum())
     lean = np.outer(sums, shift)
-    gram += lean + lean.T + np.outer(shift, shift) * weights
-    return LinearStatistics(loss=0.5 * square, slope=slope, gradient=gradient + slope * shift, scale_slope=0.0, gram=gram)
+    gram = gram + (lean + lean.T + np.outer(shift, shift) * weights)
+    return LinearStatistics(
+        loss=0.5 * float(weighted @ residual), slope=slope, gradient=gradient + slope * shift, scale_slope=0.0, gram=gram
+    )
 
 
 def squared_loss(block: Block, label: Vector, vector: Vector, constant: float, shift: Vector) -> LinearStatistics:
@@ -132,11 +127,14 @@ def _sums(block: Block, label: Vector, vector: Vector, constant: float, shift: V
     return LinearStatistics(loss=total, slope=slope, gradient=gradient + slope * shift, scale_slope=scale_slope, gram=np.zeros((0, 0)))
 
 
-def _gram(features: Any, weight: Vector | None) -> Vector:
-    """Return the ``(d, d)`` sum of weighted products of rows."""
-    if isinstance(features, csr_array):
-        rows = features.astype(np.float64)
-        return np.asarray((rows.T @ (rows if weight is None else diags_array(weight) @ rows)).toarray())
-    # numpy computes A.T @ A by the symmetric product of BLAS, at half the cost.
-    rooted = features if weight is None else features * np.sqrt(weight).astype(features.dtype)[:, np.newaxis]
-    return np.asarray(rooted.T @ rooted)
+def _products(block: Block, target: Vector) -> tuple[Vector, Vector, Vector]:
+    """Return what `products` does, of sparse rows too."""
+    if block.sparse is None:
+        return products(block.features, block.weight, target)
+    gram, edges = np.zeros((block.columns, block.columns)), np.zeros((2, block.columns))
+    for rows, features in row_pieces(block):
+        weight = np.ones(features.shape[0]) if block.weight is None else block.weight[rows]
+        values = features.astype(np.float64)
+        gram += (values.T @ (values if block.weight is None else diags_array(weight) @ values)).toarray()
+        edges += np.stack((weight * target[rows], weight)) @ values
+    return gram, edges[0], edges[1]

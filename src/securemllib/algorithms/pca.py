@@ -20,6 +20,7 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
+from scipy.linalg.blas import dger
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.summary import Summary
@@ -107,17 +108,17 @@ class PCA:
 
     def statistics(self, state: PCAState, block: Block) -> PCAStatistics:
         """Return the block's rows, sums and products."""
-        rows, columns = block.rows, block.columns
-        gram = np.zeros((columns, columns))
-        total = np.zeros(columns)
+        rows, ones = block.rows, np.ones(min(block.rows, _CHUNK_ROWS), dtype=block.features.dtype)
+        gram, total = np.zeros((block.columns, block.columns)), np.zeros(block.columns)
         for start in range(0, rows, _CHUNK_ROWS):
             chunk = block.features[start : start + _CHUNK_ROWS]
             gram += chunk.T @ chunk
-            total += chunk.sum(axis=0, dtype=np.float64)
+            total += ones[: len(chunk)] @ chunk
         shift = block.offset - state.mean
-        lean = np.outer(total + 0.5 * rows * shift, shift)
-        gram += lean
-        gram += lean.T
+        lean = total + 0.5 * rows * shift
+        # In place: the transposed matrix is one that BLAS takes as it is.
+        for one, other in ((lean, shift), (shift, lean)):
+            dger(1.0, one, other, a=gram.T, overwrite_a=True)
         return PCAStatistics(rows=rows, sums=total + rows * shift, gram=gram)
 
     def update(self, state: PCAState, total: PCAStatistics) -> PCAState:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pyspark.sql import DataFrame
@@ -11,7 +12,7 @@ from securemllib.errors import SealedError, UsageError
 from securemllib.spark.column import Column
 from securemllib.spark.functions import col
 from securemllib.spark.storage import Folder
-from securemllib.wire.dataset import Manifest
+from securemllib.wire.dataset import DatasetRef, Manifest, manifest_digest
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.plan import (
     ApplyModel,
@@ -39,13 +40,19 @@ __all__ = ["SecureDataFrame", "Source"]
 _RELEASE = "Rows leave through `release(to=..., columns=[...])` where the owner's policy names the recipient and the columns."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: the name is kept, because every job asks for it several times, and a manifest of many columns takes long to digest.
+@dataclass(frozen=True, kw_only=True)
 class Source:
-    """A dataset: its folder and its manifest."""
+    """A dataset: its folder, its manifest and the manifest's encoding."""
 
     folder: Folder
     manifest: Manifest
     encoded: bytes
+
+    @cached_property
+    def reference(self) -> DatasetRef:
+        """The name of the dataset's version."""
+        return DatasetRef(dataset_id=self.manifest.dataset_id, version=self.manifest.version, digest=manifest_digest(self.encoded))
 
 
 class SecureDataFrame:
@@ -103,7 +110,7 @@ class SecureDataFrame:
     @property
     def plan(self) -> Plan:
         """What enclaves do to the rows."""
-        return Plan(source=self.source.manifest.reference, steps=self.steps)
+        return Plan(source=self.source.reference, steps=self.steps)
 
     @property
     def reads(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import ClassVar
 
 from securemllib.errors import FormatError
@@ -53,7 +54,8 @@ class Output(Record):
     columns: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: the id is kept, because each step of a job asks for it, and a plan of many columns takes long to digest.
+@dataclass(frozen=True, kw_only=True)
 class JobSpecification(Record):
     """A job.
 
@@ -108,7 +110,7 @@ class JobSpecification(Record):
         if self.model is not None and self.plan is not None and self.plan.parts is None:
             raise FormatError("A training that goes on from a model names the parts that it reads.")
 
-    @property
+    @cached_property
     def job_id(self) -> str:
         """The digest of the specification, in hexadecimal."""
         return self.content_digest().hex()
