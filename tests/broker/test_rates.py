@@ -180,3 +180,16 @@ def test_a_clock_that_goes_back_stops_the_broker(world: World) -> None:
     assert len(world.events()) == before
     world.broker.accept_clock()
     world.broker.submit(job)
+
+
+def test_addresses_that_are_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood from many addresses is not remembered for longer than its windows, and a count that goes on is."""
+    monkeypatch.setattr("securemllib.broker.rates._SWEEP_SECONDS", 0.0)
+    rates = Rates(address="1000/second", refusals="1000/second", identity="5/hour")
+    rates.check_identity("analyst")
+    for number in range(200):
+        rates.check_address(f"10.0.{number}.1")
+    assert len(rates._storage.expirations) >= 200
+    # A sliding window of a second looks back on the one before.
+    wait_until(lambda: not (rates._sweep() or len(rates._storage.expirations) > 1))
+    assert len(rates._storage.expirations) == 1

@@ -65,25 +65,30 @@ class AuditHead(Record):
     entry: bytes
 
 
-def append(session: Session, identity: PrivateIdentity, fields: dict[str, object], datasets: Iterable[str], *, at: int) -> AuditHead:
-    """Append an entry made at that time in the session's transaction, sign the new head, and return it."""
+def append(
+    session: Session, identity: PrivateIdentity, fields: dict[str, object], datasets: Iterable[str], *, at: int
+) -> tuple[AuditHead, AuditHead]:
+    """Append an entry made at that time in the session's transaction, sign the new head, and return the head before it and the new one."""
     row = session.get(AuditHeadRow, _HEAD_ROW)
-    sequence, previous = 0, _GENESIS
+    last = AuditHead(broker=identity.public.fingerprint, sequence=0, entry=_GENESIS)
     if row is not None:
         last = verify(Signed.from_bytes(row.signed), AuditHead, identity.public)
-        sequence, previous = last.sequence, last.entry
-    sequence += 1
+    sequence = last.sequence + 1
     subjects = sorted(set(datasets))
     payload = json.dumps(
         {"sequence": sequence, "datasets": subjects, "at": at, **fields}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )
-    digest = _chain(previous, payload)
+    digest = _chain(last.entry, payload)
     head = AuditHead(broker=identity.public.fingerprint, sequence=sequence, entry=digest)
     session.add(AuditRow(sequence=sequence, payload=payload, digest=digest))
     session.flush()
     session.add_all(AuditSubjectRow(sequence=sequence, dataset_id=dataset_id) for dataset_id in subjects)
-    session.merge(AuditHeadRow(identifier=_HEAD_ROW, signed=identity.sign(head).to_bytes(), at=at))
-    return head
+    signed = identity.sign(head).to_bytes()
+    if row is None:
+        session.add(AuditHeadRow(identifier=_HEAD_ROW, signed=signed, at=at))
+    else:
+        row.signed, row.at = signed, at
+    return last, head
 
 
 def last_time(session: Session) -> int:

@@ -13,6 +13,7 @@ from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.freshness import CLOCK_SKEW_SECONDS
 from securemllib.broker.rates import Rates
 from securemllib.broker.rollback import RollbackGuard
+from securemllib.broker.schema import KeyRow
 from securemllib.broker.store import Store
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
@@ -44,6 +45,7 @@ class Transaction:
         detail: Further fields of the entry: ids, numbers and names, never keys.
         secrets: Secrets of dataset versions that were unwrapped before the decision, because services answer when they please.
         known: What was read of datasets so far, by id: nobody else changes it before the decision is made.
+        standing: The same of identities, by fingerprint: None for one that is in force.
     """
 
     session: Session
@@ -56,6 +58,7 @@ class Transaction:
     detail: dict[str, object] = field(default_factory=dict)
     secrets: dict[DatasetRef, DataKey] = field(default_factory=dict)
     known: dict[str, DatasetFacts | None] = field(default_factory=dict)
+    standing: dict[str, KeyRow | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +115,8 @@ class Custody:
                 refusal = None
                 outcome = {"decision": "accepted"}
             outcome = {name: _bounded(value) for name, value in {**outcome, **transaction.detail}.items()}
-            head = append(session, self.identity, {**outcome, "event": event}, transaction.datasets, at=transaction.now)
-            self.guard.check_next(session, head)
+            before, head = append(session, self.identity, {**outcome, "event": event}, transaction.datasets, at=transaction.now)
+            self.guard.check_next(session, before, head)
         self.guard.advance(head)
         _log.info(event, **outcome, sequence=head.sequence)
         if refusal is not None:

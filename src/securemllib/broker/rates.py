@@ -2,6 +2,7 @@
 
 import ipaddress
 import math
+import threading
 import time
 
 from limits import RateLimitItem, parse
@@ -20,6 +21,7 @@ REFUSAL_RATE = "600/minute"
 IDENTITY_RATE = "600/minute"
 # Whoever has one IPv6 address has its whole subnet (RFC 6177).
 _IPV6_PREFIX = 64
+_SWEEP_SECONDS = 10.0
 _WHAT = {"address": "Too many requests of", "refused": "Too many refused requests of", "identity": "Too many requests signed by"}
 
 
@@ -37,11 +39,15 @@ class Rates:
 
     def __init__(self, *, address: str = ADDRESS_RATE, refusals: str = REFUSAL_RATE, identity: str = IDENTITY_RATE) -> None:
         self._address, self._refusals, self._identity = _rate(address), _rate(refusals), _rate(identity)
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._storage, self._swept = MemoryStorage(), time.monotonic()
+        # The library starts a thread at each count, which forgets old ones, unless one is at it; that takes longer than all else of a count.
+        self._storage.timer = threading.main_thread()  # type: ignore[assignment]
+        self._limiter = SlidingWindowCounterRateLimiter(self._storage)
 
     def check_address(self, address: str) -> None:
         """Count a request of an address; `RateLimitError` where it, or its refused requests, are over the rate."""
         network = _network(address)
+        self._sweep()
         if not self._limiter.test(self._refusals, "refused", network):
             raise self._exceeded(self._refusals, "refused", network)
         if not self._limiter.hit(self._address, "address", network):
@@ -55,6 +61,14 @@ class Rates:
         """Count a request that an identity signed, its signature verified; `RateLimitError` where it is over the rate."""
         if not self._limiter.hit(self._identity, "identity", fingerprint):
             raise self._exceeded(self._identity, "identity", fingerprint)
+
+    def _sweep(self) -> None:
+        """Forget the counts of windows that are over, once in a while: addresses that are never seen again would fill the memory."""
+        if (now := time.monotonic()) - self._swept < _SWEEP_SECONDS:
+            return
+        self._swept = now
+        for key in list(self._storage.expirations):
+            self._storage.get(key)
 
     def _exceeded(self, rate: RateLimitItem, kind: str, name: str) -> RateLimitError:
         error = RateLimitError(f"{_WHAT[kind]} {name}: {rate} are answered.", code=f"{RateLimitError.code}.{kind}")

@@ -67,15 +67,22 @@ class RollbackGuard:
         """Refuse an old database; see `check_generation`."""
         self._last = check_generation(self._path, session, self._identity.public)
 
-    def check_next(self, session: Session, head: AuditHead) -> None:
+    def check_next(self, session: Session, before: AuditHead, head: AuditHead) -> None:
         """Refuse an entry that does not follow all that this process has committed: the database was put back under it.
 
         A number alone does not tell: another broker may have filled the log up to it again.
+
+        Args:
+            session: The transaction that appended the entry.
+            before: The head that the entry's digest covers.
+            head: The entry's.
         """
         with self._lock:
             last = self._last
-            found = None if last is None else session.get(AuditRow, last.sequence)
-            if last is not None and (head.sequence <= last.sequence or found is None or found.digest != last.entry):
+            if last is None or before == last:
+                return
+            found = session.get(AuditRow, last.sequence)
+            if head.sequence <= last.sequence or found is None or found.digest != last.entry:
                 raise FreshnessError(
                     f"The database was put back before entry {last.sequence} while this broker ran.",
                     next_step="Stop the broker; restore the newest database, or run `securemllib broker recover`.",

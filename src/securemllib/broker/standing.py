@@ -49,7 +49,7 @@ def rotate(transaction: Transaction, signed: Signed, confirmed: Signed) -> KeyRo
     _check_notice(transaction, rotation)
     check_signer(transaction, old)
     check_signer(transaction, new)
-    transaction.session.add(KeyRow(fingerprint=old, successor=rotation.new.to_bytes(), is_revoked=False, at=transaction.now))
+    _put(transaction, KeyRow(fingerprint=old, successor=rotation.new.to_bytes(), is_revoked=False, at=transaction.now))
     _hand_over(transaction, old, rotation.new)
     return rotation
 
@@ -75,7 +75,7 @@ def revoke_by_operator(transaction: Transaction, fingerprint: str) -> None:
     transaction.datasets |= set(_datasets_of(transaction, fingerprint))
     row = transaction.session.get(KeyRow, fingerprint)
     if row is None:
-        transaction.session.add(KeyRow(fingerprint=fingerprint, successor=None, is_revoked=True, at=transaction.now))
+        _put(transaction, KeyRow(fingerprint=fingerprint, successor=None, is_revoked=True, at=transaction.now))
     elif not row.is_revoked:
         row.is_revoked, row.at = True, transaction.now
 
@@ -144,6 +144,11 @@ def with_successors(transaction: Transaction, policy: Policy) -> Policy:
     return replace(policy, rules=tuple(rules), approvals=approvals)
 
 
+def _put(transaction: Transaction, row: KeyRow) -> None:
+    transaction.session.add(row)
+    transaction.standing[row.fingerprint] = row
+
+
 def _check_notice(transaction: Transaction, notice: KeyRotation | KeyRevocation) -> None:
     if notice.broker != transaction.identity.public.fingerprint:
         raise FreshnessError("The notice is for another broker.", next_step="Sign a new one.")
@@ -167,7 +172,7 @@ def _datasets_of(transaction: Transaction, owner: str) -> Iterable[str]:
 
 def _successors(transaction: Transaction, fingerprint: str) -> list[PublicIdentity]:
     found: list[PublicIdentity] = []
-    while (row := transaction.session.get(KeyRow, fingerprint)) is not None and row.successor is not None:
+    while (row := _rows(transaction, [fingerprint]).get(fingerprint)) is not None and row.successor is not None:
         found.append(PublicIdentity.from_bytes(row.successor))
         fingerprint = found[-1].fingerprint
         if len(found) > _CHAIN_LIMIT:
@@ -176,5 +181,8 @@ def _successors(transaction: Transaction, fingerprint: str) -> list[PublicIdenti
 
 
 def _rows(transaction: Transaction, fingerprints: Iterable[str]) -> dict[str, KeyRow]:
-    found = transaction.session.scalars(select(KeyRow).where(KeyRow.fingerprint.in_(set(fingerprints))))
-    return {row.fingerprint: row for row in found}
+    wanted, known = set(fingerprints), transaction.standing
+    if unknown := wanted - known.keys():
+        found = transaction.session.scalars(select(KeyRow).where(KeyRow.fingerprint.in_(unknown)))
+        known.update(dict.fromkeys(unknown) | {row.fingerprint: row for row in found})
+    return {name: row for name in wanted if (row := known[name]) is not None}
