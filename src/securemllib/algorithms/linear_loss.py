@@ -11,7 +11,7 @@ Predictions keep the block's dtype, those of sparse rows are float64; every sum 
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray

@@ -40,7 +40,7 @@ class Rates:
     def __init__(self, *, address: str = ADDRESS_RATE, refusals: str = REFUSAL_RATE, identity: str = IDENTITY_RATE) -> None:
         self._address, self._refusals, self._identity = _rate(address), _rate(refusals), _rate(identity)
         self._storage, self._swept = MemoryStorage(), time.monotonic()
-        # The library starts a thread at each count, which forgets old ones, unless one is at it; that takes longer than all else of a count.
+        # The library starts a thread at a count, to forget old ones, unless one is at it: longer than all else of a count.
         self._storage.timer = threading.main_thread()  # type: ignore[assignment]
         self._limiter = SlidingWindowCounterRateLimiter(self._storage)
 

@@ -16,6 +16,9 @@ __all__ = ["MANIFEST_BODY_PURPOSE", "PART_KEY_PURPOSE", "open_part"]
 PART_KEY_PURPOSE = "securemllib/part-key-wrapping/v1"
 MANIFEST_BODY_PURPOSE = "securemllib/manifest-body/v1"
 
+# The reader of a column holds its pages until all columns of the call are read, encrypted and decrypted; few at once stay in a cache, too.
+_COLUMNS_AT_ONCE = 50
+
 
 def open_part(data: memoryview, *, secret: DataKey, dataset: DatasetRef, part: Part, body: ManifestBody, columns: list[str]) -> pa.Table:
     """Return the named columns of a part.
@@ -38,10 +41,22 @@ def open_part(data: memoryview, *, secret: DataKey, dataset: DatasetRef, part: P
     try:
         source = pa.BufferReader(pa.py_buffer(data))
         with pq.ParquetFile(source, decryption_properties=properties) as file:
-            table = file.read(columns=columns, use_threads=False)
+            table = _read(file, columns)
     except (OSError, pa.ArrowException):
         raise UnsealError(f"Part {part.ordinal} was changed, or is another part.", code="integrity.part") from None
     expected = {column.name: column.type for column in body.columns}
     if table.num_rows != part.rows or any(type_text(field.type) != expected[field.name] for field in table.schema):
         raise IntegrityError(f"Part {part.ordinal} does not hold the rows that the manifest says.", code="integrity.part")
     return table
+
+
+def _read(file: pq.ParquetFile, columns: list[str]) -> pa.Table:
+    """Return the named columns."""
+    tables = [
+        file.read(columns=columns[start : start + _COLUMNS_AT_ONCE], use_threads=False)
+        for start in range(0, max(len(columns), 1), _COLUMNS_AT_ONCE)
+    ]
+    if len(tables) == 1:
+        return tables[0]
+    fields = pa.schema([field for table in tables for field in table.schema])
+    return pa.Table.from_arrays([column for table in tables for column in table.columns], schema=fields)

@@ -101,7 +101,7 @@ def test_columns_of_different_lengths_are_refused():
     weighted=st.booleans(),
 )
 def test_products_equal_the_twins(seed, rows, columns, weighted):
-    """Sums of products differ from the twin's by the rounding of single precision in another order, and rows of weight 0 count for nothing."""
+    """Sums of products differ from the twin's by the rounding of another order, and rows of weight 0 count for nothing."""
     rng = np.random.default_rng(seed)
     features = (rng.standard_normal((rows, columns)) * 10.0 ** rng.integers(-3, 3, columns)).astype(np.float32)
     target = rng.standard_normal(rows)
