@@ -43,14 +43,19 @@ class Cluster:
         if self.context is None:
             return 1
         try:
-            java: Any = self.context._jsc
-            jvm = java.sc()
-            profile = jvm.resourceProfileManager().defaultResourceProfile()
-            return max(1, int(jvm.maxNumConcurrentTasks(profile)))
+            scheduler, profile = self._scheduler
+            return max(1, int(scheduler.maxNumConcurrentTasks(profile)))
         except Py4JError:
             return max(1, int(self.context.defaultParallelism))
 
-    @property
+    @cached_property
+    def _scheduler(self) -> tuple[Any, Any]:
+        """The JVM's context and its default resource profile: each call to the JVM is a round trip of every fit."""
+        java: Any = None if self.context is None else self.context._jsc
+        jvm = java.sc()
+        return jvm, jvm.resourceProfileManager().defaultResourceProfile()
+
+    @cached_property
     def allows_barrier(self) -> bool:
         """Whether Spark runs barrier stages here: not with dynamic allocation."""
         return self.conf("spark.dynamicAllocation.enabled") != "true"
