@@ -18,7 +18,8 @@ cancel. A class index without weight keeps its place, with the prior 0, where ML
 Cost: one pass of :math:`O(n d)`, or of the stored values of sparse rows, and :math:`O(k d)` of statistics.
 
 Reveals: enclave mode, nothing but the size of sealed messages. Partitioned mode, the size of masked sums; never a sum
-of a class, because that of a class of one row is the row.
+of a class, because that of a class of one row is the row. Sums behind a model, from which a training goes on, are
+sealed beside it under a key of their own: the host learns their size, and whoever the model is released to, nothing.
 """
 
 from dataclasses import dataclass, replace
