@@ -230,7 +230,9 @@ def counted(block, kind):
 def test_counts_add_up_to_the_bit(fit, cut):
     """Naive Bayes over batches of whole numbers without weights has the very bytes of one fit: their sums are exact."""
     batches, whole = drifting(cut, lambda features, generator: generator.integers(0, 4, len(features)).astype(float))
-    batches, whole = ([[replace(counted(block, ""), weight=None) for block in blocks] for blocks in (*batches, whole)][at] for at in (slice(0, 3), 3))
+    batches, whole = (
+        [[replace(counted(block, ""), weight=None) for block in blocks] for blocks in (*batches, whole)][at] for at in (slice(0, 3), 3)
+    )
     assert encode(to_tree(carry(NaiveBayes(), batches))) == encode(to_tree(fit(NaiveBayes(), whole, SEED)))
 
 

@@ -60,7 +60,9 @@ def test_a_regression_starts_at_the_model(growing):
 
 
 ESTIMATORS = {"linear": lambda: LinearRegression(regParam=0.1), "bayes": lambda: NaiveBayes(modelType="gaussian")}
-BATCHES = [np.random.default_rng(seed).normal(size=(40, 2)) + [[9.0 * (row % 2) + 3.0 * seed, 1.0] for row in range(40)] for seed in range(3)]
+BATCHES = [
+    np.random.default_rng(seed).normal(size=(40, 2)) + [[9.0 * (row % 2) + 3.0 * seed, 1.0] for row in range(40)] for seed in range(3)
+]
 
 
 @pytest.fixture(scope="module")

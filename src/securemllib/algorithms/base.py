@@ -242,8 +242,8 @@ class Algorithm(Protocol[StateT, StatisticsT, ModelT]):
 class GoesOn(Protocol):
     """What an algorithm has besides, whose trainings go on from the sums behind a model; ``decay_factor`` is what those count.
 
-    The sums have the `Summary` of their rows in ``summary``, and ``decayed(factor)``. A model whose training carries its sums equals one that
-    was trained on all rows, each with its weight times ``decay_factor`` for every training since.
+    The sums have the `Summary` of their rows in ``summary``, and ``decayed(factor)``. A model whose training carries its sums equals one of
+    all rows, each with its weight times ``decay_factor`` for every training since.
     """
 
     def going_on(self, summary: "Summary", seed: Seed, behind: Any) -> Any:
