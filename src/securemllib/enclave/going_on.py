@@ -62,10 +62,14 @@ def statistics_behind(session: Session, host: Host) -> Any:
 
     Raises:
         IntegrityError: 1 does not hold.
-        UsageError: 2 does not hold.
+        UsageError: 2 does not hold, or the operation leaves no statistics.
     """
     job, algorithm = session.job, session.algorithm
-    if job.model is None or not job.output(OutputKind.SEALED_STATISTICS):
+    if not job.output(OutputKind.SEALED_STATISTICS):
+        return None
+    if not hasattr(algorithm, "going_on"):
+        raise UsageError(f"{job.operation} leaves no statistics.", code="usage.job")
+    if job.model is None:
         return None
     model = session.models[job.model].sealed
     sealed = SealedModel.from_bytes(host.block(model.model_id, statistics_name(0)))
@@ -87,8 +91,6 @@ def first_state(session: Session, total: Any, behind: Any) -> tuple[Any, float]:
     """Return the first state, and the size of the smaller group that two summaries tell apart: the new rows or those behind."""
     algorithm, model = session.algorithm, session.job.model
     if session.job.output(OutputKind.SEALED_STATISTICS):
-        if not hasattr(algorithm, "going_on"):
-            raise UsageError(f"{session.job.operation} leaves no statistics.", code="usage.job")
         groups = [summary.group_size for summary in (total, *([] if behind is None else [behind.summary]))]
         return algorithm.going_on(total, session.algorithm_seed, behind), min(groups)
     state = algorithm.initial(total, session.algorithm_seed)
