@@ -20,6 +20,7 @@ from securemllib.attestation.insecure import InsecureAttester
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.crypto.keys import DataKey
+from securemllib.crypto.models import statistics_key
 from securemllib.crypto.wrapping import wrap
 from securemllib.enclave.parts import MANIFEST_BODY_PURPOSE, PART_KEY_PURPOSE
 from securemllib.enclave.service import Conversation, Enclave
@@ -190,11 +191,18 @@ class World:
             "models": tuple(ModelGrant(model=ref, key=self.models[ref][0].expose()) for ref in job.models),
             "head": self.heads.get(job_id),
             "result": self.broker.sign(result),
+            "statistics": self.statistics_key(job),
         }
         grant = Grant(**{**fields, **changes})
         info = grant_context(job_id, evidence.identity.fingerprint)
         wrapped = wrap(evidence.identity.recipient_key, info, grant.to_bytes())
         return self.broker.sign(WrappedGrant(job_id=job_id, wrapped=wrapped))
+
+    def statistics_key(self, job):
+        """Return the key of the statistics beside the model that a job goes on from, where it may leave such itself."""
+        if job.model is None or not job.output(OutputKind.SEALED_STATISTICS):
+            return b""
+        return statistics_key(self.keys[job.model.model_id][0], job.model.model_id).expose()
 
     def record(self, job, update):
         """Move the job's head as a broker does, and return the acknowledgement."""

@@ -9,6 +9,7 @@ from tests.broker.test_decision import ANALYST, BROKER, MODEL, NOW, RULE, SOURCE
 from securemllib.errors import FormatError, PolicyError
 from securemllib.policy.decision import ModelFacts, authorise
 from securemllib.wire.dataset import DatasetRef
+from securemllib.wire.job import Output, OutputKind
 from securemllib.wire.plan import Parts, Plan
 
 SEEN = (Parts(first=0, end=4),)
@@ -54,3 +55,11 @@ def test_a_training_that_goes_on_names_its_parts():
     """A job with a model to go on from and a plan over all parts is no job."""
     with pytest.raises(FormatError):
         job_on(Plan(source=SOURCE, steps=()), ANALYST, BROKER, model=MODEL)
+
+
+def test_statistics_lie_beside_a_model():
+    """A job that leaves sealed statistics leaves a sealed model, too; without it, it is no job."""
+    model, sums = (Output(kind=kind, recipient=ANALYST) for kind in (OutputKind.SEALED_MODEL, OutputKind.SEALED_STATISTICS))
+    assert job(outputs=(model, sums)).output(OutputKind.SEALED_STATISTICS) == (sums,)
+    with pytest.raises(FormatError):
+        job(outputs=(sums,))

@@ -244,6 +244,15 @@ def test_outputs_go_to_named_recipients() -> None:
     authorise(job(constant, operation="Rows", inputs={}, outputs=(replace(ROWS[0], columns=("age", "one")),)), facts(RULE), now=NOW)
 
 
+def test_sealed_statistics_leave_only_where_a_rule_says_so() -> None:
+    """A rule that lets a sealed model leave lets no sums lie beside it until it names them, for the analyst and for nobody else."""
+    asked = tuple(Output(kind=kind, recipient=ANALYST) for kind in (OutputKind.SEALED_MODEL, OutputKind.SEALED_STATISTICS))
+    refused(job(outputs=asked), facts(RULE), "outputs")
+    rule = replace(RULE, outputs={**RULE.outputs, **leaving(OutputKind.SEALED_STATISTICS, (), ())})
+    authorise(job(outputs=asked), facts(rule), now=NOW)
+    refused(job(outputs=(asked[0], replace(asked[1], recipient=OTHER))), facts(rule), "outputs")
+
+
 def test_a_sealed_model_is_the_analysts() -> None:
     """Nobody opens a sealed model, so a rule needs no recipients for it; a job that names another recipient is refused."""
     rule = replace(RULE, outputs=leaving(OutputKind.SEALED_MODEL, (), ()))

@@ -2,6 +2,7 @@
 
 from base64 import urlsafe_b64encode
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from broker_world import MEASUREMENT, Enclave, Owner, World, apply_model, appraisal, release_of, rule_for
@@ -12,10 +13,12 @@ from securemllib.attestation.claims import Claims
 from securemllib.broker.release import CHALLENGE_SECONDS, TOKEN_SECONDS
 from securemllib.broker.token import TokenSubject, check_token, issue_token
 from securemllib.crypto.identity import PrivateIdentity, verify
+from securemllib.crypto.models import statistics_key
 from securemllib.errors import AttestationError, FreshnessError, PolicyError, SignatureError, UnsealError, UsageError
+from securemllib.policy.model import OutputRule
 from securemllib.wire.attestation import AttestationResult, WrappedGrant, grant_context
 from securemllib.wire.job import Output, OutputKind
-from securemllib.wire.plan import ModelRef
+from securemllib.wire.plan import ModelRef, Parts
 from securemllib.wire.result import WrappedModelKey, model_key_context
 from securemllib.wire.signed import Signed
 
@@ -277,6 +280,35 @@ def test_a_models_key_goes_to_named_recipients(world: World) -> None:
     other = ModelRef(model_id=model.model_id, digest=b"x" * 32)
     with pytest.raises(PolicyError, match="another digest"):
         world.broker.release(world.analyst.sign(release_of(other, world.analyst.public, world.broker.identity)))
+
+
+def test_the_key_of_statistics_goes_to_who_may_leave_some(world: World) -> None:
+    """Enclaves of a job that goes on and leaves statistics get the key of those behind; no other job does, and no release."""
+    rule = rule_for(world.analyst.public)
+    world.enrol(replace(rule, outputs={**rule.outputs, OutputKind.SEALED_STATISTICS: OutputRule(recipients=())}))
+    alone, beside = (
+        tuple(Output(kind=kind, recipient=world.analyst.public) for kind in kinds)
+        for kinds in ((OutputKind.SEALED_MODEL,), (OutputKind.SEALED_MODEL, OutputKind.SEALED_STATISTICS))
+    )
+    first = world.granted(world.submit(Parts(first=0, end=1), outputs=beside))
+    model = world.finish(first)
+    key = statistics_key(first.job_key, model.model_id).expose()
+
+    def given(*steps: Any, **changes: Any) -> bytes:
+        grant = world.granted(world.submit(*steps, **changes)).grant
+        assert grant is not None
+        return grant.statistics
+
+    assert given(Parts(first=1, end=2), model=model, outputs=beside) == key
+    assert world.events()[-1]["detail"]["job_id"] != model.model_id
+    assert given(Parts(first=1, end=2), model=model, outputs=alone) == b""
+    assert given(Parts(first=1, end=2), outputs=beside) == b""
+    assert given(apply_model(model), inputs={"features": "p"}) == b""
+    release = release_of(model, world.analyst.public, world.broker.identity)
+    (signed,), _ = world.broker.release(world.analyst.sign(release))
+    wrapped = verify(signed, WrappedModelKey, world.broker.identity).wrapped
+    released = world.analyst.recipient.unwrap(wrapped, model_key_context(release.job_id, model, world.analyst.public.fingerprint))
+    assert released not in {key, first.job_key.expose()}
 
 
 def test_jobs_and_releases_are_not_confused(world: World) -> None:

@@ -239,6 +239,26 @@ class Algorithm(Protocol[StateT, StatisticsT, ModelT]):
         ...
 
 
+class GoesOn(Protocol):
+    """What an algorithm has besides, whose trainings go on from the sums behind a model; ``decay_factor`` is what those count.
+
+    The sums have the `Summary` of their rows in ``summary``, and ``decayed(factor)``. A model whose training carries its sums equals one of
+    all rows, each with its weight times ``decay_factor`` for every training since.
+    """
+
+    def going_on(self, summary: "Summary", seed: Seed, behind: Any) -> Any:
+        """Return the first state, from the summary of the new rows and the sums of those behind, if there are some."""
+        ...
+
+    def behind(self, state: Any, sums: Any) -> Statistics:
+        """Return the statistics of the rows behind, which are added to those of the new rows."""
+        ...
+
+    def sums(self, state: Any) -> Any:
+        """Return the sums that a model carries, once training has ended."""
+        ...
+
+
 class Shard(Protocol):
     """One share of the rows in one round of an `Exchange`."""
 

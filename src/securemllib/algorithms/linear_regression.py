@@ -20,10 +20,12 @@ starts at the coefficients 0 instead of 1. Standard errors are those of MLlib's 
 the rows of positive weight less the coefficients, whatever the weights are.
 
 Cost: ``normal`` one pass of :math:`O(n d^2)` and :math:`O(d^2)` of statistics, and one of :math:`O(n d)` where the
-residuals are less than the rounding of those; ``l-bfgs`` on rows and ``huber`` :math:`O(n d)` a round.
+residuals are less than the rounding of those; ``l-bfgs`` on rows and ``huber`` :math:`O(n d)` a round. A training that
+goes on from the sums behind a model is one pass over the new rows, whatever the solver, and keeps :math:`8 d^2` bytes.
 
 Reveals: enclave mode, whether one, two or many rounds were needed, and their number. Partitioned mode, the same: sums
-leave as masked integers; never a Gram matrix, because the one of two rows gives both rows.
+leave as masked integers; never a Gram matrix, because the one of two rows gives both rows. Sums behind a model are
+sealed beside it under a key of their own: the host learns their size, and whoever the model is released to, nothing.
 """
 
 from dataclasses import dataclass, replace
@@ -34,6 +36,7 @@ from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.linear_loss import LinearStatistics, huber_loss, normal_equations, squared_loss
+from securemllib.algorithms.linear_sums import LinearSums
 from securemllib.algorithms.normal_equations import CoefficientErrors, NormalEquations
 from securemllib.algorithms.optimizers import QuasiNewton
 from securemllib.algorithms.params import require_bool, require_choice, require_integer, require_number
@@ -66,6 +69,8 @@ class LinearState:
             holds the coefficients, the intercept, if there is one, and the logarithm of the scale.
         solution: The point that was searched: ``(d,)`` scaled coefficients, and more for the Huber loss.
         errors: What the coefficients' standard errors are computed from, where they exist.
+        summary: Of all rows, where the model is to carry its sums; else None.
+        sums: What it then carries, after the one round.
     """
 
     mean: Vector
@@ -77,6 +82,8 @@ class LinearState:
     search: QuasiNewton | None = None
     solution: Vector | None = None
     errors: CoefficientErrors | None = None
+    summary: Summary | None = None
+    sums: LinearSums | None = None
 
     @property
     def scale(self) -> Vector:
@@ -122,7 +129,10 @@ class LinearRegressionModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinearRegression:
-    """The params of ``pyspark.ml.regression.LinearRegression`` that matter to the arithmetic, with its defaults."""
+    """The params of ``pyspark.ml.regression.LinearRegression`` that matter to the arithmetic, with its defaults.
+
+    ``decay_factor`` is what the rows behind a model count from which the training goes on, None as much as the new ones.
+    """
 
     SPARSE: ClassVar[bool] = True
 
@@ -135,6 +145,7 @@ class LinearRegression:
     fit_intercept: bool = True
     standardization: bool = True
     epsilon: float = 1.35
+    decay_factor: float | None = None
 
     def __post_init__(self) -> None:
         require_choice(self, "solver", ("auto", "normal", "l-bfgs"))
@@ -145,6 +156,8 @@ class LinearRegression:
         require_number(self, "tol", 0.0)
         require_bool(self, "fit_intercept", "standardization")
         require_number(self, "epsilon", np.nextafter(1.0, 2.0), np.finfo(np.float64).max)
+        if self.decay_factor is not None:
+            require_number(self, "decay_factor", 0.0, 1.0)
         if self._is_huber and self.solver == "normal":
             raise UsageError("the Huber loss has no normal equations: solver must be 'auto' or 'l-bfgs'", code="usage.param")
         if self._is_huber and self.elastic_net_param > 0:
@@ -179,8 +192,31 @@ class LinearRegression:
         )
         return state if needless or self._is_one_pass(summary.columns) else replace(state, search=self._search(state))
 
+    def going_on(self, summary: Summary, seed: Seed, behind: LinearSums | None) -> LinearState:
+        """Return the state before the one round of a training whose model carries its sums.
+
+        Raises:
+            UsageError: The objective is no function of second moments, or there are more features than ``normal`` takes.
+        """
+        if self._is_huber or summary.columns > _MOST_FEATURES_OF_NORMAL:
+            raise UsageError(f"only squaredError of up to {_MOST_FEATURES_OF_NORMAL} features goes on from sums", code="usage.param")
+        whole = summary if behind is None else summary + behind.summary
+        return replace(self.initial(whole, seed), search=None, summary=whole)
+
+    def behind(self, state: LinearState, sums: LinearSums) -> LinearStatistics:
+        """Return the statistics of the rows behind a model."""
+        return sums.about(state.mean, state.label_mean, state.label_deviation)
+
+    def sums(self, state: LinearState) -> LinearSums:
+        """Return what the model carries."""
+        if state.sums is None:
+            raise UsageError("the training does not carry its sums")
+        return state.sums
+
     def is_done(self, state: LinearState) -> bool:
         """Return whether `to_model` may be called."""
+        if state.summary is not None:
+            return state.sums is not None
         return state.solution is not None and (state.errors is None or state.errors.square is not None)
 
     def statistics(self, state: LinearState, block: Block) -> LinearStatistics:
@@ -188,6 +224,9 @@ class LinearRegression:
         if block.label is None:
             raise DataError(f"block {block.ordinal} has no label", code="data.label")
         point = state.solution if state.search is None else state.search.propose()
+        if state.summary is not None:
+            # Also where the label was constant so far: the next batch's may not be.
+            point = None
         centred = point is None or self.fit_intercept
         shift = block.offset - state.mean if centred else block.offset
         label = (block.label - state.label_mean * centred) / state.label_deviation
@@ -201,6 +240,8 @@ class LinearRegression:
 
     def update(self, state: LinearState, total: LinearStatistics) -> LinearState:
         """Return the state after one round."""
+        if state.summary is not None:
+            return self._carrying(state, state.summary, total)
         if state.search is None:
             return self._solved(state, total) if state.errors is None else _with_square(state, 2.0 * total.loss)
         point, penalty, gradient = state.search.propose(), self._l2(state), total.gradient * state.scale
@@ -233,6 +274,13 @@ class LinearRegression:
             t_values=tuple(state.errors.t_values(estimates).tolist()),
             p_values=tuple(state.errors.p_values(estimates).tolist()),
         )
+
+    def _carrying(self, state: LinearState, summary: Summary, total: LinearStatistics) -> LinearState:
+        sums = LinearSums.of(summary, total, state.label_deviation)
+        solved = state if state.solution is not None else self._solved(state, total)
+        # Residuals below the rounding of sums are summed over rows otherwise, and the rows behind a model are gone.
+        vanished = solved.errors is not None and solved.errors.square is None
+        return replace(solved, sums=sums, errors=None if vanished else solved.errors)
 
     @property
     def _is_huber(self) -> bool:

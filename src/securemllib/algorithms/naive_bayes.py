@@ -18,11 +18,12 @@ cancel. A class index without weight keeps its place, with the prior 0, where ML
 Cost: one pass of :math:`O(n d)`, or of the stored values of sparse rows, and :math:`O(k d)` of statistics.
 
 Reveals: enclave mode, nothing but the size of sealed messages. Partitioned mode, the size of masked sums; never a sum
-of a class, because that of a class of one row is the row.
+of a class, because that of a class of one row is the row. Sums behind a model, from which a training goes on, are
+sealed beside it under a key of their own: the host learns their size, and whoever the model is released to, nothing.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from scipy.sparse import csc_array, csr_array
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.choice import chosen_class, require_thresholds
+from securemllib.algorithms.class_sums import ClassSums, SumsBehind
 from securemllib.algorithms.kernels.sparse import class_sums
 from securemllib.algorithms.logistic_loss import softmax
 from securemllib.algorithms.params import require_choice, require_number
@@ -37,38 +39,12 @@ from securemllib.algorithms.slices import row_slices
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import DataError, UsageError
 
-__all__ = ["ClassSums", "NaiveBayes", "NaiveBayesModel", "NaiveBayesState"]
+__all__ = ["NaiveBayes", "NaiveBayesModel", "NaiveBayesState"]
 
 Vector = NDArray[np.float64]
 
 # scikit-learn's and MLlib's share of the largest variance that is added to each.
 _VARIANCE_SHARE = 1e-9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassSums:
-    """Sums over the rows of each class.
-
-    Attributes:
-        weight: ``(k,)`` weights.
-        sums: ``(k, d)`` weighted sums of rows less the centre.
-        squares: ``(k, d)`` weighted sums of their squares; ``(0, 0)`` but for ``gaussian``.
-    """
-
-    ADDITIVE: ClassVar[tuple[str, ...]] = ("weight", "sums", "squares")
-
-    weight: Vector
-    sums: Vector
-    squares: Vector
-
-    def __add__(self, other: Self) -> Self:
-        return replace(self, weight=self.weight + other.weight, sums=self.sums + other.sums, squares=self.squares + other.squares)
-
-    def __iadd__(self, other: Self) -> Self:
-        # A hundred classes of many terms take megabytes, and a share has many blocks.
-        for mine, others in ((self.weight, other.weight), (self.sums, other.sums), (self.squares, other.squares)):
-            np.add(mine, others, out=mine)
-        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +55,13 @@ class NaiveBayesState:
         classes: Largest label + 1.
         centre: ``(d,)`` what is subtracted from features: their means for ``gaussian``, else zeros.
         total: The sums over all rows, after the one round.
+        summary: Of all rows, where the model is to carry its sums; else None.
     """
 
     classes: int
     centre: Vector
     total: ClassSums | None = None
+    summary: Summary | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,18 +136,24 @@ class NaiveBayesModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NaiveBayes:
-    """The params of ``pyspark.ml.classification.NaiveBayes`` that matter to the arithmetic, with its defaults."""
+    """The params of ``pyspark.ml.classification.NaiveBayes`` that matter to the arithmetic, with its defaults.
+
+    ``decay_factor`` is what the rows behind a model count from which the training goes on, None as much as the new ones.
+    """
 
     SPARSE: ClassVar[bool] = True
 
     model_type: str = "multinomial"
     smoothing: float = 1.0
     thresholds: tuple[float, ...] | None = None
+    decay_factor: float | None = None
 
     def __post_init__(self) -> None:
         require_choice(self, "model_type", ("multinomial", "complement", "bernoulli", "gaussian"))
         require_number(self, "smoothing", 0.0, np.finfo(np.float64).max)
         require_thresholds(self.thresholds)
+        if self.decay_factor is not None:
+            require_number(self, "decay_factor", 0.0, 1.0)
 
     def initial(self, summary: Summary, seed: Seed) -> NaiveBayesState:  # noqa: ARG002 - nothing is random
         """Return the state before the round.
@@ -185,6 +169,27 @@ class NaiveBayes:
         if self.thresholds is not None and len(self.thresholds) != classes:
             raise UsageError(f"there are {len(self.thresholds)} thresholds for {classes} classes", code="usage.param")
         return NaiveBayesState(classes=classes, centre=summary.mean if self._is_gaussian else np.zeros(summary.columns))
+
+    def going_on(self, summary: Summary, seed: Seed, behind: SumsBehind | None) -> NaiveBayesState:
+        """Return the state before the round of a training whose model carries its sums.
+
+        Raises:
+            UsageError: Those behind are of another type of model.
+        """
+        if behind is not None and behind.model_type != self.model_type:
+            raise UsageError(f"the sums are of a {behind.model_type} model, not of a {self.model_type} one", code="usage.job")
+        whole = summary if behind is None else summary + behind.summary
+        return replace(self.initial(whole, seed), summary=whole)
+
+    def behind(self, state: NaiveBayesState, sums: SumsBehind) -> ClassSums:
+        """Return the statistics of the rows behind a model."""
+        return sums.about(state.centre, state.classes)
+
+    def sums(self, state: NaiveBayesState) -> SumsBehind:
+        """Return what the model carries."""
+        if state.total is None or state.summary is None:
+            raise UsageError("the training does not carry its sums")
+        return SumsBehind(model_type=self.model_type, summary=state.summary, centre=state.centre, total=state.total)
 
     def is_done(self, state: NaiveBayesState) -> bool:
         """Return whether `to_model` may be called."""

@@ -112,5 +112,11 @@ def types_of(algorithm: type[Any]) -> tuple[type[Any], type[Any], type[Any]]:
     return returned[0], returned[1], returned[2]
 
 
+def sums_of(algorithm: type[Any]) -> type[Any]:
+    """Return the class of the sums that an algorithm's models may carry, as its own annotation names it."""
+    found: type[Any] = get_type_hints(algorithm.sums)["return"]
+    return found
+
+
 def _frozen(value: object) -> object:
     return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value

@@ -183,6 +183,18 @@ class Summary:
             invalid_weights=self.invalid_weights + other.invalid_weights,
         )
 
+    def decayed(self, factor: float) -> Self:
+        """Return the summary of the same rows with each weight times a factor above 0."""
+        return replace(
+            self,
+            weight_sum=self.weight_sum * factor,
+            weight_square_sum=self.weight_square_sum * factor * factor,
+            heaviest=self.heaviest * factor,
+            m2=self.m2 * factor,
+            label_m2=self.label_m2 * factor,
+            label_weights=None if self.label_weights is None else self.label_weights * factor,
+        )
+
     @property
     def columns(self) -> int:
         """The number of features."""

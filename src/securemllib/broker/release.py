@@ -14,6 +14,8 @@ from securemllib.broker.heads import head_of
 from securemllib.broker.jobs import authorised, check_standing, counted_by, job_key, job_row, lineage_of, model_key, specification
 from securemllib.broker.schema import ACCEPTED, GrantRow, JobRow, SessionRow
 from securemllib.broker.token import TokenSubject, check_token, issue_token
+from securemllib.crypto.keys import DataKey
+from securemllib.crypto.models import statistics_key
 from securemllib.crypto.wrapping import wrap
 from securemllib.errors import AttestationError, FreshnessError, PolicyError, UnavailableError
 from securemllib.wire.attestation import (
@@ -28,6 +30,7 @@ from securemllib.wire.attestation import (
     grant_context,
 )
 from securemllib.wire.dataset import DatasetRef
+from securemllib.wire.job import JobSpecification, OutputKind
 from securemllib.wire.signed import Signed
 
 __all__ = ["CHALLENGE_SECONDS", "TOKEN_SECONDS", "admit", "attest", "challenge", "check_challenged", "consume", "grant", "sources"]
@@ -250,4 +253,13 @@ def _grant(transaction: Transaction, row: JobRow, result: Signed, min_group_size
         head=head_of(row),
         result=result,
         min_group_size=min_group_size,
+        statistics=_statistics_behind(transaction, job),
     )
+
+
+def _statistics_behind(transaction: Transaction, job: JobSpecification) -> bytes:
+    # Whoever may leave such statistics may go on from them: the policies were asked for that output of this job.
+    if job.model is None or not job.output(OutputKind.SEALED_STATISTICS):
+        return b""
+    trained = transaction.session.get_one(JobRow, job.model.model_id)
+    return statistics_key(DataKey(job_key(transaction, trained)), trained.job_id).expose()

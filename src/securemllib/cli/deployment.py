@@ -49,6 +49,7 @@ rules:
     modes: [enclave, partitioned]
     outputs:
       sealed_model: [{analyst}]
+      sealed_statistics: [{analyst}]
       plain_model: [{analyst}]
       summary: [{analyst}]
       metric: [{analyst}]

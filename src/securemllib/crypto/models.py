@@ -10,12 +10,13 @@ from securemllib.errors import FormatError, IntegrityError, UnsealError
 from securemllib.wire.encoding import Value, decode, encode
 from securemllib.wire.result import SealedModel, model_context, piece_context
 
-__all__ = ["PIECE_BYTES", "ModelRoot", "open_piece", "open_root", "pieces_of", "seal_piece", "whole_tree"]
+__all__ = ["PIECE_BYTES", "ModelRoot", "open_piece", "open_root", "pieces_of", "seal_piece", "statistics_key", "whole_tree"]
 
 # A frame of either direction holds a piece easily, and whoever opens a model needs the memory for one at a time.
 PIECE_BYTES = 16 * 2**20
 # A root travels in the header of a frame, and several of them in one.
 _ROOT_BYTES = 2**20
+_STATISTICS_PURPOSE = "securemllib/statistics-key/v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,11 @@ class ModelRoot:
     def to_bytes(self) -> bytes:
         """Return the plaintext of the sealed model's envelope."""
         return encode({"tree": self.tree, "pieces": list(self.pieces)}) if self.pieces else encode(self.tree)
+
+
+def statistics_key(job_key: DataKey, job_id: str) -> DataKey:
+    """Return the key of the statistics that a job leaves beside its model, which are no part of what a release hands out the key of."""
+    return job_key.derive(_STATISTICS_PURPOSE, job_id)
 
 
 def pieces_of(tree: Value) -> Iterator[bytes]:

@@ -11,20 +11,20 @@ from securemllib.algorithms.registry import types_of
 from securemllib.algorithms.summary import Summary
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.keys import DataKey
-from securemllib.crypto.models import ModelRoot, pieces_of, seal_piece
 from securemllib.enclave.addition import MASKED, MEASURED, Addition, add_masked, measured_exponents
 from securemllib.enclave.exchange import after_exchange
+from securemllib.enclave.going_on import first_state, keep_statistics, seal_tree, statistics_behind
 from securemllib.enclave.host import Host
 from securemllib.enclave.results import require_group, sealed_result
 from securemllib.enclave.rounds import CHECKPOINT, STATE, STATE_LIMIT, SealedState, open_state, seal_state, statistics_context
 from securemllib.enclave.session import Session
 from securemllib.enclave.worker import no_rows
-from securemllib.errors import CoverError, FormatError, FreshnessError, IntegrityError, UnavailableError, UnsealError, UsageError
+from securemllib.errors import CoverError, FormatError, FreshnessError, IntegrityError, UnavailableError, UnsealError
 from securemllib.wire.attestation import Head, HeadUpdate, head_acknowledgement_context, head_context
 from securemllib.wire.encoding import decode
 from securemllib.wire.job import OutputKind
 from securemllib.wire.record import Record
-from securemllib.wire.result import SealedModel, model_context, piece_name
+from securemllib.wire.result import SealedModel, piece_name
 from securemllib.wire.task import Advanced, Finished, Recording
 
 __all__ = ["Aggregator"]
@@ -50,6 +50,7 @@ class Aggregator:
         self._pending: tuple[bytes, Head, Reply] | None = None
         self._algorithm = session.algorithm
         self._torn = False
+        self._behind: Any = None
         self._current = SealedState(round=0, state=None) if self._head is None else self._resume(self._head, checkpoint)
         self._state: Any = None
         if self._current.state is not None:
@@ -91,6 +92,8 @@ class Aggregator:
         with self._lock:
             if self._pending is not None:
                 raise FormatError("The aggregator waits for the broker's acknowledgement.")
+            if self._behind is None:
+                self._behind = statistics_behind(self._session, host)
             step()
             if self._algorithm.is_done(self._state):
                 return self._finish(host)
@@ -161,15 +164,15 @@ class Aggregator:
         self._torn = True
         addition, heaviest, exchanged = self._current.addition, self._current.heaviest, self._current.exchanged
         if self._state is None:
-            self._state = self._algorithm.initial(total, self._session.algorithm_seed)
-            if self._session.job.model is not None:
-                self._state = _resumed(self._algorithm, self._state, self._session.models[self._session.job.model].model)
-            require_group(self._session, (OutputKind.METRIC, OutputKind.SUMMARY), 0 if total is None else total.group_size)
+            self._state, group = first_state(self._session, total, self._behind)
+            require_group(self._session, (OutputKind.METRIC, OutputKind.SUMMARY), group)
             heaviest = 0.0 if total is None else total.heaviest
             addition = replace(addition, columns=0 if total is None else total.columns)
         else:
             if hasattr(self._algorithm, "exchange"):
                 exchanged = after_exchange(self._current, self._algorithm.stage(self._state))
+            if self._behind is not None:
+                total = total + self._algorithm.behind(self._state, self._behind)
             self._state = self._algorithm.update(self._state, total)
         addition = addition.after_update(self._session, self._state)
         tree = to_tree(self._state)
@@ -195,7 +198,10 @@ class Aggregator:
         tree = to_tree(model)
         sealed: SealedModel | None = None
         if session.job.output(OutputKind.SEALED_MODEL):
-            sealed = _seal_model(session, model, tree, host)
+            key, operation, shards = DataKey(session.grant.model_key), session.job.operation, getattr(model, "shards", ())
+            sealed = seal_tree(session, key, operation, tree, lambda index, piece: host.keep(piece_name(index), piece), shards)
+        if session.job.output(OutputKind.SEALED_STATISTICS):
+            keep_statistics(session, self._state, host)
         released = {OutputKind.METRIC: tree.get("value"), OutputKind.SUMMARY: {name: tree[name] for name in model.SUMMARY}}
         results = [sealed_result(session, output, tree=released[output.kind]) for output in session.job.outputs if output.kind in released]
         finished = Finished(
@@ -204,31 +210,3 @@ class Aggregator:
             results=tuple(result.to_bytes() for result in results),
         )
         return self._record(self._current.digest, finished.to_bytes(), sealed, (finished, b""))
-
-
-def _resumed(algorithm: Any, state: Any, model: Any) -> Any:
-    if not hasattr(algorithm, "resumed") or not isinstance(model, types_of(type(algorithm))[2]):
-        raise UsageError("The operation does not go on from such a model.", code="usage.job")
-    return algorithm.resumed(state, model)
-
-
-def _seal_model(session: Session, model: Any, tree: dict[str, Any], host: Host) -> SealedModel:
-    """Return the sealed model; its shards are with the host already, and one that is too large for a message goes there in pieces."""
-    key, root = DataKey(session.grant.model_key), ModelRoot(tree=tree, pieces=getattr(model, "shards", ()))
-    if not root.pieces and (digests := [_keep_piece(session, key, index, piece, host) for index, piece in enumerate(pieces_of(tree))]):
-        root = ModelRoot(tree=None, pieces=tuple(digests))
-    context = model_context(session.job_id, session.job.operation, session.claims.tee, session.lineage)
-    return SealedModel(
-        model_id=session.job_id,
-        operation=session.job.operation,
-        tee=session.claims.tee,
-        lineage=session.lineage,
-        pieces=len(root.pieces),
-        envelope=seal(key, context, root.to_bytes()),
-    )
-
-
-def _keep_piece(session: Session, key: DataKey, index: int, piece: bytes, host: Host) -> bytes:
-    envelope, digest = seal_piece(key, session.job_id, index, piece)
-    host.keep(piece_name(index), envelope)
-    return digest

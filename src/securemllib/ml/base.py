@@ -1,7 +1,6 @@
 """What all estimators and models here share: a fit is one sealed job, a transform one more step of a plan."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from pyspark.ml.base import Estimator, Model
@@ -27,7 +26,7 @@ from securemllib.wire.job import OutputKind
 from securemllib.wire.plan import ApplyModel
 from securemllib.wire.result import SealedModel
 
-__all__ = ["SecureClassifierModel", "SecureEstimator", "SecureModel", "UpdatingEstimator", "train"]
+__all__ = ["SecureClassifierModel", "SecureEstimator", "SecureModel", "train"]
 
 _ROLES = {"featuresCol": "features", "inputCol": "features", "labelCol": "label", "weightCol": "weight"}
 _BINARY = 2
@@ -88,44 +87,6 @@ class SecureEstimator(Estimator[Any], Persistent):
             raise UsageError(f"{type(self).__name__} needs an input column.", code="usage.param")
         require_columns(frame, inputs)
         return inputs
-
-
-class UpdatingEstimator(SecureEstimator):
-    """An estimator that can go on from a model, batch by batch."""
-
-    def update(self, model: "SecureModel", dataset: Any) -> Any:
-        """Return the model that goes on from another one with the rows of a batch.
-
-        Args:
-            model: What was trained on the parts right before the batch's, and on nothing behind them: the broker refuses a batch that
-                leaves parts out or repeats them.
-            dataset: A batch of a stream, or ``frame.of_parts(first, end)``.
-
-        Raises:
-            UsageError: The model is another estimator's, or the rows are not some parts of a dataset.
-            PolicyError: The batch is not the one after the model's, or a policy refuses the training.
-        """
-        return self._updated(model, dataset, {})
-
-    def _updated(self, model: "SecureModel", dataset: Any, changes: dict[str, Any]) -> Any:
-        if not isinstance(model, self.MODEL):
-            raise UsageError(f"{type(self).__name__} goes on from a {self.MODEL.__name__}, not from a {type(model).__name__}.")
-        frame = require_sealed(dataset, f"{type(self).__name__}.update").with_model(model.sealed)
-        if frame.plan.parts is None:
-            raise UsageError("A batch is of some parts of a dataset.", next_step="Give a stream's batch, or frame.of_parts(first, end).")
-
-        def run(*, summary: bool) -> Outcome:
-            asked = self._request(frame, summary=summary)
-            asked = replace(asked, params={**asked.params, **changes}, model=model.sealed.reference, together=False)
-            return frame.session.run(frame, asked)
-
-        try:
-            outcome = run(summary=True)
-        except PolicyError as error:
-            if not error.error_code.startswith("refused.policy.output"):
-                raise
-            outcome = run(summary=False)
-        return self._trained(dataset, outcome)
 
 
 class SecureModel(Model, Persistent):

@@ -10,7 +10,7 @@ from pyspark.ml.classification import (
     _ProbabilisticClassifierParams,
 )
 
-from securemllib.ml.base import SecureClassifierModel, SecureEstimator, SecureModel, UpdatingEstimator
+from securemllib.ml.base import SecureClassifierModel, SecureEstimator, SecureModel
 from securemllib.ml.checks import require_sealed
 from securemllib.ml.classification_summaries import (
     BinaryLogisticRegressionSummary,
@@ -37,6 +37,7 @@ from securemllib.ml.trees import (
     RandomForestClassificationModel,
     RandomForestClassifier,
 )
+from securemllib.ml.updating import CarryingEstimator, UpdatingEstimator
 
 __all__ = [
     "BinaryLogisticRegressionSummary",
@@ -139,7 +140,7 @@ class NaiveBayesModel(SecureModel, _NaiveBayesParams, _ProbabilisticClassifierPa
 
 
 @mirrors(original.NaiveBayes)
-class NaiveBayes(SecureEstimator, _NaiveBayesParams, _ProbabilisticClassifierParams):
+class NaiveBayes(CarryingEstimator, _NaiveBayesParams, _ProbabilisticClassifierParams):
     """Naive Bayes of all four types, as ``pyspark.ml.classification.NaiveBayes``."""
 
     MODEL = NaiveBayesModel

@@ -6,11 +6,12 @@ from pyspark.ml import clustering as original
 from pyspark.ml.clustering import _GaussianMixtureParams, _KMeansParams
 from pyspark.sql.types import IntegerType
 
-from securemllib.ml.base import SecureEstimator, SecureModel, UpdatingEstimator
+from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.plain import PlainGaussianMixtureModel, PlainKMeansModel
 from securemllib.ml.summaries import GaussianMixtureSummary, KMeansSummary
 from securemllib.ml.topics import LDA, DistributedLDAModel, LDAModel, LocalLDAModel
+from securemllib.ml.updating import UpdatingEstimator
 
 __all__ = [
     "LDA",
@@ -46,7 +47,7 @@ class KMeans(UpdatingEstimator, _KMeansParams):
 
     MODEL = KMeansModel
 
-    def update(self, model: SecureModel, dataset: Any, *, decayFactor: float = 1.0) -> KMeansModel:
+    def update(self, model: SecureModel | None, dataset: Any, *, decayFactor: float = 1.0) -> KMeansModel:
         """Return the clusters moved by a batch, with ``maxIter=1`` as ``pyspark.mllib.clustering.StreamingKMeans`` moves them.
 
         Args:

@@ -7,7 +7,7 @@ from pyspark.ml.linalg import DenseMatrix, DenseVector, Matrix, Vector
 from pyspark.ml.param import Params
 
 from securemllib.errors import FormatError, UsageError
-from securemllib.spark.blocks import copy_pieces
+from securemllib.spark.blocks import copy_pieces, copy_statistics
 from securemllib.spark.storage import Folder
 from securemllib.wire.result import SealedModel
 
@@ -120,6 +120,7 @@ def write_to(folder: Folder, instance: Any) -> None:
         write_to(folder.child("stages").child(name), stage)
     if hasattr(type(instance), "OPERATION") and getattr(instance, "given", None) is None:
         copy_pieces(instance.sealed, instance._pieces, folder)
+        copy_statistics(instance._pieces, folder)
         folder.write(_MODEL, instance.sealed.to_bytes())
     metadata = {
         "format": _FORMAT,

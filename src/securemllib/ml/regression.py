@@ -20,6 +20,7 @@ from securemllib.ml.trees import (
     RandomForestRegressionModel,
     RandomForestRegressor,
 )
+from securemllib.ml.updating import CarryingEstimator
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.wire.encoding import Value
 
@@ -70,7 +71,7 @@ class LinearRegressionModel(SecureRegressionModel, _LinearRegressionParams):
 
 
 @mirrors(original.LinearRegression)
-class LinearRegression(SecureEstimator, _LinearRegressionParams):
+class LinearRegression(CarryingEstimator, _LinearRegressionParams):
     """Least squares with elastic net, or the Huber loss with L2, as ``pyspark.ml.regression.LinearRegression``."""
 
     MODEL = LinearRegressionModel

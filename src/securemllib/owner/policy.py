@@ -48,6 +48,7 @@ rules:
       summary: [analyst]
       metric: [analyst]
       sealed_model: [analyst]
+      # sealed_statistics: [analyst]   # the sums behind a model, sealed: a training goes on from them, nobody opens them
       # plain_model: [analyst]    # the rule needs the operation ReleaseModel and those of the models that it releases
       # rows: {recipients: [analyst], columns: [prediction]}
     not_before: 2026-01-01

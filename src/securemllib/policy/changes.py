@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from securemllib.policy.model import ANY, Bound, NamedEnclave, OutputRule, Policy, Quorum, Rule
+from securemllib.policy.model import ANY, KEYLESS, Bound, NamedEnclave, OutputRule, Policy, Quorum, Rule
 
 __all__ = ["Change", "Direction", "changes"]
 
@@ -151,7 +151,7 @@ def _outputs(place: tuple[str | int, ...], said: str, old: Mapping[Any, OutputRu
         if before is None or after is None:
             yield _change(before is None, f"{what} {'may leave' if before is None else 'stays'}", where)
             continue
-        if kind == "sealed_model" and bool(before.recipients) != bool(after.recipients):
+        if kind in KEYLESS and bool(before.recipients) != bool(after.recipients):
             # Without recipients every analyst of the rule may keep one: nobody opens it.
             yield _change(not after.recipients, f"{what} {'of any analyst' if not after.recipients else 'for those named only'}", where)
         else:

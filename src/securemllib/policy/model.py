@@ -22,6 +22,7 @@ from securemllib.wire.policy import AppraisalPolicy, SignerRule
 __all__ = [
     "ANY",
     "INSECURE_RISK",
+    "KEYLESS",
     "OPERATIONS",
     "Approvals",
     "Bound",
@@ -36,6 +37,8 @@ __all__ = [
 ANY = "*"
 # The operations that a rule may name.
 OPERATIONS = (*ALGORITHMS, ROWS_OPERATION, RELEASE_OPERATION)
+# Outputs that nobody opens: the broker keeps their keys, so a rule may leave the recipients out.
+KEYLESS = frozenset({OutputKind.SEALED_MODEL, OutputKind.SEALED_STATISTICS})
 # What whoever accepts processes without a TEE has to write down in a production profile.
 INSECURE_RISK = "the-operator-can-read-everything"
 _STRICT = ConfigDict(extra="forbid", strict=True)

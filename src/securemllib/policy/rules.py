@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from securemllib.policy.model import ANY, Bound, OutputRule, Rule
+from securemllib.policy.model import ANY, KEYLESS, Bound, OutputRule, Rule
 from securemllib.wire.job import Mode, OutputKind
 from securemllib.wire.plan import ParamValue
 
@@ -120,8 +120,8 @@ def _mode(rule: Rule, question: Question) -> Answer:
 
 def _outputs(rule: Rule, question: Question) -> Answer:
     for output in question.outputs:
-        if output.kind is OutputKind.SEALED_MODEL and output.recipient != question.analyst:
-            return Answer(place=("outputs",), needs="a sealed model whose recipient is the analyst")
+        if output.kind in KEYLESS and output.recipient != question.analyst:
+            return Answer(place=("outputs",), needs=f"an output of kind {output.kind.value} whose recipient is the analyst")
         if output.kind is OutputKind.ROWS and not output.columns:
             return Answer(place=("outputs",), needs="rows that name their columns")
         if not _allows_output(rule.outputs.get(output.kind), output):
@@ -159,8 +159,7 @@ CHECKS: dict[str, Callable[[Rule, Question], Answer]] = {
 def _allows_output(allowed: OutputRule | None, output: Leaving) -> bool:
     if allowed is None:
         return False
-    # Nobody opens a sealed model: the broker keeps its key, so a rule may leave the recipients out.
-    keyless = output.kind is OutputKind.SEALED_MODEL and not allowed.recipients
+    keyless = output.kind in KEYLESS and not allowed.recipients
     if not keyless and output.recipient not in allowed.recipients:
         return False
     return output.kind is not OutputKind.ROWS or ANY in allowed.columns or output.origins <= set(allowed.columns)

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 from securemllib.errors import FormatError, UnavailableError
 from securemllib.spark.storage import Folder
-from securemllib.wire.result import SealedModel, piece_name
+from securemllib.wire.result import SealedModel, piece_name, statistics_name
 
-__all__ = ["Blocks", "copy_pieces", "pieces_in"]
+__all__ = ["Blocks", "copy_pieces", "copy_statistics", "has_statistics", "pieces_in"]
 
 # The folder of exchanged blocks among a job's files; a model's pieces lie beside its checkpoints.
 _EXCHANGED = "exchanged"
 _EXCHANGED_NAME = re.compile(r"([a-z]+)-([0-9]+)-[0-9]+-[0-9]+-[0-9]+")
 _NAME = re.compile(r"[a-z]+(-[0-9]+)+")
+_STATISTICS = re.compile(r"statistics-[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,3 +86,15 @@ def copy_pieces(model: SealedModel, source: Folder | None, target: Folder) -> No
     """Copy a sealed model's pieces, one at a time; `UnavailableError` where they are not in the source."""
     for index, piece in enumerate(pieces_in(model, source)):
         target.write(piece_name(index), piece)
+
+
+def has_statistics(folder: Folder | None) -> bool:
+    """Return whether sealed statistics lie beside a model."""
+    return folder is not None and folder.exists(statistics_name(0))
+
+
+def copy_statistics(source: Folder | None, target: Folder) -> None:
+    """Copy the sealed statistics beside a model, if there are some, their pieces first."""
+    if source is not None and has_statistics(source):
+        for name in sorted(filter(_STATISTICS.fullmatch, source.names()), reverse=True):
+            target.write(name, source.read(name))

@@ -274,9 +274,10 @@ class SecureDataFrame:
             frame.pieces[model.model_id] = pieces
         return frame
 
-    def with_model(self, model: SealedModel) -> "SecureDataFrame":
-        """Return the same plan with a sealed model beside it that a job names."""
-        return SecureDataFrame(self.session, self.source, self._schema, self.steps, (*self.models, model), self.pieces)
+    def with_model(self, model: SealedModel, pieces: Folder | None = None) -> "SecureDataFrame":
+        """Return the same plan with a sealed model beside it that a job names, and the folder of what lies beside that."""
+        known = self.pieces if pieces is None else {**self.pieces, model.model_id: pieces}
+        return SecureDataFrame(self.session, self.source, self._schema, self.steps, (*self.models, model), known)
 
     def _with(self, step: Step, schema: StructType | None) -> "SecureDataFrame":
         return SecureDataFrame(self.session, self.source, schema, (*self.steps, step), self.models, self.pieces)

@@ -137,6 +137,7 @@ class Grant(Record):
         head: The last recorded state, None for a job that recorded none yet.
         result: The signed `AttestationResult` of this enclave.
         min_group_size: The fewest rows that a metric, a summary, or a group in a summary may be of.
+        statistics: The key of the statistics beside the model that the job goes on from; empty where it reads none.
     """
 
     TYPE: ClassVar[str] = "securemllib/grant/v1"
@@ -150,6 +151,7 @@ class Grant(Record):
     head: Head | None
     result: Signed
     min_group_size: int = 0
+    statistics: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

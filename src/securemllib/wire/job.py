@@ -31,6 +31,7 @@ class OutputKind(StrEnum):
     """What may leave a job."""
 
     SEALED_MODEL = "sealed_model"
+    SEALED_STATISTICS = "sealed_statistics"
     PLAIN_MODEL = "plain_model"
     SUMMARY = "summary"
     METRIC = "metric"
@@ -43,7 +44,8 @@ class Output(Record):
 
     Attributes:
         kind: What leaves.
-        recipient: Who opens it; for a sealed model nobody: the broker keeps its key, and the recipient is the analyst.
+        recipient: Who opens it; for a sealed model, and the sealed statistics beside it from which a training goes on, nobody: the broker
+            keeps their keys, and the recipient is the analyst.
         columns: For rows: the columns that leave.
     """
 
@@ -109,6 +111,8 @@ class JobSpecification(Record):
             raise FormatError(f"{RELEASE_OPERATION} names a model and no plan, every other operation a plan.")
         if self.model is not None and self.plan is not None and self.plan.parts is None:
             raise FormatError("A training that goes on from a model names the parts that it reads.")
+        if self.output(OutputKind.SEALED_STATISTICS) and not self.output(OutputKind.SEALED_MODEL):
+            raise FormatError("Sealed statistics lie beside a sealed model.")
 
     @cached_property
     def job_id(self) -> str:

@@ -13,7 +13,7 @@ from securemllib.wire.signed import Signed
 
 __all__ = [
     "ResultBody", "SealedModel", "SealedResult", "WrappedModelKey", "model_context", "model_key_context", "piece_context", "piece_name",
-    "result_context",
+    "result_context", "statistics_name", "statistics_operation",
 ]  # fmt: skip
 
 # What a root can name within one message of 64 MiB, with room to spare.
@@ -66,6 +66,16 @@ def piece_context(model_id: str, index: int) -> bytes:
 def piece_name(index: int) -> str:
     """Return the name under which a host keeps one of a sealed model's pieces."""
     return f"model-{index}"
+
+
+def statistics_operation(operation: str) -> str:
+    """Return what the sealed statistics beside a model of an operation are called, which are sealed as another model is."""
+    return f"{operation} statistics"
+
+
+def statistics_name(index: int) -> str:
+    """Return the name under which a host keeps the statistics beside a model: 0 is their `SealedModel`, and its pieces follow."""
+    return f"statistics-{index}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
