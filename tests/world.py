@@ -88,6 +88,7 @@ class Dataset:
     dataset_id: str = field(default_factory=lambda: os.urandom(16).hex())
     version: int = 1
     secret: DataKey = field(default_factory=DataKey.generate)
+    brokers: tuple[str, ...] = ()
 
     def __post_init__(self):
         per_part = -(-self.table.num_rows // self.parts) if self.table.num_rows else 0
@@ -118,7 +119,7 @@ class Dataset:
     def publish(self, parts):
         """Make the manifest of these parts."""
         columns = tuple(Column(name=f.name, type=type_text(f.type), nullable=f.nullable, encoding="sealed") for f in self.table.schema)
-        self.body = ManifestBody(parts=parts, columns=columns)
+        self.body = ManifestBody(parts=parts, columns=columns, brokers=self.brokers)
         sealed = seal(self.secret.derive(MANIFEST_BODY_PURPOSE), body_context(self.dataset_id, self.version), self.body.to_bytes())
         self.manifest = Manifest(
             dataset_id=self.dataset_id,

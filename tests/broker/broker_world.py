@@ -75,7 +75,7 @@ class Owner:
     def manifest(self, version: int = 1, previous: bytes = b"", **changes: Any) -> Manifest:
         part = Part(ordinal=0, file="part-00000.parquet", length=10, sha256=bytes(32), rows=5, wrapped_key=b"k", salt=bytes(16))
         columns = tuple(Column(name=name, type="double", nullable=False, encoding="sealed") for name in self.columns)
-        body = ManifestBody(parts=(part,), columns=columns)
+        body = ManifestBody(parts=(part,), columns=columns, brokers=())
         sealed = seal(self.secret.derive(ManifestBody.TYPE), body_context(self.dataset_id, version), body.to_bytes())
         manifest = Manifest(
             dataset_id=self.dataset_id,

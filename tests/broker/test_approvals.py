@@ -316,6 +316,17 @@ def test_a_production_broker_takes_no_development_policy(world: World) -> None:
     lenient.close()
 
 
+def test_a_policy_goes_into_force_at_the_broker_that_it_names(world: World) -> None:
+    """A policy for another broker, such as one for tests, is refused by code and name; one for this broker, or for any, is taken."""
+    world.enrol()
+    for serial, broker in ((3, world.broker.identity.fingerprint), (4, None)):
+        staging = PrivateIdentity.generate("staging").public.fingerprint
+        with pytest.raises(PolicyError, match=staging) as caught:
+            put(world, open_to_all(world, serial=serial, broker=staging))
+        assert caught.value.error_code == "refused.policy.broker"
+        assert put(world, open_to_all(world, serial=serial, broker=broker)) == serial
+
+
 def test_insecure_enclaves_need_their_risk_named_at_the_broker_too(world: World) -> None:
     """A production policy that allows insecure enclaves without naming the risk is refused although its owner signed it by other means."""
     world.enrol()

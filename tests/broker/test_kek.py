@@ -1,14 +1,17 @@
 """What does a key-encryption key protect at the broker, and what does it cost when its service fails?"""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from broker_world import Enclave, Owner, World, make_world, rule_for
+from sqlalchemy import select
 
 from securemllib.broker import dataset_secrets
-from securemllib.broker.keystore import Keystore
+from securemllib.broker.keystore import Keystore, write_keystore
 from securemllib.broker.schema import DatasetRow, VersionRow
 from securemllib.broker.service import Broker
 from securemllib.crypto.identity import PrivateIdentity
@@ -16,6 +19,8 @@ from securemllib.crypto.keys import DataKey
 from securemllib.errors import ConnectionLostError, FreshnessError, IntegrityError, UnavailableError, UnsealError
 from securemllib.kms.file import FileKey
 from securemllib.kms.key import Binding, KeyDescription, WrappedSecret
+from securemllib.kms.names import create_key, open_key
+from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.notices import KeyRotation
 
 OTHER = "f" * 32
@@ -186,7 +191,7 @@ def test_a_broker_comes_to_a_key_and_changes_it(tmp_path: Path, world: World, ke
     for number in range(2):
         key = FileKey.create(tmp_path / f"kek{number}", None)
         for _ in range(2):
-            assert dataset_secrets.move(world.broker.custody(), key) == 1
+            assert dataset_secrets.move(world.broker.custody(), key, f"kek{number}") == 1
         world.broker.close()
         world.broker = Broker(keystore, world.url, tmp_path / "head.sml", clock=world.clock, kek=key)
         assert dataset_secrets.key_versions(world.broker.custody()) == {1: 1}
@@ -210,3 +215,74 @@ def test_an_owner_who_rotates_stays_the_tenant(guarded: World) -> None:
         transaction.session.get_one(DatasetRow, guarded.owner.dataset_id).owner = stranger.public.fingerprint
     with pytest.raises(IntegrityError, match="wrapped for another owner"):
         dataset_secrets.rewrap_all(custody)
+
+
+ENROLLING = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {root!r}]
+from dataclasses import replace
+from broker_world import make_world
+from securemllib.broker.keystore import open_keystore
+from securemllib.crypto.identity import PrivateIdentity
+from securemllib.crypto.keys import DataKey
+from securemllib.errors import UnavailableError
+from securemllib.broker.service import Broker
+from securemllib.kms.names import open_key
+from broker_world import Owner
+folder = Path({folder!r})
+broker = Broker(open_keystore(folder / "keystore.sml", None), {url!r}, folder / "head.sml", kek=open_key({old!r}, None), kek_name={old!r})
+owner = Owner(broker=broker.identity)
+broker.trust_owner(owner.identity.public)
+for number in range(100_000):
+    other = replace(owner, dataset_id=f"{{number:032x}}", secret=DataKey.generate())
+    try:
+        broker.enrol(other.dataset_id, other.enrolment(other.manifest()))
+    except UnavailableError as error:
+        print("refused", error.error_code, flush=True)
+        break
+    print(other.dataset_id, other.secret.expose().hex(), flush=True)
+"""
+
+
+def test_no_secret_stays_under_the_key_before(tmp_path: Path, keystore: Keystore) -> None:
+    """One process enrols datasets while another changes the key: all secrets end under the new one, and the first has to start again."""
+    old, new = (f"file://{tmp_path}/{name}" for name in ("old", "new"))
+    for name in (old, new):
+        create_key(name, None)
+    write_keystore(tmp_path / "keystore.sml", keystore, None)
+    url, here = f"sqlite:///{tmp_path / 'broker.db'}", Path(__file__).parent
+    code = ENROLLING.format(tests=str(here), root=str(here.parents[1]), folder=str(tmp_path), url=url, old=old)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+        broker = Broker(keystore, url, tmp_path / "head.sml", kek=open_key(old, None), kek_name=old)
+        key = open_key(new, None)
+        moved = dataset_secrets.move(broker.custody(), key, new)
+        lines += process.communicate(timeout=300)[0].splitlines()
+    assert lines[-1] == "refused unavailable.kek.changed"
+    enrolled = dict(line.split() for line in lines[:-1])
+    assert moved == len(enrolled) >= 3
+    found = {}
+    with broker.custody().look() as transaction:
+        for row in transaction.session.scalars(select(VersionRow)):
+            kept = dataset_secrets.kept_secret(transaction, DatasetRef(dataset_id=row.dataset_id, version=1, digest=row.digest))
+            found[row.dataset_id] = kept.open(key).expose().hex()
+    assert found == enrolled
+    broker.close()
+
+
+def test_a_process_of_before_rewraps_nothing(guarded: World, tmp_path: Path) -> None:
+    """A broker that was started with the key before takes no secret and rewraps none; one that was started with the new key does both."""
+    other, custody = other_dataset(guarded), guarded.broker.custody()
+    new = FileKey.create(tmp_path / "new", None)
+    custody.store.kek_name = "before"
+    dataset_secrets.move(custody, new, "new")
+    refusals = (lambda: guarded.broker.enrol(OTHER, other.enrolment(other.manifest())), lambda: dataset_secrets.rewrap_all(custody))
+    for refused in refusals:
+        with pytest.raises((UnavailableError, UnsealError)):
+            refused()
+    custody.store.kek, custody.store.kek_name = new, "new"
+    for accepted in refusals:
+        accepted()
+    assert dataset_secrets.key_versions(custody) == {1: 2}

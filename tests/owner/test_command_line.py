@@ -107,7 +107,7 @@ def test_a_policy_from_draft_to_signature(home: Path) -> None:
     assert run("policy", "new", "policy.yaml").exit_code != 0
     Path("policy.yaml").write_text(Path("policy.yaml").read_text().replace("analyst.pub", "home/alice.pub"))
     assert run("policy", "lint", "policy.yaml").exit_code == 0
-    assert run("policy", "sign", "policy.yaml", "dataset", "policy.dsse.json").exit_code == 0
+    assert run("policy", "sign", "policy.yaml", "dataset", "policy.dsse.json", "--any-broker").exit_code == 0
     policy = open_envelope(Envelope.from_bytes(Path("policy.dsse.json").read_bytes()), Policy, load_public(home / "alice.pub"))
     assert policy.rules[0].name == "training"
     assert policy.dataset_id == json.loads(run("data", "inspect", "dataset", "--json").output)["dataset_id"]

@@ -10,7 +10,7 @@ import yaml
 
 from securemllib.errors import UsageError
 from securemllib.owner.identity_file import save_public
-from securemllib.owner.policy import TEMPLATE, load_policy, policy_from_text, read_policy
+from securemllib.owner.policy import TEMPLATE, for_broker, load_policy, policy_from_text, read_policy
 from securemllib.owner.policy_schema import written_schema
 from securemllib.policy.model import ANY, Bound, NamedEnclave, Policy
 from securemllib.wire.job import Mode, OutputKind
@@ -193,6 +193,23 @@ def test_the_template_is_a_policy(owner, tmp_path: Path) -> None:
     policy = load_policy(tmp_path / "policy.yaml", dataset_id=DATASET, owner=FINGERPRINT)
     assert policy.rules[0].analysts == (owner.identity.public.fingerprint,)
     assert not policy.allow_insecure
+
+
+def test_a_broker_is_named_like_a_person(owner, tmp_path: Path) -> None:
+    """A policy's broker is a fingerprint, a .pub file or a name; other text is refused, and so is signing it for another broker."""
+    save_public(owner.identity.public, tmp_path / "broker.pub")
+    fingerprint = owner.identity.public.fingerprint
+    for written in (f"broker: {fingerprint}", "broker: broker.pub", "broker: ours\npeople: {ours: broker.pub}"):
+        text = f"enclaves: {{}}\nrules: []\n{written}\n"
+        policy = policy_from_text(text, dataset_id=DATASET, owner=FINGERPRINT, directory=tmp_path)
+        assert for_broker(policy, fingerprint).broker == for_broker(policy, None).broker == fingerprint
+        with pytest.raises(UsageError, match=f"not for {FINGERPRINT}"):
+            for_broker(policy, FINGERPRINT)
+    free = policy_from_text("enclaves: {}\nrules: []\n", dataset_id=DATASET, owner=FINGERPRINT)
+    assert (free.broker, for_broker(free, fingerprint).broker) == (None, fingerprint)
+    for wrong in ("staging", "5", "[]"):
+        with pytest.raises(UsageError):
+            policy_from_text(f"enclaves: {{}}\nrules: []\nbroker: {wrong}\n", dataset_id=DATASET, owner=FINGERPRINT)
 
 
 def test_approvers_bring_their_keys(owner, tmp_path: Path) -> None:

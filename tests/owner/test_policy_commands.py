@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from typer.testing import CliRunner, Result
 
 from securemllib.cli import app
 from securemllib.crypto.identity import PrivateIdentity
-from securemllib.errors import PolicyError, SecureMLlibError, UsageError
+from securemllib.errors import ConnectionLostError, PolicyError, SecureMLlibError, UsageError
 from securemllib.owner.policy import read_policy
-from securemllib.policy.envelope import seal_statement
+from securemllib.policy.envelope import Envelope, seal_statement
+from securemllib.policy.model import Policy
 
 DOCS = Path(__file__).parents[2] / "docs"
 SHOWN = re.findall(r"\$ securemllib (policy [^\n]*)\n(.*?)(?=\$ securemllib|```)", (DOCS / "policies.md").read_text(), flags=re.DOTALL)
@@ -150,6 +152,7 @@ def test_a_file_of_cases_is_read_strictly(examples: Path, found: str, written: s
         ("[UpToDate, SWHardeningNeeded]", "[OutOfDate]", "visits.yaml:8: remark: OutOfDate"),
         ("metric: [alice]", "plain_model: [alice]", "visits.yaml:22: remark: models are released without"),
         ("columns: [prediction]", "columns: all", "remark: every column may leave"),
+        ("broker: broker7broker7broker7broker7broker7broker7broker7bro\n", "", "visits.yaml:1: remark: no broker is named"),
         ("rules:", "allow_insecure: true\ninsecure_risk: the-operator-can-read-everything\nrules:", "yaml:10: remark: processes without"),
     ],
 )  # fmt: skip
@@ -163,6 +166,58 @@ def test_lint_remarks_on_what_may_not_be_meant(examples: Path, found: str, writt
     assert remark in result.output
     assert result.exception is None
     assert run("policy", "lint", "--strict", "visits.yaml").exception is not None
+
+
+def test_a_signed_policy_is_submitted_to_its_broker_only(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`submit` sends nothing to another broker than the policy names, nor one that names none unless that is said; then it tries to."""
+    owner, mine = PrivateIdentity.generate("owner"), "broker7" * 7 + "bro"
+    monkeypatch.setenv("SECUREMLLIB_HOME", str(examples / "home"))
+    written = read_policy(examples / "visits.yaml").resolve(dataset_id="d" * 32, owner=owner.public.fingerprint)
+    for name, policy in (("one", written), ("any", replace(written, broker=None))):
+        (examples / name).write_bytes(seal_statement(policy, owner).to_bytes())
+    # Nobody listens there.
+    to = ("--broker", "http://127.0.0.1:1", "--fingerprint")
+    assert isinstance(run("policy", "submit", "one", *to, "c" * 52).exception, UsageError)
+    assert isinstance(run("policy", "submit", "any", *to, mine).exception, UsageError)
+    for sent in (("one", *to, mine), ("any", "--any-broker", *to, mine)):
+        assert isinstance(run("policy", "submit", *sent).exception, ConnectionLostError)
+
+
+def test_signing_fills_in_the_broker(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sign` names the broker of --fingerprint where the file names none, and signs for no broker, or for another one, only if told to."""
+    monkeypatch.setenv("SECUREMLLIB_HOME", str(examples / "home"))
+    run("init", "owner", "--no-passphrase")
+    (examples / "rows.csv").write_text("age\n1\n")
+    run("data", "encrypt", "rows.csv", "rows")
+    path = examples / "visits.yaml"
+    free = path.read_text().rpartition("broker: ")[0]
+
+    def signed(name: str, *options: str) -> str | None:
+        assert run("policy", "sign", "visits.yaml", "rows", name, *options).exception is None
+        return Policy.from_json(Envelope.from_bytes((examples / name).read_bytes()).payload).broker
+
+    assert signed("named") == "broker7" * 7 + "bro"
+    assert isinstance(run("policy", "sign", "visits.yaml", "rows", "other", "--fingerprint", "c" * 52).exception, UsageError)
+    path.write_text(free)
+    assert isinstance(run("policy", "sign", "visits.yaml", "rows", "other").exception, UsageError)
+    assert signed("filled", "--fingerprint", "c" * 52) == "c" * 52
+    assert signed("free", "--any-broker") is None
+
+
+def test_approving_adds_a_signature(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each approver's `approve` adds a signature to the file, keeps those that are there, and leaves nothing beside it."""
+    monkeypatch.setenv("SECUREMLLIB_HOME", str(examples / "home"))
+    run("init", "bob", "--no-passphrase")
+    owner = PrivateIdentity.generate("owner")
+    policy = read_policy(examples / "visits.yaml").resolve(dataset_id="d" * 32, owner=owner.public.fingerprint)
+    (examples / "signed").write_bytes(seal_statement(policy, owner).to_bytes())
+    before = sorted(path.name for path in examples.iterdir())
+    result = run("policy", "approve", "signed")
+    assert result.exception is None
+    signers = Envelope.from_bytes((examples / "signed").read_bytes()).signers
+    assert len(signers) == 2
+    assert owner.public.fingerprint in signers
+    assert sorted(path.name for path in examples.iterdir()) == before
 
 
 def test_lint_fails_with_each_error_in_its_line(examples: Path) -> None:

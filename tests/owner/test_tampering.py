@@ -151,7 +151,7 @@ def test_parts_of_the_version_before_are_no_parts_of_this_one(owner, stored: Pat
 def rewritten(owner, stored: Path, change: Callable[[tuple[Part, ...]], tuple[Part, ...]]) -> None:
     """Put another list of parts under a genuine signature: what an owner's own broken tool could do."""
     opened = reading.open_dataset(stored, owner=owner.identity.public, keystore=owner.keystore, any_version=True)
-    body = ManifestBody(parts=change(opened.body.parts), columns=opened.body.columns)
+    body = ManifestBody(parts=change(opened.body.parts), columns=opened.body.columns, brokers=opened.body.brokers)
     fields = {name: getattr(opened.manifest, name) for name in opened.manifest.__slots__}
     context = body_context(opened.manifest.dataset_id, opened.manifest.version)
     fields["parts"] = tuple(ClearPart(file=part.file, length=part.length) for part in body.parts)

@@ -153,6 +153,18 @@ def test_each_way_to_widen_is_told_in_words(found: str, written: str, words: str
     assert replaced or not [change for change in back if change.direction is Direction.WIDER]
 
 
+def test_another_broker_is_wider_and_naming_one_is_not() -> None:
+    """Naming a broker is narrower, naming none again is wider, and another one is both; each says which."""
+    free, one, two = read(BASE), read(f"{BASE}broker: {PEOPLE[0]}\n"), read(f"{BASE}broker: {PEOPLE[1]}\n")
+    assert [(change.direction, change.words) for change in changes(free, one)] == [
+        (Direction.NARROWER, "any broker may no longer put the policy in force")
+    ]
+    assert [(change.direction, change.words) for change in changes(one, free)] == [
+        (Direction.WIDER, "any broker may put the policy in force")
+    ]
+    assert [change.direction for change in changes(one, two)] == [Direction.WIDER, Direction.NARROWER]
+
+
 def test_fewer_approvals_are_wider(tmp_path) -> None:
     """A lower threshold, another approver and no approval at all are wider; the way back is narrower."""
     for name in ("bob", "carol"):

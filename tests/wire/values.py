@@ -76,7 +76,7 @@ def _bodies():
         lambda parts: tuple(replace(part, ordinal=ordinal) for ordinal, part in enumerate(parts))
     )
     columns = st.lists(of(Column), max_size=3, unique_by=lambda column: column.name).map(tuple)
-    return st.builds(ManifestBody, parts=parts, columns=columns)
+    return st.builds(ManifestBody, parts=parts, columns=columns, brokers=st.lists(st.text(max_size=4), max_size=2).map(tuple))
 
 
 def _manifests():

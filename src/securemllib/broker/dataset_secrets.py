@@ -11,7 +11,7 @@ from typing import ClassVar
 from sqlalchemy import func, select
 
 from securemllib.broker.custody import Custody, Transaction
-from securemllib.broker.schema import DatasetRow, OwnerRow, VersionRow
+from securemllib.broker.schema import DatasetRow, KekRow, OwnerRow, VersionRow
 from securemllib.broker.standing import newest
 from securemllib.broker.store import Store
 from securemllib.crypto.keys import KEY_BYTES, DataKey
@@ -24,6 +24,7 @@ from securemllib.wire.record import Record
 __all__ = ["KeptSecret", "kept_secret", "key_versions", "move", "rewrap_all", "rotate", "seal_secret", "shred"]
 
 _SECRET = "securemllib/broker/dataset-secret/v1"  # noqa: S105 - a label
+_KEK_ROW = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +67,14 @@ def seal_secret(transaction: Transaction, secret: DataKey, binding: Binding) -> 
     """Return what the database holds of a new secret. Asks the service, where there is one: only trusted owners enrol.
 
     Raises:
-        UnavailableError: Older secrets are wrapped, and the broker was started without the key for them: it would keep this one bare.
+        UnavailableError: Older secrets are wrapped, and the broker was started without the key for them: it would keep this one bare. Or
+            another key took the place of the one that it was started with.
     """
     store = transaction.store
     if store.kek is None:
         _require_none_wrapped(transaction)
+    _check_current(transaction)
+    if store.kek is None:
         return store.seal(secret.expose(), _SECRET, binding.dataset_id, binding.version)
     return _seal(store, store.kek.wrap(secret, binding), binding)
 
@@ -87,7 +91,7 @@ def key_versions(custody: Custody) -> dict[int, int]:
     """Return how many secrets are wrapped under each version of the key-encryption key; 0 for those that none wraps."""
     counts: dict[int, int] = {}
     with custody.look() as transaction:
-        for kept in _all(transaction):
+        for _, kept in _all(transaction):
             version = 0 if kept.wrapped is None else kept.wrapped.key_version
             counts[version] = counts.get(version, 0) + 1
     return dict(sorted(counts.items()))
@@ -99,8 +103,16 @@ def rewrap_all(custody: Custody) -> int:
     return _replace(custody, "kek-rewrap", kek, lambda kept: kept.wrap(kek))
 
 
-def move(custody: Custody, kek: KeyEncryptionKey) -> int:
-    """Wrap every secret under another key-encryption key and return how many there are. What it wrapped already stays its own."""
+def move(custody: Custody, kek: KeyEncryptionKey, name: str) -> int:
+    """Wrap every secret under another key-encryption key and return how many there are. What it wrapped already stays its own.
+
+    From then on brokers that were started with another key take no new secret.
+
+    Args:
+        custody: The broker's means.
+        kek: The key.
+        name: What it is opened by.
+    """
 
     def moved(kept: KeptSecret) -> WrappedSecret:
         try:
@@ -108,7 +120,7 @@ def move(custody: Custody, kek: KeyEncryptionKey) -> int:
         except UnsealError:
             return kek.wrap(kept.open(custody.store.kek), kept.binding)
 
-    return _replace(custody, "kek-move", kek, moved)
+    return _replace(custody, "kek-move", kek, moved, name)
 
 
 def rotate(custody: Custody) -> int:
@@ -127,18 +139,36 @@ def shred(custody: Custody) -> None:
         kek.shred()
 
 
-def _replace(custody: Custody, event: str, kek: KeyEncryptionKey, wrap: Callable[[KeptSecret], WrappedSecret]) -> int:
-    # The service is asked before the decision that replaces the old bytes.
+def _replace(
+    custody: Custody, event: str, kek: KeyEncryptionKey, wrap: Callable[[KeptSecret], WrappedSecret], name: str | None = None
+) -> int:
+    # The service is asked before the decision that replaces the old bytes; within it only about what was enrolled or replaced meanwhile.
     with custody.look() as transaction:
-        found = _all(transaction)
-    wrapped = [(kept.binding, wrap(kept)) for kept in found]
-    name = kek.describe().name
+        prepared = {row.sealed_secret: kept for row, kept in _all(transaction)}
+    wrapped = {sealed: wrap(kept) for sealed, kept in prepared.items()}
+    described = kek.describe().name
     with custody.decide(event) as transaction:
-        transaction.detail |= {"secrets": len(wrapped), "kek": name}
-        for binding, secret in wrapped:
-            row = transaction.session.get_one(VersionRow, (binding.dataset_id, binding.version))
-            row.sealed_secret = _seal(custody.store, secret, binding)
-    return len(wrapped)
+        found = _all(transaction)
+        transaction.detail |= {"secrets": len(found), "kek": described}
+        if name is None:
+            _check_current(transaction)
+        else:
+            transaction.session.merge(KekRow(identifier=_KEK_ROW, name=name))
+        for row, kept in found:
+            row.sealed_secret = _seal(custody.store, wrapped.get(row.sealed_secret) or wrap(kept), kept.binding)
+    return len(found)
+
+
+def _check_current(transaction: Transaction) -> None:
+    # Read in the transaction that keeps a secret: a change of keys comes wholly before it, or wholly after and wraps this secret, too.
+    current, mine = transaction.session.get(KekRow, _KEK_ROW), transaction.store.kek_name
+    if current is None or current.name == mine or (mine is None and transaction.store.kek is not None):
+        return
+    raise UnavailableError(
+        f"Secrets are wrapped under {current.name} by now, and this broker was started with {mine or 'no key'}.",
+        next_step="Start it again; where the change was interrupted, run `securemllib keys kms use NAME --broker` once more.",
+        code="unavailable.kek.changed",
+    )
 
 
 def _require_none_wrapped(transaction: Transaction) -> None:
@@ -163,9 +193,9 @@ def _kek(custody: Custody) -> KeyEncryptionKey:
     return custody.store.kek
 
 
-def _all(transaction: Transaction) -> list[KeptSecret]:
+def _all(transaction: Transaction) -> list[tuple[VersionRow, KeptSecret]]:
     query = select(VersionRow, DatasetRow.owner).join(DatasetRow, VersionRow.dataset_id == DatasetRow.dataset_id)
-    return [_kept(transaction, row, owner) for row, owner in transaction.session.execute(query)]
+    return [(row, _kept(transaction, row, owner)) for row, owner in transaction.session.execute(query)]
 
 
 def _kept(transaction: Transaction, row: VersionRow, owner: str) -> KeptSecret:

@@ -14,7 +14,7 @@ from securemllib.broker.standing import check_signer
 from securemllib.crypto.aead import unseal
 from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
-from securemllib.errors import FormatError, FreshnessError, IntegrityError, PolicyError, UnsealError, UsageError
+from securemllib.errors import FormatError, FreshnessError, IntegrityError, PolicyError, RefusedError, UnsealError, UsageError
 from securemllib.kms.key import Binding
 from securemllib.policy.decision import DatasetFacts
 from securemllib.wire.dataset import ClearPart, DatasetRef, Manifest, ManifestBody, body_context
@@ -66,9 +66,11 @@ def enrol(transaction: Transaction, dataset_id: str, signed: Signed) -> Enrolled
     4. The version is the next, and names the digest of the one before; the latest version may be enrolled again.
     5. The secret is wrapped for this broker, this version and this owner.
     6. The secret opens the manifest's body, which agrees with its clear section.
+    7. Where the body names brokers, this is one of them.
 
     Raises:
         PolicyError: The owner is not trusted, or 3 does not hold.
+        RefusedError: 7 does not hold.
         SignatureError: A signature does not fit.
         IntegrityError: 2 or 6 does not hold.
         FreshnessError: 4 does not hold.
@@ -94,7 +96,10 @@ def enrol(transaction: Transaction, dataset_id: str, signed: Signed) -> Enrolled
     secret = DataKey(
         transaction.identity.recipient.unwrap(enrolment.secret, enrolment_context(dataset_id, manifest.version, owner.fingerprint))
     )
-    _insert(transaction, manifest, secret, _open_body(manifest, secret))
+    body = _open_body(manifest, secret)
+    if body.brokers and transaction.identity.public.fingerprint not in body.brokers:
+        raise RefusedError(f"Version {manifest.version} of dataset {dataset_id} is for other brokers.", code="refused.broker")
+    _insert(transaction, manifest, secret, body)
     return Enrolled(dataset_id=dataset_id, version=manifest.version, is_new=True)
 
 

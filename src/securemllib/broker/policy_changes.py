@@ -22,7 +22,7 @@ def set_policy(transaction: Transaction, dataset_id: str, envelope: Envelope, *,
     """Put a policy in force.
 
     1. The dataset's owner signed it, for this dataset.
-    2. It is of the broker's profile: a production broker takes no policy of a development profile.
+    2. It is of the broker's profile: a production broker takes no policy of a development profile. It names no other broker.
     3. Its serial is higher than every one before; the one in force may be sent again.
     4. As many approvers as the policy before it asks for signed it, too, whether that one is in force or revoked.
 
@@ -36,6 +36,10 @@ def set_policy(transaction: Transaction, dataset_id: str, envelope: Envelope, *,
     transaction.rates.check_identity(owner.fingerprint)
     transaction.detail["serial"] = policy.serial
     _check_subject(dataset_id, policy, owner)
+    if policy.broker not in {None, transaction.identity.public.fingerprint}:
+        raise PolicyError(
+            f"The policy is for the broker {policy.broker}.", next_step="Sign one for this broker.", code="refused.policy.broker"
+        )
     if profile == "production" and policy.profile != profile:
         raise PolicyError(
             f"The policy is of the profile {policy.profile}; this broker is of the profile {profile}.",

@@ -16,6 +16,7 @@ __all__ = [
     "GrantRow",
     "JobRow",
     "JobRuleRow",
+    "KekRow",
     "KeyRow",
     "ModelRow",
     "OwnerRow",
@@ -35,6 +36,15 @@ _IDENTIFIER = String(128)
 
 class Base(DeclarativeBase):
     """Base of all tables."""
+
+
+class KekRow(Base):
+    """The name of the key-encryption key under which new secrets are wrapped: one row, or none before there was a change."""
+
+    __tablename__ = "key_encryption_key"
+
+    identifier: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(Text)
 
 
 class OwnerRow(Base):

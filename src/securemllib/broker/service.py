@@ -46,6 +46,7 @@ class Broker:
         attester: Shows owners what code this broker runs, where there is one.
         may_be_older: Whether a database that is older than the head file is opened, to recover from it.
         profile: ``production`` takes no policy of another profile; ``development`` takes both.
+        kek_name: The name that ``kek`` was opened by.
 
     Raises:
         FreshnessError: The database is older than the head file.
@@ -64,10 +65,11 @@ class Broker:
         may_be_older: bool = False,
         attester: Attester | None = None,
         profile: str = "production",
+        kek_name: str | None = None,
     ) -> None:
         guard = RollbackGuard(head_file, keystore.identity)
         self._profile = profile
-        store = Store(database, keystore.store_key, kek)
+        store = Store(database, keystore.store_key, kek, kek_name)
         self._collateral = collateral or CollateralStore()
         self.rates = rates or Rates()
         self._attester = attester

@@ -91,12 +91,14 @@ class Store(Database):
         url: See `Database`.
         key: Seals every secret before it is stored.
         kek: Wraps the secrets of datasets before they are sealed; None leaves them to the seal.
+        kek_name: The name that ``kek`` was opened by, which the database may have replaced since; not compared when not given.
     """
 
-    def __init__(self, url: str, key: DataKey, kek: KeyEncryptionKey | None = None) -> None:
+    def __init__(self, url: str, key: DataKey, kek: KeyEncryptionKey | None = None, kek_name: str | None = None) -> None:
         super().__init__(url, read_only=False)
         self._key = key.derive("securemllib/broker-store/v1")
         self.kek = kek
+        self.kek_name = kek_name
         with self._connected() as connection:
             Base.metadata.create_all(connection)
 

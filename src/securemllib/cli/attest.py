@@ -11,14 +11,17 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from securemllib.attestation import insecure
 from securemllib.attestation.claims import Claims
 from securemllib.attestation.collateral import read_collateral
 from securemllib.attestation.dcap import Endorsements, Model
 from securemllib.attestation.verifier import Finding, closest, findings, verify_evidence
 from securemllib.cli.collateral import read_collateral_file
 from securemllib.cli.enclave_process import ask_evidence
-from securemllib.cli.shared import Broker, CaFile, Fingerprint, console, trusted_broker
+from securemllib.cli.shared import Broker, CaFile, Fingerprint, IdentityName, PassphraseFile, console, open_identity, trusted_broker
 from securemllib.errors import AttestationError, FormatError, UsageError
+from securemllib.owner import endorsement as endorsing
+from securemllib.owner.atomic import new_file, write_synced
 from securemllib.owner.broker_client import BrokerClient
 from securemllib.owner.policy import load_appraisals
 from securemllib.wire.attestation import Challenge, Evidence
@@ -29,6 +32,7 @@ app = typer.Typer(help="Take evidence from an enclave, and see claim by claim wh
 
 _EVIDENCE_LIMIT = 2**20
 _LABEL = 18
+_DAY_SECONDS = 86_400
 
 _EvidenceFile = Annotated[
     Path, typer.Argument(help="JSON with the base64 fields `challenge` and `evidence`, as `attest collect` writes it.")
@@ -54,6 +58,34 @@ def broker(
     """Ask a broker what code it runs, before you enrol data there: `verify` then says what a policy of yours thinks of it."""
     with BrokerClient(address, trusted_broker(fingerprint), ca_file=ca_file) as client:
         _keep(output, *client.evidence())
+
+
+@app.command("endorse")
+def endorse(
+    output: Annotated[Path, typer.Argument(help="The new file for the endorsement.")],
+    address: Broker,
+    policy: Annotated[Path, typer.Option("--policy", help="YAML: its `enclaves` say which code you accept as a broker.")],
+    collateral: Annotated[Path | None, typer.Option("--collateral", help="Intel's collateral: the file of `attest collateral`.")] = None,
+    days: Annotated[int, typer.Option("--days", min=1, max=365, help="For how long datasets may be written on the strength of it.")] = 30,
+    fingerprint: Fingerprint = None,
+    ca_file: CaFile = None,
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Ask a broker what code it runs and, where your policy accepts it, sign that: datasets can be for endorsed brokers only.
+
+    `securemllib data encrypt --endorsed FILE` and `securemllib data brokers` name it in a dataset's manifest.
+    """
+    named, owner = load_appraisals(policy), open_identity(identity, passphrase_file)
+    held = Endorsements(collateral=_texts(collateral).get, now=int(time.time()))
+    with BrokerClient(address, trusted_broker(fingerprint), ca_file=ca_file) as client:
+        challenge, evidence = client.evidence()
+    signed, found = endorsing.endorse(challenge, evidence, policies=named, collateral=held, identity=owner, seconds=days * _DAY_SECONDS)
+    with new_file(output) as temporary:
+        write_synced(temporary, signed.to_bytes())
+    console.print(f"endorsed  broker {found.broker.fingerprint} as {found.accepted_as!r}, {found.tee}, in {output}", markup=False)
+    if found.tee == insecure.TEE:
+        console.print("insecure  no TEE is behind it: its operator can have started any code", style="bold red")
 
 
 @app.command("collateral")
@@ -85,9 +117,7 @@ def verify(
     """
     challenge, found = _read(evidence)
     named = load_appraisals(policy)
-    held = read_collateral_file(collateral) if collateral is not None else None
-    texts: dict[Model, str] = {} if held is None else {held.model: held.text}
-    endorsements = Endorsements(collateral=texts.get, now=_time(at))
+    endorsements = Endorsements(collateral=_texts(collateral).get, now=_time(at))
     if not named:
         raise AttestationError("The policy names no enclave.", code="refused.attestation.measurement")
     roots = {root for enclave in named.values() for root in enclave.insecure_roots}
@@ -105,6 +135,11 @@ def verify(
             next_step=f"The policy refuses {len(refusals)} of {len(lines)} claims.",
             code=f"refused.attestation.{refusals[0].code}",
         )
+
+
+def _texts(collateral: Path | None) -> dict[Model, str]:
+    held = read_collateral_file(collateral) if collateral is not None else None
+    return {} if held is None else {held.model: held.text}
 
 
 def _keep(output: Path, challenge: Challenge, evidence: Evidence) -> None:

@@ -93,6 +93,7 @@ def open_broker(
         may_be_older=may_be_older,
         attester=attester,
         profile=profile,
+        kek_name=name,
     )
 
 

@@ -1,6 +1,7 @@
 """`securemllib data`: encrypt, inspect, verify, decrypt, and the keys of parts and exports for other readers of Parquet."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from securemllib.owner.atomic import new_file
 from securemllib.owner.column_types import parse_types
 from securemllib.owner.companion import open_companion
 from securemllib.owner.encoding_schema import load_encodings
+from securemllib.owner.endorsement import read_endorsements
 from securemllib.owner.parquet_keys import ParquetKeys
 from securemllib.owner.query_results import open_query_result
 from securemllib.owner.sources import open_source
@@ -29,6 +31,10 @@ __all__ = ["app"]
 app = typer.Typer(help="Encrypt tables into datasets, and look into datasets that are yours.", no_args_is_help=True)
 
 _Directory = Annotated[Path, typer.Argument(help="The dataset's directory.")]
+_Endorsed = Annotated[
+    list[Path] | None,
+    typer.Option("--endorsed", help="File of `attest endorse`: enclaves take the dataset's keys from such brokers only; repeatable."),
+]
 
 
 @app.command("encrypt")
@@ -53,6 +59,7 @@ def encrypt(
     accept_leakage: Annotated[
         list[str] | None, typer.Option("--accept-leakage", help="A column whose codes may tell what `data plan` says; repeatable.")
     ] = None,
+    endorsed: _Endorsed = None,
     identity: IdentityName = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
@@ -66,6 +73,7 @@ def encrypt(
         listed = ", ".join(f"{column}={kind}" for column, kind in rows.inferred.items())
         console.print(f"inferred types  {listed}", markup=False)
     owner, keystore = open_identity(identity, passphrase_file), open_keystore(passphrase_file)
+    brokers = read_endorsements(endorsed, owner=owner.public, now=int(time.time())) if endorsed else None
     with _progress("encrypting") as progress:
         manifest = dataset.encrypt(
             rows,
@@ -82,6 +90,7 @@ def encrypt(
             progress=progress,
             encodings=schema,
             accept_leakage=accept_leakage or (),
+            brokers=brokers,
         )
     console.print(f"dataset  {manifest.dataset_id} version {manifest.version}: {len(manifest.parts)} parts in {directory}", markup=False)
 
@@ -113,6 +122,24 @@ def extend(
     with _progress("encrypting") as progress:
         manifest = dataset.extend(source, directory, identity=owner, keystore=keystore, progress=progress)
     console.print(f"dataset  {manifest.dataset_id} version {manifest.version}: {len(manifest.parts)} parts in {directory}", markup=False)
+
+
+@app.command("brokers")
+def brokers(
+    directory: _Directory,
+    endorsed: _Endorsed = None,
+    any_broker: Annotated[bool, typer.Option("--any", help="Let enclaves take its keys from any broker that has them.")] = False,
+    identity: IdentityName = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Name the only brokers from which enclaves take a dataset's keys, as its next version. Enrol the new version afterwards."""
+    if bool(endorsed) == any_broker:
+        raise UsageError("Name endorsed brokers with --endorsed, or say --any.")
+    owner, keystore = open_identity(identity, passphrase_file), open_keystore(passphrase_file)
+    named = read_endorsements(endorsed or (), owner=owner.public, now=int(time.time()))
+    manifest = dataset.name_brokers(named, directory, identity=owner, keystore=keystore)
+    who = ", ".join(named) or "any that has them"
+    console.print(f"dataset  {manifest.dataset_id} version {manifest.version}: enclaves take its keys from {who}", markup=False)
 
 
 @app.command("inspect")

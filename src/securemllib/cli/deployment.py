@@ -20,7 +20,7 @@ from securemllib.owner import dataset, identity_file
 from securemllib.owner.broker_client import BrokerClient
 from securemllib.owner.home import Home
 from securemllib.owner.keystore import Keystore
-from securemllib.owner.policy import policy_from_text
+from securemllib.owner.policy import for_broker, policy_from_text
 from securemllib.owner.reading import open_dataset
 from securemllib.policy.envelope import seal_statement
 
@@ -114,6 +114,7 @@ class LocalDeployment:
         manifest = dataset.encrypt(source, directory, name=name, identity=self.owner, keystore=self.keystore, **options)
         text = (policy or _OPEN_POLICY).format(analyst=self.analyst.public.fingerprint, measurement=measure_package().hex())
         parsed = policy_from_text(text, dataset_id=manifest.dataset_id, owner=self.owner.public.fingerprint)
+        parsed = for_broker(parsed, self.broker.fingerprint)
         self._enrol(directory)
         with BrokerClient(self.broker_url, self.broker.fingerprint) as client:
             client.submit_policy(manifest.dataset_id, seal_statement(parsed, self.owner).to_bytes())

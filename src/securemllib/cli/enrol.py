@@ -41,7 +41,7 @@ def enrol(
     dataset_id = dataset.manifest.dataset_id
     signed = None
     if policy is not None:
-        signed = seal_statement(load_policy(policy, dataset_id=dataset_id, owner=owner.public.fingerprint), owner)
+        signed = seal_statement(load_policy(policy, dataset_id=dataset_id, owner=owner.public.fingerprint, broker=expected), owner)
     with BrokerClient(broker, expected, ca_file=ca_file) as client:
         version = client.enrol(dataset, owner)
         if signed is not None:

@@ -13,6 +13,7 @@ from securemllib.cli.shared import PassphraseFile, console, open_keystore, passp
 from securemllib.errors import UsageError
 from securemllib.kms.key import KeyEncryptionKey
 from securemllib.kms.names import EXAMPLES, create_key, needs_passphrase, open_key
+from securemllib.kms.turns import turn
 from securemllib.owner.home import Home
 from securemllib.owner.keystore import Keystore
 
@@ -152,12 +153,13 @@ def _use_for_broker(name: str, home: Path | None, database: str | None, passphra
 
     files = files_of(home)
     kek = open_key(name, _passphrase_of(name, passphrase_file))
-    broker = open_broker(files, database, passphrase_file)
-    try:
-        moved = dataset_secrets.move(broker.custody(), kek)
-    finally:
-        broker.close()
-    files.use_kek(name)
+    with turn(files.kek):
+        broker = open_broker(files, database, passphrase_file)
+        try:
+            moved = dataset_secrets.move(broker.custody(), kek, name)
+        finally:
+            broker.close()
+        files.use_kek(name)
     console.print(f"wrapped  {moved} secrets under {name}   restart the broker", markup=False)
 
 

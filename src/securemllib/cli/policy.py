@@ -4,6 +4,7 @@ import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -12,9 +13,9 @@ from rich.text import Text
 from securemllib.cli import policy_decisions
 from securemllib.cli.shared import Broker, CaFile, Fingerprint, IdentityName, PassphraseFile, console, open_identity, trusted_broker
 from securemllib.errors import PolicyError, UsageError
-from securemllib.owner.atomic import new_file, write_synced
+from securemllib.owner.atomic import move_into, new_file, write_synced
 from securemllib.owner.broker_client import BrokerClient
-from securemllib.owner.policy import TEMPLATE, load_policy, read_policy
+from securemllib.owner.policy import TEMPLATE, for_broker, load_policy, read_policy
 from securemllib.owner.policy_schema import written_schema
 from securemllib.owner.reading import open_manifest
 from securemllib.policy.approval import ReleaseApproval, Revocation
@@ -33,6 +34,7 @@ _EVENTS = {"policy", "revoke", "approve"}
 _Yaml = Annotated[Path, typer.Argument(help="The policy as YAML.")]
 _Directory = Annotated[Path, typer.Argument(help="The dataset's directory.")]
 _Signed = Annotated[Path, typer.Argument(help="The envelope that `securemllib policy sign` wrote.")]
+_AnyBroker = Annotated[bool, typer.Option("--any-broker", help="Where the policy names no broker: for any that has the dataset.")]
 
 
 @app.command("new")
@@ -85,24 +87,40 @@ def sign(
     policy: _Yaml,
     directory: _Directory,
     output: Annotated[Path, typer.Argument(help="The new file for the signed policy.")],
+    fingerprint: Fingerprint = None,
+    any_broker: _AnyBroker = False,
     identity: IdentityName = None,
     passphrase_file: PassphraseFile = None,
 ) -> None:
-    """Sign a policy for a dataset, to be approved and submitted later or by somebody else."""
+    """Sign a policy for a dataset, to be approved and submitted later or by somebody else.
+
+    It is for the broker that it names, else for that of --fingerprint, else for the one that you trust.
+    """
     owner = open_identity(identity, passphrase_file)
     manifest = open_manifest(directory, owner.public)
-    signed = seal_statement(load_policy(policy, dataset_id=manifest.dataset_id, owner=owner.public.fingerprint), owner)
+    written = load_policy(policy, dataset_id=manifest.dataset_id, owner=owner.public.fingerprint)
+    if not any_broker and (written.broker is None or fingerprint is not None):
+        written = for_broker(written, trusted_broker(fingerprint))
+    signed = seal_statement(written, owner)
     with new_file(output) as temporary:
         write_synced(temporary, signed.to_bytes())
-    console.print(f"signed  policy of dataset {manifest.dataset_id} in {output}", markup=False)
+    console.print(f"signed  policy of dataset {manifest.dataset_id} for {_broker_of(written)} in {output}", markup=False)
 
 
 @app.command("submit")
-def submit(policy: _Signed, broker: Broker, fingerprint: Fingerprint = None, ca_file: CaFile = None) -> None:
-    """Hand a signed policy to the broker."""
-    envelope = _read_envelope(policy)
+def submit(
+    policy: _Signed, broker: Broker, any_broker: _AnyBroker = False, fingerprint: Fingerprint = None, ca_file: CaFile = None
+) -> None:
+    """Hand a signed policy to the broker that it is for."""
+    envelope, expected = _read_envelope(policy), trusted_broker(fingerprint)
     found = Policy.from_json(envelope.payload)
-    with BrokerClient(broker, trusted_broker(fingerprint), ca_file=ca_file) as client:
+    if for_broker(found, expected) != found and not any_broker:
+        raise UsageError(
+            "The signed policy names no broker: whoever has it can put it in force at any broker that has the dataset.",
+            next_step="Sign it again, for this broker, or say --any-broker.",
+            code="usage.policy",
+        )
+    with BrokerClient(broker, expected, ca_file=ca_file) as client:
         client.submit_policy(found.dataset_id, envelope.to_bytes())
     console.print(f"submitted  policy serial {found.serial}, {len(envelope.signers)} signatures")
 
@@ -132,7 +150,7 @@ def approve(
         found = Policy.from_json(envelope.payload)
         if against is not None:
             policy_decisions.print_changes(changes(Policy.from_json(_read_envelope(against).payload), found))
-        write_synced(policy, envelope.signed_by(approver).to_bytes())
+        _replace(policy, envelope.signed_by(approver).to_bytes())
         console.print(
             f"approved  policy serial {found.serial} of dataset {found.dataset_id} as {approver.public.fingerprint}", markup=False
         )
@@ -206,6 +224,16 @@ def _print_entry(entry: dict[str, object]) -> None:
         for value in values if isinstance(values, list) else [values]:
             if value:
                 console.print(Text(f"    {field}: {value}"))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    with TemporaryDirectory(prefix=".approving-", dir=path.parent) as name:
+        write_synced(Path(name) / path.name, data)
+        move_into((path.name,), Path(name), path.parent)
+
+
+def _broker_of(policy: Policy) -> str:
+    return f"the broker {policy.broker}" if policy.broker is not None else "any broker that has it"
 
 
 def _told(path: Path, line: int, kind: str, words: str, style: str) -> None:

@@ -12,7 +12,7 @@ from securemllib.crypto.keys import DataKey
 from securemllib.enclave.host import Host
 from securemllib.enclave.models import OpenedModel, open_model
 from securemllib.enclave.parts import MANIFEST_BODY_PURPOSE
-from securemllib.errors import FormatError, FreshnessError, SignatureError, UsageError
+from securemllib.errors import FormatError, FreshnessError, RefusedError, SignatureError, UsageError
 from securemllib.wire.attestation import AttestationResult, Challenge, Grant, WrappedGrant, grant_context
 from securemllib.wire.dataset import DatasetRef, Manifest, ManifestBody, Part, body_context, manifest_digest, written_in
 from securemllib.wire.job import ROWS_OPERATION, JobSpecification
@@ -91,26 +91,26 @@ def install(request: Install, *, challenge: Challenge, identity: PrivateIdentity
     2. It is wrapped for this enclave's fresh key, for the job of the challenge.
     3. Its job is the challenge's job, signed by its analyst, for that broker.
     4. The attestation result in it is the broker's, of this enclave and job.
-    5. The manifest is the one that the job names, and opens with the granted secret.
+    5. The manifest is the one that the job names, opens with the granted secret, and endorses the broker where it asks for one.
     6. Each model is the one that the job names, and opens with its granted key.
     7. The parts before those of a training that goes on from a model are the ones of the model's version.
 
     Raises:
         IntegrityError: One of them does not hold.
+        RefusedError: The manifest endorses other brokers.
     """
     broker = challenge.broker
     wrapped = verify(request.grant, WrappedGrant, broker)
     if wrapped.job_id != challenge.job_id:
         raise FreshnessError("The grant is another job's.", code="integrity.grant")
-    info = grant_context(challenge.job_id, identity.public.fingerprint)
-    grant = Grant.from_bytes(identity.recipient.unwrap(wrapped.wrapped, info))
+    grant = Grant.from_bytes(identity.recipient.unwrap(wrapped.wrapped, grant_context(challenge.job_id, identity.public.fingerprint)))
     job = _verified_job(grant, challenge)
     claims = verify(grant.result, AttestationResult, broker)
     if claims.job_id != challenge.job_id or claims.identity != identity.public:
         raise FreshnessError("The attestation result is another enclave's or job's.", code="integrity.grant")
     if job.plan is None:
         raise UsageError("The job has no rows to work on.", code="usage.job")
-    secret, body = _open_manifest(request.manifest, job.plan.source, grant)
+    secret, body = _open_manifest(request.manifest, job.plan.source, grant, broker.fingerprint)
     models, lineage = _open_models(request.models, job, grant, host)
     if job.model is not None:
         check_unseen(body, job.plan, models[job.model].sealed.lineage)
@@ -135,12 +135,11 @@ def install(request: Install, *, challenge: Challenge, identity: PrivateIdentity
 
 
 def _chosen(body: ManifestBody, plan: Plan) -> tuple[Part, ...]:
-    chosen = plan.parts
-    if chosen is None:
+    if plan.parts is None:
         return body.parts
-    if chosen.end > len(body.parts):
-        raise UsageError(f"The plan reads parts up to {chosen.end - 1} of {len(body.parts)}.", code="usage.job")
-    return body.parts[chosen.first : chosen.end]
+    if plan.parts.end > len(body.parts):
+        raise UsageError(f"The plan reads parts up to {plan.parts.end - 1} of {len(body.parts)}.", code="usage.job")
+    return body.parts[plan.parts.first : plan.parts.end]
 
 
 def check_unseen(body: ManifestBody, plan: Plan, lineage: tuple[DatasetRef, ...]) -> None:
@@ -161,23 +160,26 @@ def _cache_key(secret: DataKey, job: JobSpecification) -> bytes:
 
 def _verified_job(grant: Grant, challenge: Challenge) -> JobSpecification:
     signed = Signed.from_bytes(grant.job)
-    claimed = JobSpecification.from_bytes(signed.payload)
-    job = verify(signed, JobSpecification, claimed.analyst)
+    job = verify(signed, JobSpecification, JobSpecification.from_bytes(signed.payload).analyst)
     if job.job_id != challenge.job_id or job.broker != challenge.broker.fingerprint:
         raise SignatureError("The grant's job is not the one that this enclave was challenged for.", code="integrity.grant")
     return job
 
 
-def _open_manifest(encoded: bytes, source: DatasetRef, grant: Grant) -> tuple[DataKey, ManifestBody]:
+def _open_manifest(encoded: bytes, source: DatasetRef, grant: Grant, broker: str) -> tuple[DataKey, ManifestBody]:
     if manifest_digest(encoded) != source.digest:
         raise FreshnessError(f"The manifest is not version {source.version} of dataset {source.dataset_id}.", code="integrity.manifest")
-    manifest = Manifest.from_bytes(encoded)
+    found = Manifest.from_bytes(encoded)
     secrets = [granted.secret for granted in grant.datasets if granted.dataset == source]
-    if manifest.reference != source or len(secrets) != 1:
+    if found.reference != source or len(secrets) != 1:
         raise FormatError("The grant does not hold the secret of the job's dataset.", code="integrity.grant")
     secret = DataKey(secrets[0])
-    sealed = unseal(secret.derive(MANIFEST_BODY_PURPOSE), body_context(manifest.dataset_id, manifest.version), manifest.body)
-    return secret, ManifestBody.from_bytes(sealed)
+    body = ManifestBody.from_bytes(
+        unseal(secret.derive(MANIFEST_BODY_PURPOSE), body_context(source.dataset_id, source.version), found.body)
+    )
+    if body.brokers and broker not in body.brokers:
+        raise RefusedError("The dataset's owner endorses other brokers.", code="refused.broker")
+    return secret, body
 
 
 def _open_models(

@@ -1,7 +1,8 @@
 """A KEK in a file of this machine: under a passphrase (scrypt), or protected by the file's permissions alone.
 
-The file holds all versions, 32 bytes each, the first one first. Shredding replaces it by a file that says so; copies and backups of
-the file are not reached by that, and neither are blocks that a disk set aside.
+The file holds all versions, 32 bytes each, the first one first. It is read at each use, so a version that another process made is known
+to this one, and it is replaced by one process at a time. Shredding replaces it by a file that says so; copies and backups of the file are
+not reached by that, and neither are blocks that a disk set aside.
 """
 
 from pathlib import Path
@@ -12,6 +13,7 @@ from securemllib.crypto.keys import KEY_BYTES, DataKey
 from securemllib.crypto.locked import Locked, lock, read_private, unlock, write_private
 from securemllib.errors import FormatError, UnsealError, UsageError
 from securemllib.kms.key import Binding, KeyDescription, WrappedSecret, not_openable, shredded
+from securemllib.kms.turns import turn
 
 __all__ = ["SCHEME", "FileKey", "path_of"]
 
@@ -35,23 +37,24 @@ class FileKey:
 
     Args:
         path: The file.
-        versions: The versions, the first one first.
-        passphrase: What the file is sealed under, to write it again; None for permissions alone.
+        locked: What it holds.
+        versions: The versions in it, the first one first.
+        passphrase: What the file is sealed under, to open and write it again; None for permissions alone.
     """
 
-    __slots__ = ("_passphrase", "_path", "_versions")
+    __slots__ = ("_held", "_passphrase", "_path")
 
-    def __init__(self, path: Path, versions: tuple[DataKey, ...], passphrase: str | None) -> None:
+    def __init__(self, path: Path, locked: Locked, versions: tuple[DataKey, ...], passphrase: str | None) -> None:
         self._path = path
-        self._versions = versions
+        # One value, so that threads see both or neither.
+        self._held = (locked, versions)
         self._passphrase = passphrase
 
     @classmethod
     def create(cls, path: Path, passphrase: str | None) -> "FileKey":
         """Make a key in a new file; None leaves it to the file's permissions."""
-        key = cls(path, (DataKey.generate(),), passphrase)
-        key._write(key._versions, replace=False)
-        return key
+        versions = (DataKey.generate(),)
+        return cls(path, _write(path, versions, passphrase, replace=False), versions, passphrase)
 
     @classmethod
     def open(cls, path: Path, passphrase: str | None = None) -> "FileKey":
@@ -62,11 +65,8 @@ class FileKey:
             UnsealError: The passphrase is wrong.
             UnavailableError: The key was shredded.
         """
-        secrets = unlock(_read(path), _PURPOSE, passphrase)
-        if not secrets or len(secrets) % KEY_BYTES:
-            raise FormatError(f"{path} holds no key-encryption key.")
-        versions = tuple(DataKey(secrets[start : start + KEY_BYTES]) for start in range(0, len(secrets), KEY_BYTES))
-        return cls(path, versions, passphrase)
+        locked = _read(path)
+        return cls(path, locked, _opened(path, locked, passphrase), passphrase)
 
     @staticmethod
     def has_passphrase(path: Path) -> bool:
@@ -75,18 +75,17 @@ class FileKey:
 
     def wrap(self, secret: DataKey, binding: Binding) -> WrappedSecret:
         """See `KeyEncryptionKey.wrap`."""
-        _read(self._path)
-        version = len(self._versions)
-        sealed = seal(self._key(version), binding.associated_data, secret.expose())
-        return WrappedSecret(service=SCHEME, key_version=version, ciphertext=sealed)
+        versions = self._current()
+        sealed = seal(versions[-1].derive(_WRAPPING), binding.associated_data, secret.expose())
+        return WrappedSecret(service=SCHEME, key_version=len(versions), ciphertext=sealed)
 
     def unwrap(self, wrapped: WrappedSecret, binding: Binding) -> DataKey:
         """See `KeyEncryptionKey.unwrap`."""
-        _read(self._path)
-        if wrapped.service != SCHEME or wrapped.key_version > len(self._versions):
+        versions = self._current()
+        if wrapped.service != SCHEME or wrapped.key_version > len(versions):
             raise not_openable(binding)
         try:
-            return DataKey(unseal(self._key(wrapped.key_version), binding.associated_data, wrapped.ciphertext))
+            return DataKey(unseal(versions[wrapped.key_version - 1].derive(_WRAPPING), binding.associated_data, wrapped.ciphertext))
         except UnsealError:
             raise not_openable(binding) from None
 
@@ -95,37 +94,51 @@ class FileKey:
         return self.wrap(self.unwrap(wrapped, binding), binding)
 
     def rotate(self) -> int:
-        """See `KeyEncryptionKey.rotate`."""
-        _read(self._path)
-        versions = (*self._versions, DataKey.generate())
-        self._write(versions, replace=True)
-        self._versions = versions
+        """See `KeyEncryptionKey.rotate`. Processes that rotate at once make a version each; `UnavailableError` where one does not end."""
+        with turn(self._path):
+            versions = (*self._current(), DataKey.generate())
+            self._held = (_write(self._path, versions, self._passphrase, replace=True), versions)
         return len(versions)
 
     def shred(self) -> None:
         """See `KeyEncryptionKey.shred`."""
-        _read(self._path)
-        write_private(self._path, lock(_PURPOSE, _SHREDDED, b"", None).to_bytes(), replace=True)
-        self._versions = ()
+        with turn(self._path):
+            _read(self._path)
+            self._held = (lock(_PURPOSE, _SHREDDED, b"", None), ())
+            write_private(self._path, self._held[0].to_bytes(), replace=True)
 
     def describe(self) -> KeyDescription:
         """See `KeyEncryptionKey.describe`."""
-        protection = "passphrase" if _read(self._path).has_passphrase else "file permissions"
-        return KeyDescription(name=self._path.absolute().as_uri(), version=len(self._versions), protection=protection)
+        versions = self._current()
+        protection = "passphrase" if self._held[0].has_passphrase else "file permissions"
+        return KeyDescription(name=self._path.absolute().as_uri(), version=len(versions), protection=protection)
 
     def __repr__(self) -> str:
         return f"FileKey({str(self._path)!r})"
 
-    def _key(self, version: int) -> DataKey:
-        return self._versions[version - 1].derive(_WRAPPING)
+    def _current(self) -> tuple[DataKey, ...]:
+        """Return the versions that the file holds now: another process may have rotated or shredded it."""
+        found, (locked, versions) = _read(self._path), self._held
+        if found != locked:
+            versions = _opened(self._path, found, self._passphrase)
+            self._held = (found, versions)
+        return versions
 
-    def _write(self, versions: tuple[DataKey, ...], *, replace: bool) -> None:
-        secrets = b"".join(version.expose() for version in versions)
-        write_private(self._path, lock(_PURPOSE, b"", secrets, self._passphrase).to_bytes(), replace=replace)
+
+def _opened(path: Path, locked: Locked, passphrase: str | None) -> tuple[DataKey, ...]:
+    secrets = unlock(locked, _PURPOSE, passphrase)
+    if not secrets or len(secrets) % KEY_BYTES:
+        raise FormatError(f"{path} holds no key-encryption key.")
+    return tuple(DataKey(secrets[start : start + KEY_BYTES]) for start in range(0, len(secrets), KEY_BYTES))
+
+
+def _write(path: Path, versions: tuple[DataKey, ...], passphrase: str | None, *, replace: bool) -> Locked:
+    locked = lock(_PURPOSE, b"", b"".join(version.expose() for version in versions), passphrase)
+    write_private(path, locked.to_bytes(), replace=replace)
+    return locked
 
 
 def _read(path: Path) -> Locked:
-    # Read at each use: a key that another process shredded is used no more, although this one still remembers it.
     locked = Locked.from_bytes(read_private(path))
     if locked.public == _SHREDDED:
         raise shredded(path.absolute().as_uri())

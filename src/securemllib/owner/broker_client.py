@@ -81,6 +81,12 @@ class BrokerClient:
         """Hand a dataset's signed manifest and its secret, wrapped for this broker, to the broker; return the version it now has."""
         manifest = dataset.manifest
         broker = self.identity()
+        if dataset.body.brokers and broker.fingerprint not in dataset.body.brokers:
+            raise UsageError(
+                f"Dataset {manifest.dataset_id} is for other brokers than {broker.fingerprint}.",
+                next_step="Endorse this one and name it: `securemllib attest endorse`, then `securemllib data brokers`.",
+                code="usage.broker",
+            )
         signed, _ = read_manifest(dataset.directory)
         info = enrolment_context(manifest.dataset_id, manifest.version, identity.public.fingerprint)
         wrapped = wrap(broker.recipient_key, info, dataset.secret.expose())

@@ -31,7 +31,7 @@ from securemllib.owner.writing import PART_BYTES, Layout, PartWriter
 from securemllib.wire.companion import COMPANION_DIRECTORY
 from securemllib.wire.dataset import ClearPart, KeptPart, Manifest, ManifestBody, Part, body_context
 
-__all__ = ["Layout", "Progress", "append", "encrypt", "extend"]
+__all__ = ["Layout", "Progress", "append", "encrypt", "extend", "name_brokers"]
 
 
 def encrypt(
@@ -52,6 +52,7 @@ def encrypt(
     progress: Progress | None = None,
     encodings: Sequence[ColumnEncoding] = (),
     accept_leakage: Collection[str] = (),
+    brokers: Collection[str] | None = None,
 ) -> Manifest:
     """Encrypt a source into a new directory and return the dataset's manifest.
 
@@ -74,6 +75,7 @@ def encrypt(
         progress: Called with the rows written so far and the rows in all, if those are known.
         encodings: Columns that plain Spark may work on, in the dataset's companion; none writes no companion.
         accept_leakage: See `write_companion`.
+        brokers: Fingerprints of the only brokers whose keys enclaves take for this version; none for any, None for those of ``previous``.
 
     Raises:
         DataError: The source has no rows, or a column of a type that datasets do not hold.
@@ -90,7 +92,9 @@ def encrypt(
         seed=seed,
     )
     before = open_dataset(Path(previous), owner=identity.public, keystore=keystore) if previous is not None else None
-    return _write(open_source(source), Path(directory), name, identity, keystore, before, layout, progress, encodings, accept_leakage)
+    return _write(
+        open_source(source), Path(directory), name, identity, keystore, before, layout, progress, encodings, accept_leakage, brokers
+    )
 
 
 def append(
@@ -144,11 +148,7 @@ def extend(
         UsageError: The dataset has a companion, which would lack the new rows.
     """
     path = Path(directory)
-    if (path / COMPANION_DIRECTORY).exists():
-        raise UsageError(
-            f"{path} has a companion, whose codes are of its rows and no others.", next_step="Use `append`, which writes a new directory."
-        )
-    before = open_dataset(path, owner=identity.public, keystore=keystore)
+    before = _growing(path, identity, keystore)
     added = open_source(source)
     if added.schema != before.schema:
         raise DataError(f"The source's columns are not those of dataset {before.manifest.dataset_id}.", code="data.schema")
@@ -160,6 +160,7 @@ def extend(
         dataset_id=old.dataset_id,
         version=old.version + 1,
         layout=replace(layout, hide_columns=not old.columns, hide_rows=old.rows is None),
+        brokers=before.body.brokers,
         nullable={column.name for column in before.body.columns if column.nullable},
     )
     with TemporaryDirectory(prefix=".extending-", dir=path) as name:
@@ -170,6 +171,48 @@ def extend(
         move_into((*(part.file for part in body.parts[len(kept) :]), MANIFEST_FILE), temporary, path)
     keystore.record(manifest)
     return manifest
+
+
+def name_brokers(brokers: Collection[str], directory: str | Path, *, identity: PrivateIdentity, keystore: Keystore) -> Manifest:
+    """Write the next version of a dataset, with the rows that it has, for other brokers, and return its manifest.
+
+    Args:
+        brokers: Fingerprints of the only brokers from which enclaves take this version's keys; none for any.
+        directory: The dataset's directory, whose parts stay as they are.
+        identity: The owner.
+        keystore: Knows the dataset secret.
+
+    Raises:
+        UsageError: The dataset has a companion, which is of the version that it was written for.
+    """
+    path = Path(directory)
+    before = _growing(path, identity, keystore)
+    old = before.manifest
+    layout = Layout(hide_columns=not old.columns, hide_rows=old.rows is None)
+    writer = PartWriter(
+        schema=before.schema,
+        secret=before.secret,
+        dataset_id=old.dataset_id,
+        version=old.version + 1,
+        layout=layout,
+        brokers=tuple(sorted(set(brokers))),
+    )
+    body = replace(before.body, parts=tuple(_kept(part, old.version) for part in before.body.parts), brokers=writer.brokers)
+    manifest = _manifest(writer, body, old.name, old.reference.digest, identity)
+    with TemporaryDirectory(prefix=".extending-", dir=path) as name:
+        write_synced(Path(name) / MANIFEST_FILE, identity.sign(manifest).to_bytes())
+        move_into((MANIFEST_FILE,), Path(name), path)
+    keystore.record(manifest)
+    return manifest
+
+
+def _growing(path: Path, identity: PrivateIdentity, keystore: Keystore) -> OpenDataset:
+    """Return the dataset of a directory whose manifest is to be replaced."""
+    if (path / COMPANION_DIRECTORY).exists():
+        raise UsageError(
+            f"{path} has a companion, whose codes are of its rows and no others.", next_step="Use `append`, which writes a new directory."
+        )
+    return open_dataset(path, owner=identity.public, keystore=keystore)
 
 
 def _kept(part: Part, version: int) -> KeptPart:
@@ -189,6 +232,7 @@ def _write(
     progress: Progress | None,
     encodings: Sequence[ColumnEncoding] = (),
     accept_leakage: Collection[str] = (),
+    brokers: Collection[str] | None = None,
 ) -> Manifest:
     if encodings and (layout.hide_columns or layout.hide_rows or layout.size_hiding):
         raise UsageError("A companion shows columns, rows and sizes, so they cannot be hidden.", next_step="Leave out one of them.")
@@ -198,7 +242,15 @@ def _write(
     else:
         dataset_id, version, previous = before.manifest.dataset_id, before.manifest.version + 1, before.manifest.reference.digest
         secret = keystore.secret(dataset_id)
-    writer = PartWriter(schema=source.schema, secret=secret, dataset_id=dataset_id, version=version, layout=layout)
+    inherited = before.body.brokers if before is not None else ()
+    writer = PartWriter(
+        schema=source.schema,
+        secret=secret,
+        dataset_id=dataset_id,
+        version=version,
+        layout=layout,
+        brokers=inherited if brokers is None else tuple(sorted(set(brokers))),
+    )
     try:
         with new_directory(directory) as temporary:
             body = writer.write(temporary, source, progress)

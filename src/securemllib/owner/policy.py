@@ -3,7 +3,7 @@
 import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from securemllib.owner.strict_yaml import read_yaml_lines
 from securemllib.policy.model import ANY, Policy
 from securemllib.wire.policy import AppraisalPolicy
 
-__all__ = ["TEMPLATE", "Written", "load_appraisals", "load_policy", "policy_from_text", "read_policy"]
+__all__ = ["TEMPLATE", "Written", "for_broker", "load_appraisals", "load_policy", "policy_from_text", "read_policy"]
 
 TEMPLATE = """\
 # What this dataset's owner allows. Whatever no rule allows is refused.
 profile: production             # or `development`, which only brokers of that profile take
+# broker: broker.pub            # the only broker that may put it in force; `policy sign` and `enrol` fill in the one that you trust
 people:                         # names for fingerprints, and for .pub files beside this one
   analyst: analyst.pub
 enclaves:                       # which code on which platforms may receive keys
@@ -106,16 +107,17 @@ class Written:
         """Return the fingerprint of somebody: of a name of the file, of a ``.pub`` file, or the fingerprint itself."""
         return str(_Resolver(self).fingerprint(person, ("people",)))
 
-    def resolve(self, *, dataset_id: str | None, owner: str, serial: int | None = None) -> Policy:
+    def resolve(self, *, dataset_id: str | None, owner: str, serial: int | None = None, broker: str | None = None) -> Policy:
         """Return what is to be signed.
 
         Args:
             dataset_id: The dataset that it is for; None takes the file's.
             owner: The owner's fingerprint.
             serial: Overrides the file's serial; without either it is the time in seconds.
+            broker: The fingerprint of the broker that it is for, where the file names none.
 
         Raises:
-            UsageError: The file has a field, operation, Param or value that policies do not have, or is of another dataset.
+            UsageError: The file has a field, operation, Param or value that policies do not have, or is of another dataset or broker.
         """
         if not isinstance(self.tree, dict):
             raise UsageError(f"{self.name} is no policy: it has no fields.", code="usage.policy")
@@ -124,6 +126,7 @@ class Written:
         try:
             policy = self._policy(dataset_id or self.dataset, owner, serial)
             policy.check()
+            policy = for_broker(policy, broker)
         except ValidationError as error:
             raise problems_of(error, self.tree)[0].error(self.name, self.line) from None
         except FormatError as error:
@@ -165,9 +168,20 @@ def read_policy(path: Path) -> Written:
     return Written(name=path.name, tree=tree, lines=lines, directory=path.parent)
 
 
-def load_policy(path: Path, *, dataset_id: str | None, owner: str, serial: int | None = None) -> Policy:
+def load_policy(path: Path, *, dataset_id: str | None, owner: str, serial: int | None = None, broker: str | None = None) -> Policy:
     """Return the policy of a YAML file, as `Written.resolve` does."""
-    return read_policy(path).resolve(dataset_id=dataset_id, owner=owner, serial=serial)
+    return read_policy(path).resolve(dataset_id=dataset_id, owner=owner, serial=serial, broker=broker)
+
+
+def for_broker(policy: Policy, broker: str | None) -> Policy:
+    """Return a policy for the broker of that fingerprint, filled in where none is named; `UsageError` where another is."""
+    if broker is None or policy.broker == broker:
+        return policy
+    if policy.broker is not None:
+        raise UsageError(
+            f"The policy is for the broker {policy.broker}, not for {broker}.", next_step="Sign one for this broker.", code="usage.policy"
+        )
+    return replace(policy, broker=broker)
 
 
 def load_appraisals(path: Path) -> dict[str, AppraisalPolicy]:
@@ -196,6 +210,8 @@ class _Resolver:
 
     def policy(self) -> dict[str, Any]:
         tree = {field: value for field, value in self._written.tree.items() if field not in _OWN_FIELDS}
+        if "broker" in tree:
+            tree["broker"] = self.fingerprint(tree["broker"], ("broker",))
         if "expires" in tree:
             tree["expires"] = self.time(tree["expires"], ("expires",))
         if isinstance(tree.get("rules"), list):

@@ -16,6 +16,11 @@ _PERSON = {
     "minLength": 1,
     "description": "A fingerprint (52 characters), the path of a .pub file beside the policy, or a name from `people`.",
 }
+_BROKER = {
+    "anyOf": [_PERSON, {"type": "null"}],
+    "default": None,
+    "description": "The only broker that may put the policy in force: its fingerprint, its .pub file, or a name from `people`.",
+}
 _PEOPLE = {"type": "array", "items": _PERSON}
 _COLUMNS = {"anyOf": [{"const": "all"}, {"type": "array", "items": {"type": "string", "minLength": 1}}]}
 _OWN_FIELDS = {
@@ -37,7 +42,7 @@ def written_schema() -> dict[str, Any]:
     schema = deepcopy(Policy.json_schema())
     for field in ("dataset_id", "owner"):
         del schema["properties"][field]
-    schema["properties"] = {**_OWN_FIELDS, **schema["properties"], "expires": _TIME}
+    schema["properties"] = {**_OWN_FIELDS, **schema["properties"], "broker": _BROKER, "expires": _TIME}
     schema["required"] = ["enclaves", "rules"]
     rule = schema["$defs"]["Rule"]["properties"]
     rule |= {"analysts": _PEOPLE, "columns": _COLUMNS, "operations": _operations(), "outputs": _outputs()}

@@ -195,6 +195,7 @@ def inspect(directory: str | Path, *, owner: PublicIdentity | None = None, keyst
     }
     if opened:
         described["part_rows"] = [part.rows for part in opened.body.parts]
+        described["brokers"] = list(opened.body.brokers)
     return described
 
 

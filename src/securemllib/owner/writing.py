@@ -79,6 +79,7 @@ class PartWriter:
     dataset_id: str
     version: int
     layout: Layout
+    brokers: tuple[str, ...]
     nullable: set[str] = field(default_factory=set)
 
     def write(self, directory: Path, source: Source, progress: Progress | None, before: tuple[Part, ...] = ()) -> ManifestBody:
@@ -109,7 +110,7 @@ class PartWriter:
             Column(name=item.name, type=type_text(item.type), nullable=item.name in self.nullable, encoding=_ENCODING)
             for item in self.schema
         )
-        return ManifestBody(parts=tuple(parts), columns=columns_known)
+        return ManifestBody(parts=tuple(parts), columns=columns_known, brokers=self.brokers)
 
     def _shuffled(
         self, batches: Sequence[pa.RecordBatch], order: np.ndarray[Any, np.dtype[np.int64]], pool: ThreadPoolExecutor

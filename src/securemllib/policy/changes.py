@@ -43,12 +43,21 @@ def changes(old: Policy, new: Policy) -> tuple[Change, ...]:
 
 
 def _top(old: Policy, new: Policy) -> Iterator[Change]:
+    yield from _broker(old.broker, new.broker)
     yield from _switch("allow_insecure", "processes without a TEE are accepted", old.allow_insecure, new.allow_insecure)
     yield from _members("insecure_roots", "quotes under the root", old.insecure_roots, new.insecure_roots)
     yield from _switch("profile", "the profile is development", old.profile == "development", new.profile == "development")
     yield from _limit(("expires",), "the policy expires", old.expires, new.expires)
     for name in ("policy_change", "model_release"):
         yield from _quorum(name, getattr(old.approvals, name), getattr(new.approvals, name))
+
+
+def _broker(old: str | None, new: str | None) -> Iterator[Change]:
+    before, after = ("any broker" if broker is None else f"the broker {broker}" for broker in (old, new))
+    if old != new and old is not None:
+        yield _change(True, f"{after} may put the policy in force", ("broker",))
+    if old != new and new is not None:
+        yield _change(False, f"{before} may no longer put the policy in force", ("broker",))
 
 
 def _quorum(name: str, old: Quorum | None, new: Quorum | None) -> Iterator[Change]:

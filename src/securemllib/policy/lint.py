@@ -32,6 +32,9 @@ def remarks_of(policy: Policy, *, now: datetime) -> tuple[Remark, ...]:
 
 
 def _top(policy: Policy, now: datetime) -> Iterator[Remark]:
+    if policy.broker is None:
+        words = "no broker is named: unless it is signed for one, whoever has it can put it in force at any broker that has the dataset"
+        yield Remark(place=(), words=words)
     if policy.expires is not None and policy.expires < now:
         yield Remark(place=("expires",), words="the policy has expired: it allows nothing")
     if policy.allow_insecure:

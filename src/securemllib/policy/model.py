@@ -245,6 +245,7 @@ class Policy:
         serial: Grows with each change; the broker refuses an older one.
         enclaves: Which enclaves may receive keys, by name.
         rules: The permissions.
+        broker: The fingerprint of the only broker that may put it in force; None for any that has the dataset.
         profile: ``production``, or ``development`` where brokers accept it that have no production data.
         approvals: What needs more than the owner's signature.
         expires: After it nothing is allowed.
@@ -259,6 +260,7 @@ class Policy:
     serial: Annotated[int, Field(ge=1)]
     enclaves: dict[Text, NamedEnclave]
     rules: tuple[Rule, ...]
+    broker: Person | None = None
     profile: Literal["production", "development"] = "production"
     approvals: Approvals = Approvals()
     expires: AwareDatetime | None = None
@@ -321,7 +323,10 @@ class Policy:
         """Raise `FormatError` unless the policy says who everybody is: people by fingerprint, approvers by their keys."""
         outputs = (output.recipients for rule in self.rules for output in rule.outputs.values())
         people = (
-            {person for rule in self.rules for person in rule.analysts} | {person for group in outputs for person in group} | {self.owner}
+            {person for rule in self.rules for person in rule.analysts}
+            | {person for group in outputs for person in group}
+            | {self.owner}
+            | ({self.broker} if self.broker is not None else set())
         )
         if unknown := [person for person in people if not _FINGERPRINT.fullmatch(person)]:
             raise FormatError(f"{len(unknown)} people of the policy have no fingerprint.")

@@ -74,6 +74,10 @@ _REASONS: dict[str, tuple[str, str | None]] = {
         "Check that securemllib is installed on every node; run `securemllib doctor` there.",
     ),
     "refused": ("The broker refused keys to an enclave of the job.", None),
+    "refused.broker": (
+        "An enclave refuses the broker's keys: the dataset's owner endorses other brokers.",
+        "Use the broker that the owner names, or ask the owner to endorse this one.",
+    ),
     "refused.attestation": ("An enclave's evidence does not satisfy the owner's appraisal policy.", None),
     "refused.policy": ("The owner's policy does not allow the job.", None),
     "refused.policy.group": (

@@ -111,12 +111,13 @@ class KeptPart(Part):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestBody(Record):
-    """The sealed section of a manifest."""
+    """The sealed section of a manifest. Where it names brokers, by fingerprint, enclaves take the dataset's keys from no other."""
 
     TYPE: ClassVar[str] = "securemllib/manifest-body/v1"
 
     parts: tuple[Part | KeptPart, ...]
     columns: tuple[Column, ...]
+    brokers: tuple[str, ...]
 
     def __post_init__(self) -> None:
         if [part.ordinal for part in self.parts] != list(range(len(self.parts))):
