@@ -9,7 +9,7 @@ BENCH_ARGS ?=
 BENCH_JSON ?=
 # Tests and tools see the installed package only, whatever the caller's shell points at.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV SPARK_HOME
-# Hundreds of processes start here: none needs to compile what it imports.
+# Hundreds of processes start in the tests and a demonstration: each would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 # Spark starts its Python tasks with whatever `python3` it finds, unless told.
 export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
