@@ -9,6 +9,8 @@ BENCH_ARGS ?=
 BENCH_JSON ?=
 # Tests and tools see the installed package only, whatever the caller's shell points at.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV SPARK_HOME
+# Hundreds of processes start in the tests and a demonstration: each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # Spark starts its Python tasks with whatever `python3` it finds, unless told.
 export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
 export PYSPARK_DRIVER_PYTHON := $(PYSPARK_PYTHON)
@@ -27,7 +29,7 @@ demo: setup ## Train on private data through separate processes, and show what t
 test: setup ## Run the tests (PYTEST_ARGS="-k words" for some)
 	@scripts/postgresql
 	@scripts/softhsm
-	@$(PYTHON_ENV)/python -m pytest $(PYTEST_ARGS)
+	@$(PYTHON_ENV)/python -m pytest --numprocesses 2 $(PYTEST_ARGS)
 
 lint: setup ## Check format and lint rules
 	@$(PYTHON_ENV)/ruff format --check .
