@@ -77,6 +77,6 @@ class EncodedTable:
         have = ", ".join(sorted(found)) or "sealed"
         raise UsageError(
             f"The query needs column {column} of {self.name} to {use.value}; it is {have}.",
-            next_step=f"{_ADVICE[use].format(column=column)}; a filter and a selection also run in an enclave.",
+            next_step=f"{_ADVICE[use].format(column=column)}.",
             code="usage.encoding",
         )
