@@ -45,7 +45,7 @@ def stays() -> pa.Table:
             "cost": pa.array([decimal.Decimal(int(v)) / 100 for v in random.integers(-500, 900, ROWS)], pa.decimal128(12, 2)),
             "urgent": random.random(ROWS) < 0.5,
             "came": pa.array([dt.date(2024, 1, 1 + int(d)) for d in random.integers(0, 28, ROWS)]),
-            "left": pa.array([dt.date(2024, 1, 1 + int(d)) for d in random.integers(0, 28, ROWS)]),
+            "gone": pa.array([dt.date(2024, 1, 1 + int(d)) for d in random.integers(0, 28, ROWS)]),
         }
     )
 
@@ -107,12 +107,12 @@ def jobs(enclaves, monkeypatch):
 QUERIES = [
     ("SELECT ward, age, dose, came, cost FROM stays WHERE age * 2 + 1 > pay / 10 AND NOT (ward IN ('icu', 'surgery'))", 1),
     (
-        "SELECT age + pay AS a, sqrt(abs(dose)) AS s, dose IS NULL AS n, came = left AS d FROM stays WHERE urgent OR cost > 1.5",
+        "SELECT age + pay AS a, sqrt(abs(dose)) AS s, dose IS NULL AS n, came = gone AS d FROM stays WHERE urgent OR cost > 1.5",
         1,
     ),
     (
         """SELECT count(*) AS n, sum(age) AS s, avg(age * pay) AS m, min(cost) AS l, max(age) AS g, stddev(age) AS d, variance(pay) AS v
-           FROM stays WHERE came < left""",
+           FROM stays WHERE came < gone""",
         1,
     ),
     ("SELECT avg(dose) AS d, avg(height) AS h, count(*) AS n, count(dose) AS k, sum(dose) / count(*) AS q FROM stays", 3),
@@ -234,7 +234,7 @@ def test_results_of_another_query_do_not_open(enclaves, directory):
 
 def test_the_selection_is_sealed_rows_for_what_comes_next(enclaves, directory):
     """A query's rows go on as a sealed data frame, without a job; aggregates do not."""
-    frame = enclaves.sql("SELECT age, pay * 2 AS double FROM stays WHERE urgent", route="enclave").frame
-    assert frame.columns == ["age", "double"]
+    frame = enclaves.sql("SELECT age, pay * 2 AS twice FROM stays WHERE urgent", route="enclave").frame
+    assert frame.columns == ["age", "twice"]
     with pytest.raises(UsageError):
         _ = enclaves.sql("SELECT avg(age) AS a FROM stays", route="enclave").frame

@@ -10,14 +10,15 @@ from sqlglot import exp
 from securemllib.errors import FormatError, IntegrityError, SealedError, UsageError
 from securemllib.spark.dataframe import Source
 from securemllib.spark.enclave_query import EnclaveFrame
+from securemllib.spark.encrypted_sums import EncryptedSum, with_encrypted_sums
 from securemllib.spark.storage import Folder
 from securemllib.sql.catalog import EncodedTable
 from securemllib.sql.enclave_plan import EnclaveQuery, plan_for_enclave
 from securemllib.sql.parsing import DIALECT, parse_query, parse_select
 from securemllib.sql.planning import Codes, EncodedQuery, plan
-from securemllib.wire.companion import COMPANION_DIRECTORY, COMPANION_FILE, Companion
+from securemllib.wire.companion import COMPANION_DIRECTORY, COMPANION_FILE, Companion, EncodingName
 from securemllib.wire.dataset import Manifest
-from securemllib.wire.query import HEADER_FILE, ROWS_DIRECTORY, ResultHeader
+from securemllib.wire.query import HEADER_FILE, ROWS_DIRECTORY, Field, Form, ResultHeader
 from securemllib.wire.signed import Signed
 
 if TYPE_CHECKING:
@@ -251,7 +252,14 @@ class EncodedFrame:
 
     def _run(self, planned: EncodedQuery) -> DataFrame:
         views = {name: source.view for name, source in self._sources.items()}
-        return self.session.spark.sql(planned.sql(self._codes(planned), views))
+        rows = self.session.spark.sql(planned.sql(self._codes(planned), views))
+        sums = [self._encrypted_sum(field) for field in planned.header.fields if _is_encrypted_sum(field)]
+        return with_encrypted_sums(rows, sums) if sums else rows
+
+    def _encrypted_sum(self, field: Field) -> EncryptedSum:
+        source = next(source for source in self._sources.values() if source.table.companion.dataset == field.dataset)
+        file = source.table.companion.ciphertexts[field.column].file
+        return EncryptedSum(name=field.physical[0], rows=field.rows, folder=source.folder.child(COMPANION_DIRECTORY), file=file)
 
     def _codes(self, planned: EncodedQuery) -> tuple[Codes, ...]:
         """Return the codes of all literals from the agent, which verifies each companion, also one without literals."""
@@ -299,6 +307,10 @@ def _closed(name: str) -> Any:
 
 for _name in ("collect", "count", "first", "head", "show", "tail", "take", "toArrow", "toLocalIterator", "toPandas"):
     setattr(EncodedFrame, _name, _closed(_name))
+
+
+def _is_encrypted_sum(field: Field) -> bool:
+    return field.form is Form.SUM and field.encoding is EncodingName.HOMOMORPHIC
 
 
 def _all_of(name: str) -> exp.Select:

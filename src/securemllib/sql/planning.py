@@ -24,6 +24,8 @@ __all__ = ["Codes", "EncodedQuery", "plan"]
 # The codes of one literal, one a stored column that is compared.
 Codes = tuple[int | str, ...]
 
+# Whose sums open only with the rows that they add.
+_SUMMED = frozenset({EncodingName.ADDITIVE, EncodingName.HOMOMORPHIC})
 _AGGREGATES = (exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Filter)
 
 
@@ -177,14 +179,14 @@ class _Planner:
         if isinstance(value, exp.Case) and (chosen := _chosen(value)) is not None:
             column, where, zero = chosen
             stored = self._rewriter.fitting(column, Use.SUM)
-            if stored.encoding is EncodingName.ADDITIVE and not (zero and average):
+            if stored.encoding in _SUMMED and not (zero and average):
                 where = self._rewriter.condition(where)
                 both = exp.and_(condition, where) if condition is not None else where
-                return self._fields.masked_sum(column, stored, both, zero=zero)
+                return self._fields.covered_sum(column, stored, both, zero=zero)
         if isinstance(value, exp.Column):
             stored = self._rewriter.fitting(value, Use.SUM)
-            if stored.encoding is EncodingName.ADDITIVE:
-                return self._fields.masked_sum(value, stored, condition, zero=False)
+            if stored.encoding in _SUMMED:
+                return self._fields.covered_sum(value, stored, condition, zero=False)
         return self._fields.total(exp.Sum, value, condition)
 
     def _ordered(self) -> list[exp.Ordered]:
