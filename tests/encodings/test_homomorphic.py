@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 import tenseal
 
-from securemllib.crypto.encodings.homomorphic import BLOCK_ROWS, LIMIT, PRECISION, SecretContext
+from securemllib.crypto.encodings.homomorphic import BLOCK_ROWS, LIMIT, PRECISION, SecretContext, block_guards
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import DataError, IntegrityError, UnsealError
 
@@ -59,6 +59,21 @@ def test_another_weight_another_key_and_garbage_are_refused(secret, values):
         SecretContext.generate().open(ciphertext)
     with pytest.raises(IntegrityError, match="no ciphertext"):
         secret.open(b"garbage")
+
+
+def test_a_masked_sum_opens_with_the_guards_of_its_blocks_alone(secret, values):
+    """Blocks with guards of their own, masked and added, open with the sum of just these guards, to what the mask chose."""
+    key = DataKey(bytes(range(32)))
+    blocks = on_the_host(secret, secret.encode(pa.array(values), lambda start: block_guards(key, 1 + start)))
+    guards = [block_guards(key, 1 + start) for start in range(0, len(values), BLOCK_ROWS)]
+    mask = np.repeat([1.0, 0.0, 1.0], [100, BLOCK_ROWS - 100, 8])
+    chosen = blocks[0].mul(mask.tolist()).add(blocks[1].mul(mask.tolist())).serialize()
+    opened = secret.open(chosen, guards=guards[0] + guards[1], precision=PRECISION / 4)
+    assert abs(opened.sum() - values[:100].sum() - values[BLOCK_ROWS : BLOCK_ROWS + 100].sum()) < PRECISION
+    assert np.abs(opened[100:]).max() < 2.0**-32 * np.abs(values).max() * 2
+    for others in (guards[0] + guards[2], 2 * guards[0], guards[0]):
+        with pytest.raises(IntegrityError, match="off by"):
+            secret.open(chosen, guards=others, precision=PRECISION / 4)
 
 
 def test_a_result_beyond_its_precision_is_refused(secret, values):

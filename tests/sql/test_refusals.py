@@ -152,7 +152,7 @@ def test_no_method_of_a_frame_shows_a_value(session, directory, tmp_path):
     arguments = {
         "select": ("name",), "filter": ("id = 0",), "where": ("id = 0",), "groupBy": ("name",), "agg": ("count(*) AS n",),
         "orderBy": ("age",), "sort": ("age",), "limit": (3,), "save": (str(tmp_path / "saved"),), "createOrReplaceTempView": ("again",),
-        "join": (session.readEncoded(directory), "staff.id = id"),
+        "join": (session.readEncoded(directory), "staff.id = id"), "withRoute": ("encoded",),
     }  # fmt: skip
     tried = 0
     for name, member in inspect.getmembers(EncodedFrame):

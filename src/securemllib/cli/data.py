@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import pyarrow.parquet as pq
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -17,13 +16,12 @@ from rich.text import Text
 from securemllib.cli.shared import IdentityName, PassphraseFile, console, open_identity, open_keystore, owner_of
 from securemllib.errors import UsageError
 from securemllib.owner import dataset, interop, reading
-from securemllib.owner.atomic import new_file
 from securemllib.owner.column_types import parse_types
 from securemllib.owner.companion import open_companion
 from securemllib.owner.encoding_schema import load_encodings
 from securemllib.owner.endorsement import read_endorsements
 from securemllib.owner.parquet_keys import ParquetKeys
-from securemllib.owner.query_results import open_query_result
+from securemllib.owner.query_results import write_query_result
 from securemllib.owner.sources import open_source
 
 __all__ = ["app"]
@@ -245,10 +243,8 @@ def open_result(
     """Open the result of a query over encoded columns, with the keys of the columns."""
     keystore, owner = open_keystore(passphrase_file), owner_of(identity, None)
     companions = [open_companion(directory, owner=owner, keystore=keystore) for directory in datasets]
-    rows = open_query_result(result, companions)
-    with new_file(destination) as temporary:
-        pq.write_table(rows, temporary)
-    console.print(f"opened  {rows.num_rows} rows to {destination}", markup=False)
+    rows = write_query_result(result, destination, companions)
+    console.print(f"opened  {rows} rows to {destination}", markup=False)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import os
 import shutil
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from io import FileIO
@@ -15,7 +15,7 @@ from typing import Self
 
 from securemllib.errors import CapacityError, UnavailableError, UsageError
 
-__all__ = ["SyncedWriter", "move_into", "new_directory", "new_file", "write_synced"]
+__all__ = ["SyncedWriter", "move_into", "new_directory", "new_file", "outside", "write_synced"]
 
 
 # Files that the disk has not confirmed yet: each holds a descriptor and its pages.
@@ -35,6 +35,19 @@ def new_directory(target: Path) -> Iterator[Path]:
         yield temporary
         _sync_directory(temporary)
         _place(temporary, target)
+
+
+def outside(destination: Path, shared: Iterable[Path]) -> Path:
+    """Return where a file of opened values goes; `UsageError` where that is in a directory that the host reads."""
+    target = destination.resolve()
+    for directory in (path.resolve() for path in shared):
+        if target.is_relative_to(directory):
+            raise UsageError(
+                f"{target.name} would lie in {directory}, which the host reads, and opened values must not go back to it.",
+                next_step="Write them somewhere else.",
+                code="usage.destination",
+            )
+    return target
 
 
 @contextmanager

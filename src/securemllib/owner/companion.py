@@ -27,7 +27,7 @@ from securemllib.crypto.encodings.values import kind_of
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.errors import IntegrityError, UsageError
 from securemllib.owner.atomic import new_directory, write_synced
-from securemllib.owner.ciphertexts import CiphertextWriter, read_secret
+from securemllib.owner.ciphertexts import CiphertextWriter, read_blocks, read_secret
 from securemllib.owner.encoded_columns import KeyedColumn, code_fields, key_of
 from securemllib.owner.encoding_attacks import GUESSED, Sample, check, measure
 from securemllib.owner.encoding_schema import ColumnEncoding
@@ -240,7 +240,8 @@ def _with_secret(directory: Path, companion: Companion, item: KeyedColumn) -> Ke
             return replace(item, dictionary=open_dictionary(item.key, context, envelope))
         case EncodingName.HOMOMORPHIC:
             context = ciphertext_context(dataset.dataset_id, dataset.version, name)
-            return replace(item, secret=read_secret(read_file(directory, companion.ciphertexts[name]), item.key, context))
+            data = read_file(directory, companion.ciphertexts[name])
+            return replace(item, secret=read_secret(data, item.key, context), blocks=read_blocks(data))
         case _:
             return item
 

@@ -14,6 +14,7 @@ from securemllib.crypto.encodings.keys import column_key, group_key
 from securemllib.crypto.encodings.values import from_words, is_text
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import UsageError
+from securemllib.owner.ciphertexts import Blocks
 from securemllib.owner.column_types import type_from_text
 from securemllib.wire.companion import EncodedColumn, EncodingName
 
@@ -41,6 +42,7 @@ class KeyedColumn:
         key: Its key.
         dictionary: Of ``order``: the values in order.
         secret: Of ``homomorphic``: what encrypts, and opens results.
+        blocks: Of ``homomorphic``: where its rows lie in ciphertexts.
         total: Of ``additive``: the range of what was encoded so far.
     """
 
@@ -48,6 +50,7 @@ class KeyedColumn:
     key: DataKey
     dictionary: pa.Array | None = None
     secret: SecretContext | None = None
+    blocks: Blocks | None = None
     total: additive.Range = field(default_factory=additive.Range)
 
     @property

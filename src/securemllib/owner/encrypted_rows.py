@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from securemllib.crypto.encodings.homomorphic import BLOCK_ROWS, SecretContext
-from securemllib.errors import CoverError, DataError, FormatError, IntegrityError, UsageError
-from securemllib.owner.atomic import new_directory
+from securemllib.errors import CoverError, DataError, FormatError, IntegrityError
+from securemllib.owner.atomic import new_directory, outside
 from securemllib.owner.keystore import Keystore
 from securemllib.wire.companion import PUBLIC_CONTEXT, SECRET_CONTEXT
 from securemllib.wire.encrypted_rows import REQUEST, ROWS_FILE, SCORE_COLUMNS, request_context
@@ -112,14 +112,7 @@ def write_scores(scores: str | Path, request: str | Path, destination: str | Pat
         UsageError: The file would lie where the host reads.
         IntegrityError: See `open_scores`.
     """
-    target = Path(destination).resolve()
-    for shared in (Path(scores).resolve(), Path(request).resolve()):
-        if target.is_relative_to(shared):
-            raise UsageError(
-                f"{target.name} would lie in {shared}, which the host reads, and opened scores must not go back to it.",
-                next_step="Write them somewhere else.",
-                code="usage.destination",
-            )
+    target = outside(Path(destination), [Path(scores), Path(request)])
     margins = open_scores(scores, request, keystore=keystore)
     values = pa.array(margins)
     if probability:

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from securemllib.algorithms.expressions import evaluate
 from securemllib.errors import CoverError, DataError, FormatError, FreshnessError, UsageError
+from securemllib.owner.atomic import new_file, outside
 from securemllib.owner.companion import OpenCompanion
-from securemllib.owner.encoded_columns import KeyedColumn
+from securemllib.owner.encrypted_sums import open_encrypted_sums, present_counts
+from securemllib.wire.companion import EncodingName
 from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.query import HEADER_FILE, ROWS_DIRECTORY, Field, Form, ResultHeader, SortKey
 
-__all__ = ["open_query_result"]
+__all__ = ["open_query_result", "write_query_result"]
 
 _WORD_BITS = 64
 
@@ -46,7 +48,8 @@ def open_query_result(directory: str | Path, companions: Sequence[OpenCompanion]
     """Return the rows of a query's result.
 
     1. Each of its fields is of a dataset version whose companion is given.
-    2. Codes were made with the key of the column that the field names, and a sum adds just as many values as it names rows.
+    2. Codes were made with the key of the column that the field names; a sum adds just as many values as it names rows, and a sum of
+       ciphertexts just the blocks that have such rows, within its bound.
     3. What remains to be done is arithmetic, a condition, sorting and a limit, over opened fields.
 
     Args:
@@ -69,6 +72,26 @@ def open_query_result(directory: str | Path, companions: Sequence[OpenCompanion]
         return _finished(header, opened)  # 3
     except (pa.ArrowException, KeyError, DataError) as error:
         raise FormatError(f"The rows of the result do not fit its header: {type(error).__name__}.", code="integrity.result") from None
+
+
+def write_query_result(directory: str | Path, destination: str | Path, companions: Sequence[OpenCompanion]) -> int:
+    """Write the rows of a query's result to a new Parquet file and return their number.
+
+    Args:
+        directory: See `open_query_result`.
+        destination: The file; not where the host reads, for opened sums of ciphertexts tell about their key.
+        companions: See `open_query_result`.
+
+    Raises:
+        UsageError: The file would lie in the result's or a dataset's directory, or exists.
+        IntegrityError: See `open_query_result`.
+    """
+    shared = [Path(directory), *(companion.directory.parent for companion in companions)]
+    target = outside(Path(destination), shared)
+    rows = open_query_result(directory, companions)
+    with new_file(target) as temporary:
+        pq.write_table(rows, temporary)
+    return int(rows.num_rows)
 
 
 def _companion(reference: DatasetRef, companions: Sequence[OpenCompanion]) -> OpenCompanion:
@@ -96,12 +119,29 @@ def _field(field: Field, rows: pa.Table, keyed: dict[DatasetRef, OpenCompanion])
     column = companion.column(field.column, field.encoding)
     if field.form is Form.CODES:
         return column.decode(dict(zip(column.description.stored, physical, strict=True)))
-    return _sums(field, column, physical, rows, companion.companion.rows)
+    cover = _cover(field, rows, companion.companion.rows)
+    if field.form is Form.COUNT:
+        return pa.array(present_counts(column, cover.groups, cover.rows, len(cover.counts)))
+    if field.encoding is EncodingName.HOMOMORPHIC:
+        counts = present_counts(column, cover.groups, cover.rows, len(cover.counts))
+        opened = pa.array(open_encrypted_sums(column, physical[0], cover.groups, cover.rows))
+    else:
+        counts, (hi, lo) = cover.counts, (limb.fill_null(0).cast(pa.int64()).to_numpy() for limb in physical)
+        opened = column.open_sums(hi, lo, cover.rows, counts)
+    return opened if field.zero else pc.if_else(pa.array(counts > 0), opened, pa.scalar(None, opened.type))
 
 
-def _sums(field: Field, column: KeyedColumn, limbs: list[pa.Array], rows: pa.Table, last_row: int) -> pa.Array:
-    """Return the opened sums of one field."""
-    hi, lo = (limb.fill_null(0).cast(pa.int64()).to_numpy() for limb in limbs)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cover:
+    """The rows that sums add: their numbers, the sum of each in order, and how many each sum has."""
+
+    rows: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
+def _cover(field: Field, rows: pa.Table, last_row: int) -> _Cover:
+    """Return the rows that the sums of a field add, of which there are as many as the host says."""
     counts = rows[field.count].combine_chunks().fill_null(0).cast(pa.int64()).to_numpy()
     groups, covers = _covers(rows[field.rows].combine_chunks())
     if covers.size and (covers.min() < 1 or covers.max() > last_row):
@@ -114,8 +154,7 @@ def _sums(field: Field, column: KeyedColumn, limbs: list[pa.Array], rows: pa.Tab
             next_step="Sum columns of the table whose rows the query's joins do not repeat; else the host computed something else.",
             code="integrity.cover",
         )
-    opened = column.open_sums(hi, lo, covers, counts)
-    return opened if field.zero else pc.if_else(pa.array(counts > 0), opened, pa.scalar(None, opened.type))
+    return _Cover(rows=covers, groups=groups, counts=counts)
 
 
 def _covers(words: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

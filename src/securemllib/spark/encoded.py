@@ -8,13 +8,17 @@ from pyspark.sql import DataFrame
 from sqlglot import exp
 
 from securemllib.errors import FormatError, IntegrityError, SealedError, UsageError
+from securemllib.spark.dataframe import Source
+from securemllib.spark.enclave_query import EnclaveFrame
+from securemllib.spark.encrypted_sums import EncryptedSum, with_encrypted_sums
 from securemllib.spark.storage import Folder
 from securemllib.sql.catalog import EncodedTable
+from securemllib.sql.enclave_plan import EnclaveQuery, plan_for_enclave
 from securemllib.sql.parsing import DIALECT, parse_query, parse_select
 from securemllib.sql.planning import Codes, EncodedQuery, plan
-from securemllib.wire.companion import COMPANION_DIRECTORY, COMPANION_FILE, Companion
+from securemllib.wire.companion import COMPANION_DIRECTORY, COMPANION_FILE, Companion, EncodingName
 from securemllib.wire.dataset import Manifest
-from securemllib.wire.query import HEADER_FILE, ROWS_DIRECTORY, ResultHeader
+from securemllib.wire.query import HEADER_FILE, ROWS_DIRECTORY, Field, Form, ResultHeader
 from securemllib.wire.signed import Signed
 
 if TYPE_CHECKING:
@@ -23,6 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["EncodedFrame", "EncodedSource", "EncodedTables", "read_encoded"]
 
 _MANIFEST = "manifest.sml"
+_ROUTES = ("encoded", "enclave", "auto")
+_EXPLAINED = (
+    "-- route: encoded. Plain Spark computes on codes; nothing proves that it answers this query. No job runs, no policy counts it.\n"
+)
+# What a query may be refused for that another route may answer.
+_UNANSWERED = frozenset({"usage.encoding", "usage.join_group", "usage.query"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +44,14 @@ class EncodedSource:
         digest: The digest of the companion's record, which an agent compares with the one that the owner signed.
         table: What queries may ask of it.
         view: The temporary view of Spark that reads its files.
+        sealed: The dataset version that it is of, whose rows enclaves read.
     """
 
     folder: Folder
     digest: bytes
     table: EncodedTable
     view: str
+    sealed: Source
 
 
 def read_encoded(session: "SecureSession", path: str) -> EncodedSource:
@@ -54,7 +66,8 @@ def read_encoded(session: "SecureSession", path: str) -> EncodedSource:
         IntegrityError: 1 or 2 does not hold.
     """
     folder = Folder.of(path)
-    manifest = Manifest.from_bytes(_payload(folder, _MANIFEST, Manifest.TYPE))
+    encoded = _payload(folder, _MANIFEST, Manifest.TYPE)
+    manifest = Manifest.from_bytes(encoded)
     files = folder.child(COMPANION_DIRECTORY)
     companion = Companion.from_bytes(_payload(files, COMPANION_FILE, Companion.TYPE))
     if (companion.dataset, companion.owner) != (manifest.reference, manifest.owner):  # 1
@@ -68,7 +81,8 @@ def read_encoded(session: "SecureSession", path: str) -> EncodedSource:
     table = EncodedTable(
         name=f"t{companion.dataset.dataset_id}", companion=companion, sealed=tuple(column.name for column in manifest.columns)
     )
-    return EncodedSource(folder=folder, digest=companion.content_digest(), table=table, view=view)
+    sealed = Source(folder=folder, manifest=manifest, encoded=encoded)
+    return EncodedSource(folder=folder, digest=companion.content_digest(), table=table, view=view, sealed=sealed)
 
 
 class EncodedTables:
@@ -167,14 +181,30 @@ class EncodedFrame:
         """Return each row once."""
         return self._with(self._select.distinct())
 
+    def withRoute(self, route: str) -> "EncodedFrame | EnclaveFrame":
+        """Return the query by another route; see `SecureSession.sql`."""
+        if route not in _ROUTES:
+            raise UsageError(f"There is no route {route!r}; there are {', '.join(_ROUTES)}.", code="usage.route")
+        if route == "encoded":
+            return self
+        if route == "enclave":
+            return EnclaveFrame(self.session, *self._in_enclaves())
+        try:
+            self._plan()
+        except UsageError as error:
+            if error.error_code not in _UNANSWERED:
+                raise
+            return self._fallen_back(error)
+        return self
+
     def encoded(self) -> DataFrame:
         """Return what Spark computes, as a plain data frame of codes."""
         return self._run(self._planned())
 
     def explain(self) -> str:
-        """Return the SQL that Spark runs, with placeholders for the codes of literals."""
+        """Return the route, and the SQL that Spark runs, with placeholders for the codes of literals."""
         planned = self._planned()
-        return planned.sql(tuple((f":{number}",) * 3 for number in range(len(planned.literals))))
+        return _EXPLAINED + planned.sql(tuple((f":{number}",) * 3 for number in range(len(planned.literals))))
 
     def save(self, path: str) -> ResultHeader:
         """Run the query, write its result in codes to a new folder, and return what the recipient makes of it."""
@@ -185,12 +215,51 @@ class EncodedFrame:
         return planned.header
 
     def _planned(self) -> EncodedQuery:
-        tables = {name: source.table for name, source in self._sources.items()}
-        return plan(parse_query(self._select, tables), tables)
+        """Return the query on codes; an error says whether enclaves would run it."""
+        try:
+            return self._plan()
+        except UsageError as error:
+            if error.error_code not in _UNANSWERED:
+                raise
+            try:
+                jobs = self._in_enclaves()[0].jobs
+            except UsageError:
+                raise error from None
+            more = f'Or ask with route="enclave": {jobs} job{"s" * (jobs > 1)} on the sealed rows, if the owner\'s policy allows it.'
+            raise UsageError(error.reason, next_step=f"{error.next_step} {more}", code=error.error_code) from error
+
+    def _plan(self) -> EncodedQuery:
+        return plan(self._parsed(), self._tables())
+
+    def _in_enclaves(self) -> tuple[EnclaveQuery, Source]:
+        """Return what enclaves do for the query, and the dataset; `UsageError` where they do not run it."""
+        parsed = self._parsed()
+        source = self._sources[parsed.find(exp.Table).name].sealed  # type: ignore[union-attr]
+        return plan_for_enclave(parsed, source.manifest.columns or ()), source
+
+    def _fallen_back(self, unanswered: UsageError) -> EnclaveFrame:
+        try:
+            return EnclaveFrame(self.session, *self._in_enclaves(), because=unanswered.reason)
+        except UsageError as error:
+            reason = f"{unanswered.reason} {error.reason}"
+            raise UsageError(reason, next_step=f"{unanswered.next_step} {error.next_step}", code=unanswered.error_code) from error
+
+    def _parsed(self) -> exp.Select:
+        return parse_query(self._select, self._tables())
+
+    def _tables(self) -> dict[str, EncodedTable]:
+        return {name: source.table for name, source in self._sources.items()}
 
     def _run(self, planned: EncodedQuery) -> DataFrame:
         views = {name: source.view for name, source in self._sources.items()}
-        return self.session.spark.sql(planned.sql(self._codes(planned), views))
+        rows = self.session.spark.sql(planned.sql(self._codes(planned), views))
+        sums = [self._encrypted_sum(field) for field in planned.header.fields if _is_encrypted_sum(field)]
+        return with_encrypted_sums(rows, sums) if sums else rows
+
+    def _encrypted_sum(self, field: Field) -> EncryptedSum:
+        source = next(source for source in self._sources.values() if source.table.companion.dataset == field.dataset)
+        file = source.table.companion.ciphertexts[field.column].file
+        return EncryptedSum(name=field.physical[0], rows=field.rows, folder=source.folder.child(COMPANION_DIRECTORY), file=file)
 
     def _codes(self, planned: EncodedQuery) -> tuple[Codes, ...]:
         """Return the codes of all literals from the agent, which verifies each companion, also one without literals."""
@@ -238,6 +307,10 @@ def _closed(name: str) -> Any:
 
 for _name in ("collect", "count", "first", "head", "show", "tail", "take", "toArrow", "toLocalIterator", "toPandas"):
     setattr(EncodedFrame, _name, _closed(_name))
+
+
+def _is_encrypted_sum(field: Field) -> bool:
+    return field.form is Form.SUM and field.encoding is EncodingName.HOMOMORPHIC
 
 
 def _all_of(name: str) -> exp.Select:

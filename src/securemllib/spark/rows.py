@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from securemllib.errors import CoverError
+from securemllib.errors import CoverError, IntegrityError
 from securemllib.spark.storage import Folder
 from securemllib.wire.result import SealedResult
 
@@ -22,11 +22,13 @@ class SealedRows:
 
     Args:
         session: The session.
+        job_id: The job that was asked for them.
         results: The encodings of `SealedResult`.
     """
 
-    def __init__(self, session: "SecureSession", results: tuple[bytes, ...]) -> None:
+    def __init__(self, session: "SecureSession", job_id: str, results: tuple[bytes, ...]) -> None:
         self._session = session
+        self.job_id = job_id
         self._results = results
 
     def __len__(self) -> int:
@@ -47,9 +49,12 @@ class SealedRows:
 
         Raises:
             RefusedError: The recipient is somebody else.
+            IntegrityError: A result is of another job.
             CoverError: A part's rows are missing or there twice: the enclaves say how many parts there are.
         """
-        opened = [self._session.agent.open_table(self._job_id(result), result) for result in self._results]
+        if others := sum(result.job_id != self.job_id for result in self):
+            raise IntegrityError(f"{others} results are of another job than {self.job_id}.", code="integrity.result")
+        opened = [self._session.agent.open_table(self.job_id, result) for result in self._results]
         ordinals = sorted(reply.ordinal for reply, _ in opened)
         if not opened or any(ordinals != list(range(reply.parts)) for reply, _ in opened):
             raise CoverError(f"The rows of {len(opened)} parts came, not those of each part once.")
@@ -59,7 +64,3 @@ class SealedRows:
     def toPandas(self) -> "pd.DataFrame":
         """Return the rows, opened by the analyst's agent, as a pandas data frame."""
         return self.open().to_pandas()
-
-    @staticmethod
-    def _job_id(result: bytes) -> str:
-        return SealedResult.from_bytes(result).job_id

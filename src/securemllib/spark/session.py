@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from pyspark.sql import SparkSession
 
@@ -35,6 +35,7 @@ from securemllib.wire.signed import Signed
 from securemllib.wire.task import Finished
 
 if TYPE_CHECKING:
+    from securemllib.spark.enclave_query import EnclaveFrame
     from securemllib.spark.encoded import EncodedFrame, EncodedTables
 
 __all__ = ["SecureSession", "SecureSessionBuilder"]
@@ -153,9 +154,28 @@ class SecureSession:
         """Return the encoded columns of a dataset directory, on which plain Spark computes."""
         return self._tables.read(path)
 
-    def sql(self, query: str) -> "EncodedFrame":
-        """Return a query over tables that `EncodedFrame.createOrReplaceTempView` named."""
-        return self._tables.query(query)
+    @overload
+    def sql(self, query: str, route: Literal["encoded"] = "encoded") -> "EncodedFrame": ...
+
+    @overload
+    def sql(self, query: str, route: Literal["enclave"]) -> "EnclaveFrame": ...
+
+    @overload
+    def sql(self, query: str, route: str) -> "EncodedFrame | EnclaveFrame": ...
+
+    def sql(self, query: str, route: str = "encoded") -> "EncodedFrame | EnclaveFrame":
+        """Return a query over tables that `EncodedFrame.createOrReplaceTempView` named; nothing runs yet.
+
+        Args:
+            query: Spark SQL.
+            route: Who computes: plain Spark on ``encoded`` columns; an ``enclave`` on the sealed rows, as jobs that the owner's policy
+                counts; or ``auto``: plain Spark where the encodings answer the query, else enclaves. What runs is what `explain` says:
+                a query that fails on one route is never tried on the other.
+
+        Raises:
+            UsageError: The route cannot answer the query.
+        """
+        return self._tables.query(query).withRoute(route)
 
     def run(self, frame: SecureDataFrame, request: Request) -> Outcome:
         """Run a job of rounds over a frame's rows and return what it left, opened where it is for the analyst."""
@@ -205,7 +225,8 @@ class SecureSession:
 
     def release_rows(self, frame: SecureDataFrame, to: PublicIdentity | None, columns: tuple[str, ...]) -> SealedRows:
         """Run a job that hands out rows; see `SecureDataFrame.release`."""
-        return SealedRows(self, self.sealed_rows(frame, to, columns)[1])
+        job, results = self.sealed_rows(frame, to, columns)
+        return SealedRows(self, job.job_id, results)
 
     def sealed_rows(
         self, frame: SecureDataFrame, to: PublicIdentity | None, columns: tuple[str, ...]

@@ -20,20 +20,20 @@ class Use(StrEnum):
 
 
 _CLEAR, _DETERMINISTIC, _ORDER = EncodingName.CLEAR, EncodingName.DETERMINISTIC, EncodingName.ORDER
-_TOKEN, _ADDITIVE = EncodingName.TOKEN, EncodingName.ADDITIVE
+_TOKEN, _ADDITIVE, _HOMOMORPHIC = EncodingName.TOKEN, EncodingName.ADDITIVE, EncodingName.HOMOMORPHIC
 
 # In the order of preference: what is cheaper for Spark comes first.
 _FITTING: dict[Use, tuple[EncodingName, ...]] = {
     Use.EQUALITY: (_CLEAR, _ORDER, _DETERMINISTIC, _TOKEN),
     Use.ORDER: (_CLEAR, _ORDER),
-    Use.SUM: (_CLEAR, _ADDITIVE),
+    Use.SUM: (_CLEAR, _ADDITIVE, _HOMOMORPHIC),
     Use.VALUE: (_CLEAR,),
     Use.SHOWN: (_CLEAR, _ORDER, _DETERMINISTIC, _TOKEN, _ADDITIVE),
 }
 _ADVICE: dict[Use, str] = {
     Use.EQUALITY: "Encode {column} as deterministic",
     Use.ORDER: "Encode {column} as order",
-    Use.SUM: "Encode {column} as additive",
+    Use.SUM: "Encode {column} as additive, or as homomorphic",
     Use.VALUE: "Add a column with the value to the table before it is encoded",
     Use.SHOWN: "Encode {column} as deterministic",
 }
@@ -77,6 +77,6 @@ class EncodedTable:
         have = ", ".join(sorted(found)) or "sealed"
         raise UsageError(
             f"The query needs column {column} of {self.name} to {use.value}; it is {have}.",
-            next_step=f"{_ADVICE[use].format(column=column)}; a filter and a selection also run in an enclave.",
+            next_step=f"{_ADVICE[use].format(column=column)}.",
             code="usage.encoding",
         )

@@ -3,6 +3,8 @@
 A masked sum opens only with the numbers of just the rows that it adds. Spark gathers them as words of 64 bits, a bit a row: rows are
 grouped by the query's keys and by the 64 numbers that share a word, so that a word is one ``bit_or``, and the groups of one key are then
 put together. That is two aggregations that Spark compiles, where a bitmap or a list of rows a group is one that it does not.
+
+A sum of ciphertexts is made of the same words, by tasks after the query: see `securemllib.spark.encrypted_sums`.
 """
 
 from dataclasses import dataclass, replace
@@ -47,6 +49,7 @@ class Fields:
         self._keys: list[tuple[str, exp.Expr]] = []
         self._partials: dict[str, _Partial] = {}
         self._masked_table = ""
+        self._ciphertexts: dict[tuple[str, str], str] = {}
         self.fields: list[Field] = []
 
     def number(self, value: exp.Expr) -> Field:
@@ -68,6 +71,8 @@ class Fields:
         if isinstance(counted, exp.Distinct):
             return self._count_distinct(counted, condition)
         if isinstance(counted, exp.Column):
+            if set(self._rewriter.table(counted).encodings(counted.name)) == {EncodingName.HOMOMORPHIC}:
+                return self._present_count(self._dataset(counted), counted.name, *self._cover(counted, condition))
             stored = self._rewriter.fitting(counted, Use.SHOWN)
             counted = reference(stored.stored[0], counted.table)
         elif counted is not None:
@@ -89,29 +94,25 @@ class Fields:
         """Return the field of a sum, minimum or maximum of clear values."""
         return self._field(Form.NUMBER, (self._partial(kind(this=_when(condition, self._rewriter.value(value))), kind.key),))
 
-    def masked_sum(self, column: exp.Column, stored: EncodedColumn, condition: exp.Expr | None, *, zero: bool) -> Field:
-        """Return the field of the sum of an additive column over the rows of a condition."""
-        if self._masked_table not in {"", column.table}:
-            raise UsageError(
-                "The query sums additive columns of two tables, whose rows are counted apart.",
-                next_step="Ask for the sums of each table in a query of its own.",
-                code="usage.query",
-            )
-        self._masked_table = column.table
+    def covered_sum(self, column: exp.Column, stored: EncodedColumn, condition: exp.Expr | None, *, zero: bool) -> Field:
+        """Return the field of the sum of an additive or homomorphic column over the rows of a condition."""
         limbs = tuple(self._partial(exp.Sum(this=_when(condition, reference(limb, column.table))), "sum") for limb in stored.stored)
-        first = reference(stored.stored[0], column.table)
-        present = first if stored.nullable or condition is not None else exp.Literal.number(1)
-        count = self._partial(exp.Count(this=_when(condition, present)), "count")
-        there = exp.Not(this=exp.Is(this=first, expression=exp.Null())) if stored.nullable else None
-        kept = exp.and_(condition, there) if condition is not None and there is not None else condition if condition is not None else there
-        rows = self._partial(exp.Anonymous(this="bit_or", expressions=[_when(kept, _bit(column.table))]), "rows")
+        if limbs and stored.nullable:
+            first = reference(stored.stored[0], column.table)
+            there = exp.Not(this=exp.Is(this=first, expression=exp.Null()))
+            condition = exp.and_(condition, there) if condition is not None else there
+        rows, count = self._cover(column, condition)
+        if not limbs:
+            limbs = (self._ciphertexts.setdefault((column.name, rows), f"c{len(self._ciphertexts)}"),)
         return self._field(
             Form.SUM, limbs, dataset=self._dataset(column), column=column.name, encoding=stored.encoding, rows=rows, count=count, zero=zero
         )
 
     def count_of(self, total: Field) -> Field:
-        """Return the field of how many values a masked sum adds."""
-        return self._field(Form.NUMBER, (total.count,))
+        """Return the field of how many values a covered sum adds."""
+        if total.encoding is not EncodingName.HOMOMORPHIC or total.dataset is None:
+            return self._field(Form.NUMBER, (total.count,))
+        return self._present_count(total.dataset, total.column, total.rows, total.count)
 
     def orderable(self, name: str) -> str:
         """Return the result's column by which Spark sorts as the opened field does, or an empty text."""
@@ -141,6 +142,23 @@ class Fields:
         merged = [exp.alias_(_merged(partial), partial.name) for partial in self._partials.values()]
         outer = exp.Select().select(*names, *merged).from_(inner.subquery("__words"))
         return outer.group_by(*(name.copy() for name in names)) if names else outer
+
+    def _present_count(self, dataset: DatasetRef, column: str, rows: str, count: str) -> Field:
+        """Return the field of how many values of a homomorphic column are not null, which its owner's file says and no code."""
+        return self._field(Form.COUNT, (), dataset=dataset, column=column, encoding=EncodingName.HOMOMORPHIC, rows=rows, count=count)
+
+    def _cover(self, column: exp.Column, condition: exp.Expr | None) -> tuple[str, str]:
+        """Return the columns with the rows of a condition, as words, and with their number."""
+        if self._masked_table not in {"", column.table}:
+            raise UsageError(
+                "The query sums additive or homomorphic columns of two tables, whose rows are counted apart.",
+                next_step="Ask for the sums of each table in a query of its own.",
+                code="usage.query",
+            )
+        self._masked_table = column.table
+        # An outer join's row of no such table has no number.
+        count = self._partial(exp.Count(this=_when(condition, reference(ROW_COLUMN, column.table))), "count")
+        return self._partial(exp.Anonymous(this="bit_or", expressions=[_when(condition, _bit(column.table))]), "rows"), count
 
     def _count_distinct(self, counted: exp.Distinct, condition: exp.Expr | None) -> Field:
         columns = [column for column in counted.expressions if isinstance(column, exp.Column)]

@@ -9,11 +9,29 @@ from sqlglot.optimizer.simplify import simplify
 
 from securemllib.errors import UsageError
 from securemllib.sql.catalog import EncodedTable
+from securemllib.wire.plan import Operator
 
-__all__ = ["DIALECT", "parse_query", "parse_select", "unsupported"]
+__all__ = ["DIALECT", "OPERATORS", "number", "parse_query", "parse_select", "unsupported"]
 
 DIALECT = "spark"
 
+# What the plan language calls SQL's operators.
+OPERATORS: dict[type[exp.Expr], Operator] = {
+    exp.Add: Operator.ADD,
+    exp.Sub: Operator.SUBTRACT,
+    exp.Mul: Operator.MULTIPLY,
+    exp.Div: Operator.DIVIDE,
+    exp.Neg: Operator.NEGATE,
+    exp.EQ: Operator.EQUAL,
+    exp.NEQ: Operator.NOT_EQUAL,
+    exp.LT: Operator.LESS,
+    exp.LTE: Operator.LESS_EQUAL,
+    exp.GT: Operator.GREATER,
+    exp.GTE: Operator.GREATER_EQUAL,
+    exp.And: Operator.AND,
+    exp.Or: Operator.OR,
+    exp.Not: Operator.NOT,
+}
 # The clauses of one query block; everything else is refused by name.
 _CLAUSES = frozenset({"kind", "expressions", "from_", "joins", "where", "group", "having", "order", "limit", "distinct"})
 _JOINS = frozenset({"", "INNER", "CROSS", "LEFT", "RIGHT", "FULL", "OUTER"})
@@ -65,6 +83,11 @@ def parse_query(query: str | exp.Select, tables: Mapping[str, EncodedTable]) -> 
     if not isinstance(simplified, exp.Select):
         raise unsupported("A query that is no SELECT")
     return simplified
+
+
+def number(text: str) -> int | float:
+    """Return the number that a literal's text is."""
+    return int(text) if text.isdigit() else float(text)
 
 
 def _check_shape(select: exp.Select) -> None:

@@ -13,7 +13,7 @@ from sqlglot import exp
 from securemllib.errors import UsageError
 from securemllib.sql.catalog import EncodedTable, Use
 from securemllib.sql.fields import Fields
-from securemllib.sql.parsing import DIALECT, unsupported
+from securemllib.sql.parsing import DIALECT, OPERATORS, number, unsupported
 from securemllib.sql.rewriting import Rewriter
 from securemllib.wire.companion import EncodingName
 from securemllib.wire.plan import Call, Expression, Literal, Named, Operator, Reference
@@ -24,22 +24,8 @@ __all__ = ["Codes", "EncodedQuery", "plan"]
 # The codes of one literal, one a stored column that is compared.
 Codes = tuple[int | str, ...]
 
-_OPERATORS: dict[type[exp.Expr], Operator] = {
-    exp.Add: Operator.ADD,
-    exp.Sub: Operator.SUBTRACT,
-    exp.Mul: Operator.MULTIPLY,
-    exp.Div: Operator.DIVIDE,
-    exp.Neg: Operator.NEGATE,
-    exp.EQ: Operator.EQUAL,
-    exp.NEQ: Operator.NOT_EQUAL,
-    exp.LT: Operator.LESS,
-    exp.LTE: Operator.LESS_EQUAL,
-    exp.GT: Operator.GREATER,
-    exp.GTE: Operator.GREATER_EQUAL,
-    exp.And: Operator.AND,
-    exp.Or: Operator.OR,
-    exp.Not: Operator.NOT,
-}
+# Whose sums open only with the rows that they add.
+_SUMMED = frozenset({EncodingName.ADDITIVE, EncodingName.HOMOMORPHIC})
 _AGGREGATES = (exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Filter)
 
 
@@ -152,12 +138,12 @@ class _Planner:
         if isinstance(node, _AGGREGATES):
             return self._aggregate(node)
         if isinstance(node, exp.Literal):
-            return Literal(value=str(node.this) if node.is_string else _number(str(node.this)))
+            return Literal(value=str(node.this) if node.is_string else number(str(node.this)))
         if not self._grouped and not isinstance(node, exp.Column) and self._is_clear(node):
             return Reference(column=self._fields.number(node).name)
-        if type(node) in _OPERATORS:
+        if type(node) in OPERATORS:
             operands = [node.args[part] for part in ("this", "expression") if part in node.args]
-            return Call(operator=_OPERATORS[type(node)], arguments=tuple(self._finish(operand) for operand in operands))
+            return Call(operator=OPERATORS[type(node)], arguments=tuple(self._finish(operand) for operand in operands))
         if not isinstance(node, exp.Column):
             raise unsupported(f"The expression {node.key.upper()} of encoded columns")
         if node.table == "" and node.name in self._items:
@@ -193,14 +179,14 @@ class _Planner:
         if isinstance(value, exp.Case) and (chosen := _chosen(value)) is not None:
             column, where, zero = chosen
             stored = self._rewriter.fitting(column, Use.SUM)
-            if stored.encoding is EncodingName.ADDITIVE and not (zero and average):
+            if stored.encoding in _SUMMED and not (zero and average):
                 where = self._rewriter.condition(where)
                 both = exp.and_(condition, where) if condition is not None else where
-                return self._fields.masked_sum(column, stored, both, zero=zero)
+                return self._fields.covered_sum(column, stored, both, zero=zero)
         if isinstance(value, exp.Column):
             stored = self._rewriter.fitting(value, Use.SUM)
-            if stored.encoding is EncodingName.ADDITIVE:
-                return self._fields.masked_sum(value, stored, condition, zero=False)
+            if stored.encoding in _SUMMED:
+                return self._fields.covered_sum(value, stored, condition, zero=False)
         return self._fields.total(exp.Sum, value, condition)
 
     def _ordered(self) -> list[exp.Ordered]:
@@ -235,7 +221,7 @@ class _Planner:
 def _chosen(case: exp.Case) -> tuple[exp.Column, exp.Expr, bool] | None:
     """Return the column of ``CASE WHEN c THEN column [ELSE 0] END``, its condition, and whether the rest counts as zero."""
     ifs, default = case.args["ifs"], case.args.get("default")
-    zero = isinstance(default, exp.Literal) and not default.is_string and _number(str(default.this)) == 0
+    zero = isinstance(default, exp.Literal) and not default.is_string and number(str(default.this)) == 0
     if case.this is not None or len(ifs) != 1 or not isinstance(ifs[0].args["true"], exp.Column):
         return None
     return (ifs[0].args["true"], ifs[0].this, zero) if zero or default is None or isinstance(default, exp.Null) else None
@@ -243,10 +229,6 @@ def _chosen(case: exp.Case) -> tuple[exp.Column, exp.Expr, bool] | None:
 
 def _name(node: exp.Expr) -> str:
     return node.sql(dialect=DIALECT)
-
-
-def _number(text: str) -> int | float:
-    return int(text) if text.isdigit() else float(text)
 
 
 def _code(code: int | str) -> exp.Expr:

@@ -71,12 +71,17 @@ class Form(StrEnum):
     Attributes:
         CODES: A column's codes.
         NUMBER: A value in the clear: a count, or what Spark computed of clear columns.
-        SUM: Masked sums, with the rows that each adds.
+        SUM: Sums that only keys open, with the rows that each adds: masked integers, or ciphertexts.
+        COUNT: How many values that are not null each of such sums of ciphertexts adds, which the recipient counts.
     """
 
     CODES = "codes"
     NUMBER = "number"
     SUM = "sum"
+    COUNT = "count"
+
+
+_OF_ROWS = frozenset({Form.SUM, Form.COUNT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +95,8 @@ class Field(Record):
         column: Its column; empty for a number.
         encoding: The column's encoding that was used; ``clear`` for a number.
         physical: The columns of the result that hold it.
-        rows: For a sum the column of the result with the rows that it adds; else empty.
-        count: For a sum the column of the result with how many values it adds; else empty.
+        rows: For a sum or a count the column of the result with the rows that it adds; else empty.
+        count: For a sum or a count the column of the result with how many of them there are; else empty.
         zero: Whether the sum of no values is zero instead of null.
     """
 
@@ -108,7 +113,7 @@ class Field(Record):
     zero: bool
 
     def __post_init__(self) -> None:
-        if (self.form is Form.NUMBER) != (self.dataset is None) or (self.form is Form.SUM) != bool(self.rows and self.count):
+        if (self.form is Form.NUMBER) != (self.dataset is None) or (self.form in _OF_ROWS) != bool(self.rows and self.count):
             raise FormatError("A field of a result is a number, the codes of a column, or a sum over named rows of one.")
 
 
