@@ -13,6 +13,7 @@ from broker_world import World, appraisal, make_world
 from typer.testing import CliRunner
 
 from securemllib.attestation.dcap import Endorsements
+from securemllib.attestation.insecure import SECURITY_VERSION
 from securemllib.broker.evidence import attester_of, measure_source
 from securemllib.broker.keystore import Keystore as BrokerKeystore
 from securemllib.cli import app
@@ -70,7 +71,7 @@ def test_an_endorsement_says_what_was_verified(world: World, client: httpx.Clien
     found = endorsement(world, client, tmp_path / "one")
     assert (found.broker, found.tee, found.measurement) == (world.broker.identity, "insecure", measure_source())
     assert (found.accepted_as, found.verified, found.expires) == ("broker-1", NOW, NOW + 60)
-    for refused in ({"allow_insecure": False}, {"minimum_security_version": 1}):
+    for refused in ({"allow_insecure": False}, {"minimum_security_version": SECURITY_VERSION + 1}):
         with pytest.raises(AttestationError):
             endorsement(world, client, tmp_path / "two", **refused)
     assert not (tmp_path / "two").exists()

@@ -219,6 +219,7 @@ def test_an_owner_who_rotates_stays_the_tenant(guarded: World) -> None:
 
 ENROLLING = """
 import sys
+import structlog
 from pathlib import Path
 sys.path[:0] = [{tests!r}, {root!r}]
 from dataclasses import replace
@@ -230,6 +231,7 @@ from securemllib.errors import UnavailableError
 from securemllib.broker.service import Broker
 from securemllib.kms.names import open_key
 from broker_world import Owner
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(file=sys.stderr))
 folder = Path({folder!r})
 broker = Broker(open_keystore(folder / "keystore.sml", None), {url!r}, folder / "head.sml", kek=open_key({old!r}, None), kek_name={old!r})
 owner = Owner(broker=broker.identity)

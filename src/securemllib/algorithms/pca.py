@@ -132,7 +132,8 @@ class PCA:
         if state.covariance is None:
             raise UsageError("The training has not finished: its only round is missing.")
         columns = state.covariance.shape[0]
-        values, vectors = eigh(state.covariance, subset_by_index=[columns - self.k, columns - 1])
+        # The triangle that is written of a symmetric matrix, so that both modes solve the same problem.
+        values, vectors = eigh(state.covariance, lower=False, subset_by_index=[columns - self.k, columns - 1])
         values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
         largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(self.k)]
         total = float(np.trace(state.covariance))
