@@ -69,6 +69,7 @@ from securemllib.wire.task import (
     Materialise,
     NeedBlock,
     NeedPart,
+    NeedSum,
     PartBytes,
     Recorded,
     Recording,
@@ -256,10 +257,13 @@ class Relay:
                 self.failed = reply
                 raise error_from_code(reply.code, "The enclave refused.")
             if isinstance(reply, KeepBlock):
-                self.keep(reply.name, bytes(data))
+                self.keep(reply.job_id, reply.name, bytes(data))
                 continue
             if isinstance(reply, NeedBlock):
                 send(self.connection, BlockBytes(), self.block(reply.job_id, reply.name))
+                continue
+            if isinstance(reply, NeedSum):
+                send(self.connection, BlockBytes(), masked_sum([(None, self.block(reply.job_id, name)) for name in reply.names]))
                 continue
             if not isinstance(reply, NeedPart):
                 return reply, data
@@ -267,9 +271,9 @@ class Relay:
             source = self.world.dataset.files if files is None else files
             send(self.connection, PartBytes(ordinal=reply.ordinal), source[reply.ordinal])
 
-    def keep(self, name, block):
-        """Keep a sealed block of the job that was installed last."""
-        self.world.blocks[self.job_id, name] = block
+    def keep(self, job_id, name, block):
+        """Keep a sealed block."""
+        self.world.blocks[job_id, name] = block
 
     def block(self, job_id, name):
         """Return a block."""

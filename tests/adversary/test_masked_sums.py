@@ -169,7 +169,7 @@ def looks_random(words, bits=64):
 def views(relay, job, number, state):
     """Return what the host holds of one round's shares, and what it would hold if nothing were masked."""
     session = relay.enclave.session(job.job_id)
-    opened = open_state(session, state, number)
+    opened = open_state(session, state, number, None)
     key = session.job_key.derive("securemllib/masked-sum/v1", job.job_id, opened.digest, job.shares)
     held = [(reply.salt, np.frombuffer(payload, dtype="<u8")) for reply, payload in computed(job, [relay], number, state)]
     bare = [unmask(key, [(statistics_context(session, opened, share), salt)], words.copy()) for share, (salt, words) in enumerate(held)]

@@ -113,7 +113,7 @@ def test_statistics_move_a_state_once_though_memory_runs_out_in_between(world, m
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(aggregator, "to_tree", exhausted)
+        patch.setattr(aggregator, "pack", exhausted)
         with pytest.raises(UnavailableError):
             hand_over(relay, job, found)
     with pytest.raises(UnavailableError) as raised:

@@ -93,7 +93,7 @@ def test_only_blocks_that_a_resumed_job_reads_are_kept(tmp_path):
     blocks = Blocks(job_id="job", folder=Folder(str(tmp_path)))
     names = [f"deal-1-0-{receiver}-0" for receiver in (0, 1)] + [f"item-{number}-0-1-0" for number in (3, 5, 7)] + ["model-0"]
     for name in names:
-        blocks.keep(name, memoryview(b"sealed"))
+        blocks.keep(blocks.job_id, name, memoryview(b"sealed"))
     blocks.prune(7)
     assert sorted(file.name for file in Path(tmp_path).rglob("*-*")) == sorted(set(names) - {"item-3-0-1-0"})
     assert blocks.read("job", "item-7-0-1-0") == b"sealed"

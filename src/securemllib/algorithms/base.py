@@ -222,6 +222,10 @@ class Algorithm(Protocol[StateT, StatisticsT, ModelT]):
         """Return the statistics of one block."""
         ...
 
+    def accumulate(self, total: StatisticsT, state: StateT, block: Block) -> None:
+        """Add the statistics of one block to a total, in its place; where not defined, they are made and added."""
+        ...
+
     def is_additive(self, state: StateT) -> bool:
         """Return whether the next round's statistics are nothing but sums of their ``ADDITIVE`` fields; True where not defined."""
         ...

@@ -3,11 +3,13 @@
 A tree holds only ``dict`` with string keys, ``list``, ``int``, ``float``, ``bool``, ``None``, ``bytes`` and ``str``:
 what a canonical binary encoding can carry. The class that is expected is an argument of `from_tree`, never part of the
 tree, so bytes cannot choose what they become.
+
+Copying the bytes of large arrays into a tree and out again costs more than adding them up, so `pack` leaves them where they are.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from securemllib.errors import FormatError, UsageError
 
-__all__ = ["MAX_DIMENSIONS", "from_tree", "to_tree"]
+__all__ = ["MAX_DIMENSIONS", "Packed", "from_tree", "pack", "to_tree", "unpack"]
 
 T = TypeVar("T")
 
@@ -27,6 +29,9 @@ _DTYPES = {text: np.dtype(text) for text in ("<f8", "<f4", "<i8", "<i4", "<u8", 
 # No algorithm has a tensor of a higher order; numpy itself stops at 64.
 MAX_DIMENSIONS = 4
 _LARGEST_SIZE = int(np.iinfo(np.intp).max)
+_ARRAY_FIELDS = {"dtype", "shape", "data"}
+# Copying less than this costs less than sealing a message of two parts.
+_PACKED_BYTES = 16 << 10
 
 _SCALARS: dict[type[Any], Callable[[Any], bool]] = {
     bool: lambda value: type(value) is bool,
@@ -38,18 +43,58 @@ _SCALARS: dict[type[Any], Callable[[Any], bool]] = {
 }
 
 
-def to_tree(value: Any) -> Any:
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A tree beside the bytes of its large arrays.
+
+    Attributes:
+        tree: The tree; in the place of such bytes it has their position among the arrays.
+        arrays: The bytes, not copied.
+    """
+
+    tree: Any
+    arrays: tuple[memoryview, ...] = ()
+
+
+def pack(value: Any) -> Packed:
+    """Return a value's tree and, beside it, views of its large arrays; arguments and errors as those of `to_tree`."""
+    arrays: list[memoryview] = []
+    return Packed(to_tree(value, arrays), tuple(arrays))
+
+
+def unpack(cls: type[T], packed: Packed) -> T:
+    """Return the ``cls`` that a packed tree stands for; `FormatError` as from `from_tree`."""
+    return from_tree(cls, _filled(packed.tree, packed.arrays))
+
+
+def _filled(tree: Any, arrays: tuple[memoryview, ...]) -> Any:
+    if type(tree) is list:
+        return [_filled(item, arrays) for item in tree]
+    if type(tree) is not dict:
+        return tree
+    if tree.keys() == _ARRAY_FIELDS and type(index := tree["data"]) is int:
+        if not 0 <= index < len(arrays):
+            raise FormatError(f"the tree has {len(arrays)} large arrays, none of them {index}")
+        return {**tree, "data": arrays[index]}
+    return {name: _filled(item, arrays) for name, item in tree.items()}
+
+
+def to_tree(value: Any, aside: list[memoryview] | None = None) -> Any:
     """Return the tree of a dataclass, array, tuple or scalar.
+
+    Args:
+        value: What it is the tree of.
+        aside: Where views of large arrays go, instead of their bytes into the tree.
 
     Raises:
         UsageError: The value holds something that has no tree.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_tree(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: to_tree(getattr(value, field.name), aside) for field in fields(value)}
     if isinstance(value, np.ndarray):
-        return _array_tree(value)
+        return _array_tree(value, aside)
     if isinstance(value, tuple):
-        return [to_tree(item) for item in value]
+        return [to_tree(item, aside) for item in value]
     if isinstance(value, np.generic):
         return value.item()
     if type(value) in _SCALARS:
@@ -67,27 +112,33 @@ def from_tree(cls: type[T], tree: Any) -> T:
     return value
 
 
-def _array_tree(array: NDArray[Any]) -> dict[str, Any]:
+def _array_tree(array: NDArray[Any], aside: list[memoryview] | None) -> dict[str, Any]:
     little = array.dtype.newbyteorder("<").str
     if little not in _DTYPES or array.ndim > MAX_DIMENSIONS:
         raise UsageError(f"an array of dtype {array.dtype} and {array.ndim} dimensions has no tree")
-    data = np.ascontiguousarray(array, dtype=_DTYPES[little]).tobytes()
+    whole = np.ascontiguousarray(array, dtype=_DTYPES[little])
+    data: bytes | int
+    if aside is None or whole.nbytes < _PACKED_BYTES:
+        data = whole.tobytes()
+    else:
+        data = len(aside)
+        aside.append(whole.reshape(-1).view(np.uint8).data)
     return {"dtype": little, "shape": list(array.shape), "data": data}
 
 
 def _array(tree: Any, where: str) -> NDArray[Any]:
-    _keys(tree, {"dtype", "shape", "data"}, where)
+    _keys(tree, _ARRAY_FIELDS, where)
     kind, shape, data = tree["dtype"], tree["shape"], tree["data"]
     if type(kind) is not str or kind not in _DTYPES:
         raise FormatError(f"{where} has no known dtype")
     if type(shape) is not list or len(shape) > MAX_DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
         raise FormatError(f"{where} has no valid shape")
-    if type(data) is not bytes or len(data) != math.prod(shape) * _DTYPES[kind].itemsize:
+    if type(data) not in {bytes, memoryview} or len(data) != math.prod(shape) * _DTYPES[kind].itemsize:
         raise FormatError(f"{where} does not have as many bytes as its shape needs")
     # An empty array may claim huge sizes beside its 0: numpy refuses strides that it cannot count.
     if math.prod(max(size, 1) for size in shape) * _DTYPES[kind].itemsize > _LARGEST_SIZE:
         raise FormatError(f"{where} has no valid shape")
-    if kind == "|b1" and data.translate(None, b"\0\1"):
+    if kind == "|b1" and np.frombuffer(data, dtype=np.uint8).max(initial=0) > 1:
         raise FormatError(f"{where} has a boolean that is neither 0 nor 1")
     return np.frombuffer(data, dtype=_DTYPES[kind]).reshape(shape)
 

@@ -32,7 +32,7 @@ from scipy.sparse import csc_array, csr_array
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.choice import chosen_class, require_thresholds
 from securemllib.algorithms.class_sums import ClassSums, SumsBehind
-from securemllib.algorithms.kernels.sparse import class_sums
+from securemllib.algorithms.kernels.sparse import add_class_sums
 from securemllib.algorithms.logistic_loss import softmax
 from securemllib.algorithms.params import require_choice, require_number
 from securemllib.algorithms.slices import row_slices
@@ -201,42 +201,54 @@ class NaiveBayes:
         Raises:
             DataError: A feature is none that this type of model takes.
         """
+        shape = (state.classes, block.columns)
+        total = ClassSums(weight=np.zeros(shape[0]), sums=np.zeros(shape), squares=np.zeros(shape if self._is_gaussian else (0, 0)))
+        self.accumulate(total, state, block)
+        return total
+
+    def accumulate(self, total: ClassSums, state: NaiveBayesState, block: Block) -> None:
+        """Add the sums of one block to a total: a hundred classes of many terms take megabytes, and a share has many blocks.
+
+        Raises:
+            DataError: A feature is none that this type of model takes.
+        """
         if block.label is None:
             raise DataError(f"block {block.ordinal} has no label", code="data.label")
+        if total.sums.shape[1] != block.columns:
+            raise DataError(f"Some parts have {total.sums.shape[1]} features, others {block.columns}.", code="data.length")
         # A label beyond the classes belongs to a row of weight 0.
         index = np.where(block.label < state.classes, block.label, 0.0).astype(np.int64)
         weight = np.ones(block.rows) if block.weight is None else block.weight
-        total = np.bincount(index, weight, state.classes).astype(np.float64)
+        total.weight[:] += np.bincount(index, weight, state.classes)
         if block.sparse is not None:
-            sums, squares = self._sparse_sums(block.sparse, index, weight, state)
+            self._add_sparse(total, block.sparse, index, weight, state)
         else:
-            sums, squares = self._dense_sums(block, index, weight, state)
-        return ClassSums(weight=total, sums=sums, squares=squares)
+            self._add_dense(total, block, index, weight, state)
 
-    def _dense_sums(self, block: Block, index: NDArray[np.int64], weight: Vector, state: NaiveBayesState) -> tuple[Vector, Vector]:
+    def _add_dense(self, total: ClassSums, block: Block, index: NDArray[np.int64], weight: Vector, state: NaiveBayesState) -> None:
         # A centred value was rounded by at most half of this; the smallest centre counts for ones, which may be further from it.
         largest = np.maximum(np.abs(block.offset), 1.0 if self.model_type == "bernoulli" else 0.0)
         shift, noise = block.offset - state.centre, float(np.finfo(block.features.dtype).eps) * largest
-        sums = np.zeros((state.classes, block.columns))
-        squares = np.zeros_like(sums if self._is_gaussian else sums[:0, :0])
         for rows in row_slices(block):
             values = _require_kind(self.model_type, block.features[rows] + shift, noise)
             members = _members(index[rows], weight[rows], state.classes)
-            sums += members @ values
+            total.sums[:] += members @ values
             if self._is_gaussian:
-                squares += members @ (values * values)
-        return sums, squares
+                total.squares[:] += members @ (values * values)
 
-    def _sparse_sums(self, rows: csr_array, index: NDArray[np.int64], weight: Vector, state: NaiveBayesState) -> tuple[Vector, Vector]:
+    def _add_sparse(self, total: ClassSums, rows: csr_array, index: NDArray[np.int64], weight: Vector, state: NaiveBayesState) -> None:
         # What is stored needs no rounding; NaN is not at least 0 either.
         if self.model_type == "bernoulli" or not rows.data.min(initial=0.0) >= 0.0:
             _require_kind(self.model_type, rows.data, 0.0)
-        sums = class_sums(rows, index, weight, state.classes)
         if not self._is_gaussian:
-            return sums, np.zeros((0, 0))
-        squares = class_sums(rows.astype(np.float64).power(2), index, weight, state.classes)
+            add_class_sums(rows, index, weight, total.sums)
+            return
+        sums, squares = np.zeros_like(total.sums), np.zeros_like(total.sums)
+        add_class_sums(rows, index, weight, sums)
+        add_class_sums(rows.astype(np.float64).power(2), index, weight, squares)
         moved = np.bincount(index, weight, state.classes)[:, np.newaxis] * state.centre
-        return sums - moved, squares + state.centre * (moved - 2.0 * sums)
+        total.sums[:] += sums - moved
+        total.squares[:] += squares + state.centre * (moved - 2.0 * sums)
 
     def update(self, state: NaiveBayesState, total: ClassSums) -> NaiveBayesState:
         """Return the state after the round."""

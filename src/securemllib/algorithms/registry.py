@@ -7,6 +7,7 @@ where such a name becomes code: a name that is not in it does not run.
 import re
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any, get_type_hints
 
 from securemllib.algorithms.als import ALS
@@ -105,7 +106,8 @@ def _built(name: str, algorithm: type[Any], params: Mapping[str, object]) -> Any
     return algorithm(**{known[param]: _frozen(value) for param, value in params.items()})
 
 
-def types_of(algorithm: type[Any]) -> tuple[type[Any], type[Any], type[Any]]:
+@cache
+def types_of(algorithm: Any) -> tuple[type[Any], type[Any], type[Any]]:
     """Return the classes of an algorithm's state, statistics and model, as its own annotations name them."""
     methods = ("initial", "exchange" if hasattr(algorithm, "exchange") else "statistics", "to_model")
     returned = [get_type_hints(getattr(algorithm, method))["return"] for method in methods]

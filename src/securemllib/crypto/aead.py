@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from securemllib.crypto.keys import KEY_BYTES, DataKey
 from securemllib.errors import UnsealError
 
-__all__ = ["OVERHEAD", "seal", "unseal"]
+__all__ = ["OVERHEAD", "seal", "seal_into", "unseal", "unseal_into"]
 
 _VERSION = b"\x01"
 _SALT_BYTES = 32
@@ -31,12 +31,17 @@ _NONCE = bytes(12)
 
 def seal(key: DataKey, associated_data: bytes, plaintext: bytes | memoryview) -> bytes:
     """Return the envelope that only ``key`` with the same associated data opens."""
+    envelope = bytearray(len(plaintext) + OVERHEAD)
+    seal_into(key, associated_data, plaintext, memoryview(envelope))
+    return bytes(envelope)
+
+
+def seal_into(key: DataKey, associated_data: bytes, plaintext: bytes | memoryview, envelope: memoryview) -> None:
+    """Write what `seal` returns into a buffer of exactly its size."""
     salt = os.urandom(_SALT_BYTES)
     cipher, commitment = _message_key(key, salt)
-    envelope = bytearray(_HEADER_BYTES + len(plaintext) + _TAG_BYTES)
     envelope[:_HEADER_BYTES] = _VERSION + salt + commitment
-    cipher.encrypt_into(_NONCE, plaintext, associated_data, memoryview(envelope)[_HEADER_BYTES:])
-    return bytes(envelope)
+    cipher.encrypt_into(_NONCE, plaintext, associated_data, envelope[_HEADER_BYTES:])
 
 
 def unseal(key: DataKey, associated_data: bytes, envelope: bytes | memoryview) -> bytes:
@@ -50,18 +55,23 @@ def unseal(key: DataKey, associated_data: bytes, envelope: bytes | memoryview) -
     Raises:
         UnsealError: Any bit of the envelope, the key or the context differs.
     """
+    plaintext = bytearray(max(len(envelope) - OVERHEAD, 0))
+    unseal_into(key, associated_data, envelope, memoryview(plaintext))
+    return bytes(plaintext)
+
+
+def unseal_into(key: DataKey, associated_data: bytes, envelope: bytes | memoryview, plaintext: memoryview) -> None:
+    """Write what `unseal` returns into a buffer of exactly its size, which holds nothing to rely on where that raises `UnsealError`."""
     view = memoryview(envelope)
-    if len(view) < OVERHEAD or bytes(view[:1]) != _VERSION:
-        raise UnsealError(f"{len(view)} bytes are no sealed message of version 1.")
+    if len(view) != len(plaintext) + OVERHEAD or bytes(view[:1]) != _VERSION:
+        raise UnsealError(f"{len(view)} bytes are no sealed message of version 1 and {len(plaintext)} bytes.")
     cipher, commitment = _message_key(key, bytes(view[1 : 1 + _SALT_BYTES]))
     if not hmac.compare_digest(commitment, view[1 + _SALT_BYTES : _HEADER_BYTES]):
         raise UnsealError(f"A sealed message of {len(view)} bytes was made with another key.")
-    plaintext = bytearray(len(view) - OVERHEAD)
     try:
         cipher.decrypt_into(_NONCE, view[_HEADER_BYTES:], associated_data, plaintext)
     except InvalidTag:
         raise UnsealError(f"A sealed message of {len(view)} bytes was changed, or belongs to another context.") from None
-    return bytes(plaintext)
 
 
 def _message_key(key: DataKey, salt: bytes) -> tuple[AESGCM, bytes]:

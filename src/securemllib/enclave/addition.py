@@ -19,16 +19,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms import fixed_point
-from securemllib.algorithms.codec import from_tree, to_tree
+from securemllib.algorithms.codec import Packed, unpack
 from securemllib.algorithms.fixed_point import Exponents, additive, from_limbs, largest, limb_bits, to_limbs
 from securemllib.algorithms.registry import types_of
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.masking import TAG_WORDS, mask, unmask
+from securemllib.enclave.host import Host
+from securemllib.enclave.messages import PIECE_BYTES
 from securemllib.enclave.session import Session
 from securemllib.errors import CoverError
 from securemllib.wire.job import Mode
+from securemllib.wire.task import MESSAGE_BYTES
 
-__all__ = ["MASKED", "MEASURED", "SEALED", "Addition", "add_masked", "masked_share", "measured_exponents", "measured_tree"]
+__all__ = [
+    "MASKED", "MEASURED", "SEALED", "Addition", "add_masked", "fetch_masked", "keep_masked", "masked_share", "measured",
+    "measured_exponents",
+]  # fmt: skip
 
 SEALED, MEASURED, MASKED = "sealed", "measured", "masked"
 _PURPOSE = "securemllib/masked-sum/v1"
@@ -79,15 +85,15 @@ class _Measured:
     exponents: tuple[Exponents, ...]
 
 
-def measured_tree(statistics: Any) -> Any:
+def measured(statistics: Any) -> Any:
     """Return what a worker seals in a measured round."""
     found = fixed_point.exponents(statistics)
-    return None if found is None else to_tree(_Measured(exponents=found))
+    return None if found is None else _Measured(exponents=found)
 
 
-def measured_exponents(tree: Any) -> tuple[Exponents, ...] | None:
-    """Return the exponents that a worker sealed; `FormatError` where the tree is none of them."""
-    return None if tree is None else from_tree(_Measured, tree).exponents
+def measured_exponents(packed: Packed) -> tuple[Exponents, ...] | None:
+    """Return the exponents that a worker sealed; `FormatError` where they are none."""
+    return None if packed.tree is None else unpack(_Measured, packed).exponents
 
 
 def masked_share(
@@ -102,12 +108,41 @@ def masked_share(
         exponents: Those of each additive field.
         statistics: The sum over the share's rows.
     """
-    vector = np.zeros(2 * (fixed_point.width(statistics) + 1) + TAG_WORDS, dtype="<i8")
+    vector = np.zeros(_words(statistics), dtype="<i8")
     limbs = vector[:-TAG_WORDS].reshape(2, -1)
     if not to_limbs(statistics, exponents, limb_bits(session.job.shares), limbs[:, :-1]):
         limbs[:] = 0
         limbs[0, -1] = 1
     return mask(_round_key(session, state), context, vector), vector.data.cast("B")
+
+
+def keep_masked(session: Session, round_number: int, share: int, salt: bytes, masked: memoryview, host: Host) -> None:
+    """Let the host keep masked bytes that are too large for a message, in pieces that it can add."""
+    for index, start in enumerate(range(0, len(masked), PIECE_BYTES)):
+        host.keep(session.job_id, _name(round_number, share, salt, index), masked[start : start + PIECE_BYTES])
+
+
+def fetch_masked(session: Session, round_number: int, salts: tuple[bytes, ...], like: Any, host: Host) -> memoryview:
+    """Return the host's sum of what `keep_masked` let it keep, piece by piece; arguments as those of `add_masked`."""
+    if 8 * _words(like) <= MESSAGE_BYTES:
+        raise CoverError("An empty message came in the place of a masked sum.")
+    total = np.empty(_words(like), dtype="<u8").data.cast("B")
+    for index, start in enumerate(range(0, len(total), PIECE_BYTES)):
+        piece = total[start : start + PIECE_BYTES]
+        names = tuple(_name(round_number, share, salt, index) for share, salt in enumerate(salts))
+        found = host.block_sum(session.job_id, names, len(piece))
+        if len(found) != len(piece):
+            raise CoverError(f"Piece {index} of a masked sum has {len(found)} bytes, not {len(piece)}.")
+        piece[:] = found
+    return total
+
+
+def _name(round_number: int, share: int, salt: bytes, index: int) -> str:
+    return f"masked-{round_number}-{share}-{int.from_bytes(salt, 'big')}-{index}"
+
+
+def _words(statistics: Any) -> int:
+    return 2 * (fixed_point.width(statistics) + 1) + TAG_WORDS
 
 
 def add_masked(

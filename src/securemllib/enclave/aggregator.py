@@ -1,35 +1,50 @@
 """The aggregator: sealed statistics of all shares, or their masked sum, to the next state, to the model."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
-from securemllib.algorithms.codec import from_tree, to_tree
+from securemllib.algorithms.codec import pack, to_tree, unpack
+from securemllib.algorithms.fixed_point import Exponents
 from securemllib.algorithms.registry import types_of
 from securemllib.algorithms.summary import Summary
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.keys import DataKey
-from securemllib.enclave.addition import MASKED, MEASURED, Addition, add_masked, measured_exponents
+from securemllib.enclave.addition import MASKED, MEASURED, Addition, add_masked, fetch_masked, measured_exponents
 from securemllib.enclave.exchange import after_exchange
 from securemllib.enclave.going_on import first_state, keep_statistics, seal_tree, statistics_behind
 from securemllib.enclave.host import Host
 from securemllib.enclave.results import require_group, sealed_result
-from securemllib.enclave.rounds import CHECKPOINT, STATE, STATE_LIMIT, SealedState, open_state, seal_state, statistics_context
+from securemllib.enclave.rounds import CHECKPOINT, STATE, SealedState, open_state, open_statistics, seal_state, statistics_context
 from securemllib.enclave.session import Session
 from securemllib.enclave.worker import no_rows
 from securemllib.errors import CoverError, FormatError, FreshnessError, IntegrityError, UnavailableError, UnsealError
 from securemllib.wire.attestation import Head, HeadUpdate, head_acknowledgement_context, head_context
-from securemllib.wire.encoding import decode
 from securemllib.wire.job import OutputKind
 from securemllib.wire.record import Record
 from securemllib.wire.result import SealedModel, piece_name
-from securemllib.wire.task import Advanced, Finished, Recording
+from securemllib.wire.task import Advanced, Finished, Gathered, Recording, Update
 
 __all__ = ["Aggregator"]
 
-Reply = tuple[Record, bytes]
+Reply = tuple[Record, bytes | memoryview]
+
+
+@dataclass(slots=True)
+class _Sum:
+    """The statistics of a round's shares so far.
+
+    Attributes:
+        shares: How many were added.
+        total: Their sum; None where none of them has parts.
+        measured: In a measured round, the exponents of each.
+    """
+
+    shares: int = 0
+    total: Any = None
+    measured: list[tuple[Exponents, ...] | None] = field(default_factory=list)
 
 
 class Aggregator:
@@ -38,12 +53,13 @@ class Aggregator:
     Args:
         session: The job.
         checkpoint: The sealed checkpoint of the head that the broker recorded; empty where it recorded none.
+        host: Keeps the checkpoint's pieces where it is large.
 
     Raises:
         FreshnessError: The checkpoint is not the recorded head.
     """
 
-    def __init__(self, session: Session, checkpoint: memoryview) -> None:
+    def __init__(self, session: Session, checkpoint: memoryview, host: Host) -> None:
         self._session = session
         self._head = session.grant.head
         self._lock = Lock()
@@ -51,26 +67,25 @@ class Aggregator:
         self._algorithm = session.algorithm
         self._torn = False
         self._behind: Any = None
-        self._current = SealedState(round=0, state=None) if self._head is None else self._resume(self._head, checkpoint)
-        self._state: Any = None
-        if self._current.state is not None:
-            self._state = from_tree(types_of(type(self._algorithm))[0], self._current.state)
+        self._sum = _Sum()
+        self._current = SealedState(round=0, state=None) if self._head is None else self._resume(self._head, checkpoint, host)
+        self._state: Any = self._current.value(self._algorithm)
 
-    def _resume(self, head: Head, checkpoint: memoryview) -> SealedState:
+    def _resume(self, head: Head, checkpoint: memoryview, host: Host) -> SealedState:
         try:
-            state = open_state(self._session, checkpoint, head.round, CHECKPOINT)
+            state = open_state(self._session, checkpoint, head.round, host, CHECKPOINT)
         except UnsealError:
             raise FreshnessError(f"The checkpoint is not that of round {head.round}.", code="integrity.freshness.checkpoint") from None
         if state.digest != head.state:
             raise FreshnessError(f"The checkpoint of round {head.round} is not the recorded one.", code="integrity.freshness.checkpoint")
         return state
 
-    def begin(self) -> Reply:
+    def begin(self, host: Host) -> Reply:
         """Return the state to start from."""
-        return self._advanced()
+        return self._advanced(host)
 
-    def update(self, statistics: list[memoryview], host: Host) -> Reply:
-        """Return the next state, or what has to be recorded first.
+    def update(self, request: Update, statistics: list[memoryview], host: Host) -> Reply:
+        """Add the statistics of some shares, and return the next state, or what has to be recorded first, once no more will follow.
 
         1. Every share sent its statistics, once, computed from the current state: the contexts are built here, not read.
         2. The sum's source rows are those of the manifest, which 1 implies share by share.
@@ -78,7 +93,13 @@ class Aggregator:
         Raises:
             CoverError: 1 does not hold.
         """
-        return self._after(lambda: self._step_sealed(statistics), host)
+        with self._lock:
+            self._require_idle()
+            self._gather(request.first, statistics, host)
+            if request.more:
+                return Gathered(), b""
+            found, self._sum = self._sum, _Sum()
+            return self._after(lambda: self._step_sealed(found), host)
 
     def update_sum(self, salts: tuple[bytes, ...], total: memoryview, host: Host) -> Reply:
         """Return the next state, or what has to be recorded first, from the host's sum of a masked round.
@@ -86,21 +107,24 @@ class Aggregator:
         Raises:
             CoverError: The sum is not that of every share's masked statistics, once each, computed from the current state.
         """
-        return self._after(lambda: self._step_masked(salts, total), host)
+        with self._lock:
+            self._require_idle()
+            return self._after(lambda: self._step_masked(salts, total, host), host)
+
+    def _require_idle(self) -> None:
+        if self._pending is not None:
+            raise FormatError("The aggregator waits for the broker's acknowledgement.")
 
     def _after(self, step: Callable[[], None], host: Host) -> Reply:
-        with self._lock:
-            if self._pending is not None:
-                raise FormatError("The aggregator waits for the broker's acknowledgement.")
-            if self._behind is None:
-                self._behind = statistics_behind(self._session, host)
-            step()
-            if self._algorithm.is_done(self._state):
-                return self._finish(host)
-            if self._current.round % self._session.job.checkpoint_interval == 0:
-                envelope = seal_state(self._session, self._current, CHECKPOINT)
-                return self._record(self._current.digest, envelope, None, self._advanced())
-            return self._advanced()
+        if self._behind is None:
+            self._behind = statistics_behind(self._session, host)
+        step()
+        if self._algorithm.is_done(self._state):
+            return self._finish(host)
+        if self._current.round % self._session.job.checkpoint_interval == 0:
+            checkpoint = seal_state(self._session, self._current, CHECKPOINT, host)
+            return self._record(self._current.digest, checkpoint, None, self._advanced(host))
+        return self._advanced(host)
 
     def recorded(self, acknowledgement: bytes) -> Reply:
         """Return what waited for the broker, once its acknowledgement is genuine; `UnsealError` otherwise."""
@@ -112,38 +136,42 @@ class Aggregator:
             self._head, self._pending = head, None
             return reply
 
-    def _step_sealed(self, statistics: list[memoryview]) -> None:
-        addition = self._current.addition
-        if addition.kind == MASKED:
-            raise CoverError(f"Round {self._current.round} is masked, and {len(statistics)} sealed statistics came.")
-        trees = self._opened(statistics)
-        if addition.kind == MEASURED:
-            self._again(addition.after_measuring([measured_exponents(tree) for tree in trees]))
-            return
-        kind, total = Summary if self._state is None else types_of(type(self._algorithm))[1], None
-        for tree in trees:
-            if tree is not None:
-                found = from_tree(kind, tree)
-                total = found if total is None else total + found
-        self._step(total)
-
-    def _opened(self, statistics: list[memoryview]) -> Iterator[Any]:
-        session = self._session
-        if len(statistics) != session.job.shares:
-            raise CoverError(f"{len(statistics)} statistics came for {session.job.shares} shares.")
-        for share, envelope in enumerate(statistics):
+    def _gather(self, first: int, statistics: list[memoryview], host: Host) -> None:
+        found, kind, current = self._sum if first else _Sum(), self._current.addition.kind, self._current
+        # Whatever fails on the way may leave half a sum, which nothing is added to any more.
+        self._sum = _Sum()
+        if kind == MASKED or first != found.shares or first + len(statistics) > self._session.job.shares:
+            raise CoverError(f"{len(statistics)} sealed statistics came after {found.shares} in round {current.round}.")
+        for share, message in enumerate(statistics, first):
             try:
-                plaintext = unseal(session.job_key, statistics_context(session, self._current, share), envelope)
+                packed = open_statistics(self._session, current, share, message, host)
             except UnsealError:
-                raise CoverError(f"The statistics of share {share} are not those of round {self._current.round}.") from None
-            yield decode(plaintext, limit=STATE_LIMIT)
+                raise CoverError(f"The statistics of share {share} are not those of round {current.round}.") from None
+            if kind == MEASURED:
+                found.measured.append(measured_exponents(packed))
+            elif packed.tree is not None:
+                one = unpack(Summary if self._state is None else types_of(type(self._algorithm))[1], packed)
+                found.total = one if found.total is None else found.total + one
+            found.shares += 1
+        self._sum = found
 
-    def _step_masked(self, salts: tuple[bytes, ...], masked: memoryview) -> None:
+    def _step_sealed(self, found: _Sum) -> None:
+        addition = self._current.addition
+        if found.shares != self._session.job.shares:
+            raise CoverError(f"{found.shares} statistics came for {self._session.job.shares} shares.")
+        if addition.kind == MEASURED:
+            self._again(addition.after_measuring(found.measured))
+        else:
+            self._step(found.total)
+
+    def _step_masked(self, salts: tuple[bytes, ...], masked: memoryview, host: Host) -> None:
         session, current = self._session, self._current
         if current.addition.kind != MASKED or len(salts) != session.job.shares:
             raise CoverError(f"A masked sum of {len(salts)} shares came in round {current.round}, which is not of that kind.")
         shares = [(statistics_context(session, current, share), salt) for share, salt in enumerate(salts)]
         like = no_rows(session, self._state, current.addition.columns)
+        if not len(masked):
+            masked = fetch_masked(session, current.round, salts, like, host)
         try:
             total = add_masked(session, current.digest, shares, masked, current.addition.exponents, like)
         except IntegrityError:
@@ -175,14 +203,15 @@ class Aggregator:
                 total = total + self._algorithm.behind(self._state, self._behind)
             self._state = self._algorithm.update(self._state, total)
         addition = addition.after_update(self._session, self._state)
-        tree = to_tree(self._state)
-        self._current = SealedState(round=self._current.round + 1, state=tree, addition=addition, heaviest=heaviest, exchanged=exchanged)
+        self._current = SealedState(
+            round=self._current.round + 1, state=pack(self._state), addition=addition, heaviest=heaviest, exchanged=exchanged
+        )
         self._torn = False
 
-    def _advanced(self) -> Reply:
-        return Advanced(round=self._current.round), seal_state(self._session, self._current, STATE)
+    def _advanced(self, host: Host) -> Reply:
+        return Advanced(round=self._current.round), seal_state(self._session, self._current, STATE, host)
 
-    def _record(self, state: bytes, checkpoint: bytes, model: SealedModel | None, reply: Reply) -> Reply:
+    def _record(self, state: bytes, checkpoint: bytes | memoryview, model: SealedModel | None, reply: Reply) -> Reply:
         session = self._session
         head = Head(round=self._current.round, state=state, epoch=session.grant.epoch)
         update = HeadUpdate(previous=self._head, head=head, model=None if model is None else model.reference)
@@ -198,8 +227,12 @@ class Aggregator:
         tree = to_tree(model)
         sealed: SealedModel | None = None
         if session.job.output(OutputKind.SEALED_MODEL):
-            key, operation, shards = DataKey(session.grant.model_key), session.job.operation, getattr(model, "shards", ())
-            sealed = seal_tree(session, key, operation, tree, lambda index, piece: host.keep(piece_name(index), piece), shards)
+
+            def keep(index: int, piece: bytes) -> None:
+                host.keep(session.job_id, piece_name(index), piece)
+
+            key = DataKey(session.grant.model_key)
+            sealed = seal_tree(session, key, session.job.operation, tree, keep, getattr(model, "shards", ()))
         if session.job.output(OutputKind.SEALED_STATISTICS):
             keep_statistics(session, self._state, host)
         released = {OutputKind.METRIC: tree.get("value"), OutputKind.SUMMARY: {name: tree[name] for name in model.SUMMARY}}

@@ -58,7 +58,8 @@ class SealedShard:
         """Seal a value for one share, which reads it in a later round."""
         sent = Exchanged(stage=self.stage, round=self.opened.round, state=self.opened.digest)
         context = self._context(sent, self.index, receiver, piece)
-        self.host.keep(_name(sent, self.index, receiver, piece), seal(self.session.job_key, context, encode(to_tree(value))))
+        block = seal(self.session.job_key, context, encode(to_tree(value)))
+        self.host.keep(self.session.job_id, _name(sent, self.index, receiver, piece), block)
 
     def received(self, kind: type[T], stage: str, sender: int, piece: int = 0) -> T:
         """Return what a share sent to this one when it last went through a stage.
@@ -80,7 +81,7 @@ class SealedShard:
         """Seal a value as this share's piece of the job's model, and return the digest that the model names it by."""
         plaintext = encode(to_tree(value))
         envelope, digest = seal_piece(DataKey(self.session.grant.model_key), self.session.job_id, self.index, plaintext)
-        self.host.keep(piece_name(self.index), envelope)
+        self.host.keep(self.session.job_id, piece_name(self.index), envelope)
         return digest
 
     def _context(self, sent: Exchanged, sender: int, receiver: int, piece: int) -> bytes:

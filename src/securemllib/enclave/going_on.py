@@ -50,8 +50,8 @@ def keep_statistics(session: Session, state: Any, host: Host) -> None:
     """Let the host keep what the next training goes on from."""
     tree = {"reading": _reading(session.job), "sums": to_tree(session.algorithm.sums(state))}
     key, operation = statistics_key(session.job_key, session.job_id), statistics_operation(session.job.operation)
-    sealed = seal_tree(session, key, operation, tree, lambda index, piece: host.keep(statistics_name(index + 1), piece))
-    host.keep(statistics_name(0), sealed.to_bytes())
+    sealed = seal_tree(session, key, operation, tree, lambda index, piece: host.keep(session.job_id, statistics_name(index + 1), piece))
+    host.keep(session.job_id, statistics_name(0), sealed.to_bytes())
 
 
 def statistics_behind(session: Session, host: Host) -> Any:

@@ -14,10 +14,14 @@ class Host(Protocol):
         """Return the encrypted bytes of a part."""
         ...
 
-    def keep(self, name: str, block: bytes) -> None:
-        """Let a sealed block be kept among the job's."""
+    def keep(self, job_id: str, name: str, block: bytes | memoryview) -> None:
+        """Let a sealed block be kept among a job's."""
         ...
 
-    def block(self, job_id: str, name: str) -> memoryview:
-        """Return what is kept for a job under a name."""
+    def block(self, job_id: str, name: str, size: int | None = None) -> memoryview:
+        """Return what is kept for a job under a name, of at most so many bytes where that is known."""
+        ...
+
+    def block_sum(self, job_id: str, names: tuple[str, ...], size: int) -> memoryview:
+        """Return the sum of blocks of so many bytes, words of 64 bits, as the host says."""
         ...

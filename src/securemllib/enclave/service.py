@@ -112,12 +112,12 @@ class Enclave:
             if job_id not in self._sessions:
                 self._drop(job_id)
 
-    def begin(self, request: task.Begin, checkpoint: memoryview) -> tuple[Record, bytes | memoryview]:
+    def begin(self, request: task.Begin, checkpoint: memoryview, host: Host) -> tuple[Record, bytes | memoryview]:
         """Become a job's aggregator."""
-        aggregator = Aggregator(self.session(request.job_id), checkpoint)
+        aggregator = Aggregator(self.session(request.job_id), checkpoint, host)
         with self._lock:
             self._aggregators[request.job_id] = aggregator
-        return aggregator.begin()
+        return aggregator.begin(host)
 
     def aggregator(self, job_id: str) -> Aggregator:
         """Return a job's aggregator; `UnavailableError` where another enclave is it."""
@@ -144,7 +144,7 @@ class Conversation:
         """Answer requests until the relay hangs up or sends bytes that are no frame."""
         try:
             while True:
-                request, payload = receive(self._connection, task.REQUESTS, payload_limit=self._enclave.memory_limit + task.STATE_BYTES)
+                request, payload = receive(self._connection, task.REQUESTS, payload_limit=task.FRAME_BYTES)
                 reply, out = self._answer(request, payload)
                 send(self._connection, reply, out)
         except ConnectionLostError:
@@ -173,9 +173,9 @@ class Conversation:
             case task.Install():
                 return enclave.install(request, self), b""
             case task.Begin():
-                return enclave.begin(request, payload)
+                return enclave.begin(request, payload, self)
             case task.Update():
-                return enclave.aggregator(request.job_id).update(_split(payload, request.lengths), self)
+                return enclave.aggregator(request.job_id).update(request, _split(payload, request.lengths), self)
             case task.UpdateSum():
                 return enclave.aggregator(request.job_id).update_sum(request.salts, payload, self)
             case task.Recorded():
@@ -225,14 +225,19 @@ class Conversation:
             raise ConnectionLostError(f"The relay did not send part {part.ordinal}.")
         return data
 
-    def keep(self, name: str, block: bytes) -> None:
+    def keep(self, job_id: str, name: str, block: bytes | memoryview) -> None:
         """Hand a sealed block to the relay."""
-        send(self._connection, task.KeepBlock(name=name), block)
+        send(self._connection, task.KeepBlock(job_id=job_id, name=name), block)
 
-    def block(self, job_id: str, name: str) -> memoryview:
+    def block(self, job_id: str, name: str, size: int | None = None) -> memoryview:
         """Return a sealed block, which the relay is asked for."""
         send(self._connection, task.NeedBlock(job_id=job_id, name=name))
-        return receive(self._connection, (task.BlockBytes,), payload_limit=self._enclave.memory_limit)[1]
+        return receive(self._connection, (task.BlockBytes,), payload_limit=self._enclave.memory_limit if size is None else size)[1]
+
+    def block_sum(self, job_id: str, names: tuple[str, ...], size: int) -> memoryview:
+        """Return the sum of masked blocks, which the relay is asked for."""
+        send(self._connection, task.NeedSum(job_id=job_id, names=names))
+        return receive(self._connection, (task.BlockBytes,), payload_limit=size)[1]
 
 
 def _power_of_two(size: int) -> int:

@@ -1,7 +1,7 @@
 """The worker: rows of a share to sealed or masked statistics."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -12,21 +12,17 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Block
-from securemllib.algorithms.codec import from_tree, to_tree
-from securemllib.algorithms.registry import types_of
 from securemllib.algorithms.vectors import SparseVector, numbers, to_stored
-from securemllib.crypto.aead import seal
-from securemllib.enclave.addition import MASKED, MEASURED, masked_share, measured_tree
+from securemllib.enclave.addition import MASKED, MEASURED, keep_masked, masked_share, measured
 from securemllib.enclave.cache import BlockCache, CachedBlock
 from securemllib.enclave.exchange import SealedShard
 from securemllib.enclave.host import Host
 from securemllib.enclave.reading import Reading
-from securemllib.enclave.rounds import SealedState, open_state, statistics_context
+from securemllib.enclave.rounds import open_state, seal_statistics, statistics_context
 from securemllib.enclave.rows import Rows
 from securemllib.enclave.session import Session
 from securemllib.errors import DataError, FormatError
-from securemllib.wire.encoding import encode
-from securemllib.wire.task import Computed, Masked
+from securemllib.wire.task import MESSAGE_BYTES, Computed, Masked
 
 __all__ = ["Asked", "Kept", "Reply", "compute", "no_rows"]
 
@@ -41,18 +37,18 @@ class Kept:
     """Statistics of a job that were measured and are not masked yet, by share."""
 
     def __init__(self) -> None:
-        self._found: dict[int, tuple[Any, Any]] = {}
+        self._found: dict[int, tuple[bytes, Any]] = {}
         self._lock = Lock()
 
-    def put(self, share: int, state: Any, statistics: Any) -> None:
-        """Keep a share's statistics of a state, in place of those of any other state."""
+    def put(self, share: int, state: bytes, statistics: Any) -> None:
+        """Keep a share's statistics of the state of a digest, in place of those of any other state."""
         with self._lock:
             self._found[share] = (state, statistics)
 
-    def take(self, share: int, state: Any) -> Any:
+    def take(self, share: int, state: bytes) -> Any:
         """Return and forget a share's statistics; None where they are not of that state."""
         with self._lock:
-            kept, statistics = self._found.pop(share, (None, None))
+            kept, statistics = self._found.pop(share, (b"", None))
         return statistics if kept == state else None
 
 
@@ -79,7 +75,7 @@ def compute(asked: Sequence[Asked], *, share: int, cache: BlockCache, host: Host
     first = sessions[0].plan.source, sessions[0].share(share)
     if any((session.plan.source, session.share(share)) != first for session in sessions):
         raise FormatError("Jobs that are computed together read the same parts of one dataset.")
-    rounds = [_Round(one, share) for one in asked]
+    rounds = [_Round(one, share, host) for one in asked]
     if any(each.exchanges for each in rounds):
         if len(rounds) > 1:
             raise FormatError("Jobs whose shards send each other blocks are computed alone.")
@@ -90,7 +86,7 @@ def compute(asked: Sequence[Asked], *, share: int, cache: BlockCache, host: Host
         reading = Reading(part, cache, host, again=again)
         for each in waiting:
             each.add(_block(each.session, reading, cache), cache)
-    return [each.reply() for each in rounds]
+    return [each.reply(host) for each in rounds]
 
 
 class _Round:
@@ -101,66 +97,58 @@ class _Round:
         total: The sum so far; None before the first block.
     """
 
-    def __init__(self, asked: Asked, share: int) -> None:
+    def __init__(self, asked: Asked, share: int, host: Host) -> None:
         self.session = asked.session
         self._kept, self._share = asked.kept, share
-        self._opened = open_state(asked.session, asked.state, asked.round)
+        self._opened = open_state(asked.session, asked.state, asked.round, host)
+        self._state = self._opened.value(asked.session.algorithm)
         self._addition = self._opened.addition
-        self._of_block: Callable[[CachedBlock, BlockCache], Any] = _statistics(asked.session, self._opened)
-        self.total = asked.kept.take(share, self._opened.state) if self._addition.kind == MASKED else None
+        self.total = asked.kept.take(share, self._opened.content) if self._addition.kind == MASKED else None
 
     @property
     def exchanges(self) -> bool:
         """Whether the shares send each other blocks in this round, instead of adding statistics."""
-        return self._opened.state is not None and hasattr(self.session.algorithm, "exchange")
+        return self._state is not None and hasattr(self.session.algorithm, "exchange")
 
     def exchange(self, cache: BlockCache, host: Host) -> None:
         """Let the share receive and send its blocks; the total is what it tells the aggregator."""
-        session, share = self.session, self._share
-        state = from_tree(types_of(type(session.algorithm))[0], self._opened.state)
+        session, share, state = self.session, self._share, self._state
         blocks = (_block(session, Reading(part, cache, host), cache).block for part in session.share(share))
         scratch, stage = cache.scratch(session.job_id, b"", -1 - share), session.algorithm.stage(state)
         shard = SealedShard(session=session, opened=self._opened, stage=stage, index=share, rows=blocks, scratch=scratch, host=host)
         self.total = session.algorithm.exchange(state, shard)
 
     def add(self, cached: CachedBlock, cache: BlockCache) -> None:
-        """Add a block's statistics."""
-        found = self._of_block(cached, cache)
-        if self.total is None:
-            self.total = found
-        else:
-            self.total += found
+        """Add a block's statistics; the first round's are its summary."""
+        session, state, total = self.session, self._state, self.total
+        if state is None:
+            self.total = cached.summary if total is None else total + cached.summary
+            return
+        block = replace(cached.block, scratch=cache.scratch(session.job_id, session.cache_key, cached.block.ordinal))
+        if total is not None and hasattr(session.algorithm, "accumulate"):
+            session.algorithm.accumulate(total, state, block)
+            return
+        found = session.algorithm.statistics(state, block)
+        self.total = found if total is None else total + found
 
-    def reply(self) -> Reply:
+    def reply(self, host: Host) -> Reply:
         """Return what leaves; of a share without parts nothing is sealed, and zeros are measured and masked."""
         session, addition, total = self.session, self._addition, self.total
         context = statistics_context(session, self._opened, self._share)
         if addition.kind in {MEASURED, MASKED} and (total is None or hasattr(session.algorithm, "nothing")):
             # Parts whose rows were all filtered out may not tell the shapes of the round.
-            nothing = no_rows(session, from_tree(types_of(type(session.algorithm))[0], self._opened.state), addition.columns)
+            nothing = no_rows(session, self._state, addition.columns)
             total = nothing if total is None else nothing + total
         if addition.kind == MASKED:
             salt, masked = masked_share(session, self._opened.digest, context, addition.exponents, total)
+            if len(masked) > MESSAGE_BYTES:
+                keep_masked(session, self._opened.round, self._share, salt, masked, host)
+                masked = masked[:0]
             return Masked(salt=salt), masked
         if addition.kind == MEASURED:
-            self._kept.put(self._share, self._opened.state, total)
-            tree = measured_tree(total)
-        else:
-            tree = None if total is None else to_tree(total)
-        return Computed(), seal(session.job_key, context, encode(tree))
-
-
-def _statistics(session: Session, opened: SealedState) -> Callable[[CachedBlock, BlockCache], Any]:
-    """Return what makes statistics of a block in this round: the first round's are the block's summary."""
-    if opened.state is None:
-        return lambda cached, _: cached.summary
-    state = from_tree(types_of(type(session.algorithm))[0], opened.state)
-
-    def statistics(cached: CachedBlock, cache: BlockCache) -> Any:
-        scratch = cache.scratch(session.job_id, session.cache_key, cached.block.ordinal)
-        return session.algorithm.statistics(state, replace(cached.block, scratch=scratch))
-
-    return statistics
+            self._kept.put(self._share, self._opened.content, total)
+            total = measured(total)
+        return Computed(), seal_statistics(session, self._opened, self._share, total, host)
 
 
 def _block(session: Session, reading: Reading, cache: BlockCache) -> CachedBlock:

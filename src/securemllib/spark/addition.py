@@ -1,5 +1,6 @@
 """What the host adds: masked statistics, 64-bit integers modulo 2**64, of which it learns nothing."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from securemllib.errors import FormatError
 from securemllib.wire.record import Record
 
-__all__ = ["MaskedRow", "MaskedSum", "Shares", "gathered"]
+__all__ = ["MaskedRow", "MaskedSum", "Shares", "gathered", "sum_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,17 @@ class MaskedSum:
     def payload(self) -> memoryview:
         """Return the sum's bytes."""
         return self.words.astype("<u8", copy=False).data.cast("B")
+
+
+def sum_of(blocks: Iterable[bytes]) -> memoryview:
+    """Return the sum, modulo 2**64, of blocks of words, which are read one after the other; `FormatError` where they do not fit."""
+    total: NDArray[np.uint64] | None = None
+    for block in blocks:
+        if len(block) % 8 or (total is not None and len(block) != total.nbytes):
+            raise FormatError(f"{len(block)} bytes are no piece of that masked sum.")
+        words = np.frombuffer(block, dtype="<u8")
+        total = words.copy() if total is None else np.add(total, words, out=total)
+    return memoryview(b"") if total is None else total.data.cast("B")
 
 
 # One round's statistics: sealed ones by share, or a masked sum.

@@ -1,5 +1,8 @@
 """The relay's side of the aggregator: statistics in; states, records of the head, and at last the results out."""
 
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
 from securemllib.errors import FormatError, FreshnessError, UnavailableError
 from securemllib.spark.addition import MaskedSum, Shares
 from securemllib.spark.broker_client import broker_client
@@ -7,9 +10,11 @@ from securemllib.spark.enclave_client import EnclaveClient
 from securemllib.spark.relay_job import RelayJob
 from securemllib.wire.encoding import decode
 from securemllib.wire.record import Record
-from securemllib.wire.task import Advanced, Begin, Finished, Recorded, Recording, Update, UpdateSum
+from securemllib.wire.task import FRAME_BYTES, Advanced, Begin, Finished, Gathered, Recorded, Recording, Update, UpdateSum
 
-__all__ = ["FINISHED_CODE", "Aggregation", "stored_result"]
+__all__ = ["FINISHED_CODE", "Aggregation", "portions", "stored_result"]
+
+T = TypeVar("T")
 
 # With it the broker refuses keys of a job whose model it recorded.
 FINISHED_CODE = "integrity.freshness.finished"
@@ -51,11 +56,16 @@ class Aggregation:
         if isinstance(statistics, MaskedSum):
             salts = tuple(statistics.salts[share] for share in range(job.shares))
             return self._follow(UpdateSum(job_id=job.job_id, salts=salts), statistics.payload())
-        envelopes = [statistics[share] for share in range(job.shares)]
-        return self._follow(Update(job_id=job.job_id, lengths=tuple(map(len, envelopes))), b"".join(envelopes))
+        *others, last = portions([statistics[share] for share in range(job.shares)], len)
+        first = 0
+        for some in others:
+            request = Update(job_id=job.job_id, lengths=tuple(map(len, some)), first=first, more=True)
+            self._enclave.ask(request, *some, types=(Gathered,))
+            first += len(some)
+        return self._follow(Update(job_id=job.job_id, lengths=tuple(map(len, last)), first=first), *last)
 
-    def _follow(self, request: Record, payload: bytes | memoryview) -> tuple[Record, memoryview]:
-        reply, body = self._enclave.ask(request, payload, types=(Advanced, Recording, Finished))
+    def _follow(self, request: Record, *payload: bytes | memoryview) -> tuple[Record, memoryview]:
+        reply, body = self._enclave.ask(request, *payload, types=(Advanced, Recording, Finished))
         while isinstance(reply, Recording):
             # Stored before it is recorded: a recorded head without its checkpoint could not be resumed from.
             self._job.checkpoints.write(_name(reply.round), body)
@@ -64,7 +74,20 @@ class Aggregation:
             recorded_round = reply.round
             reply, body = self._enclave.ask(recorded, types=(Advanced, Recording, Finished))
             self._job.blocks.prune(None if isinstance(reply, Finished) else recorded_round)
+        if isinstance(reply, Advanced):
+            self._job.blocks.discard(self._enclave.carried.get(self._job.job_id, set()), reply.round)
         return reply, body
+
+
+def portions(items: list[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield some items after the other, of as many bytes together as an enclave takes in a frame, or one that is larger alone."""
+    some: list[T] = []
+    for item in items:
+        if some and sum(map(size, some)) + size(item) > FRAME_BYTES:
+            yield some
+            some = []
+        some.append(item)
+    yield some
 
 
 def stored_result(job: RelayJob, refusal: FreshnessError) -> Finished:

@@ -1,4 +1,4 @@
-"""Sealed blocks that enclaves let the host keep: what shards of a job send each other, and the pieces of models."""
+"""Sealed blocks that enclaves let the host keep: what shards of a job send each other, and the pieces of large messages and models."""
 
 import re
 from collections.abc import Iterator
@@ -13,6 +13,8 @@ __all__ = ["Blocks", "copy_pieces", "copy_statistics", "has_statistics", "pieces
 # The folder of exchanged blocks among a job's files; a model's pieces lie beside its checkpoints.
 _EXCHANGED = "exchanged"
 _EXCHANGED_NAME = re.compile(r"([a-z]+)-([0-9]+)-[0-9]+-[0-9]+-[0-9]+")
+# Read in one round and by no attempt that resumes; a name's first number is the round.
+_PASSING_NAME = re.compile(r"(?:state|statistics|masked)-([0-9]+)-.*")
 _NAME = re.compile(r"[a-z]+(-[0-9]+)+")
 _STATISTICS = re.compile(r"statistics-[0-9]+")
 
@@ -24,28 +26,25 @@ class Blocks:
     Attributes:
         job_id: The job.
         folder: Its own.
-        models: The folders of the pieces of the models that it uses, by the models' ids.
+        models: The folders of the pieces of the models that it uses, and those of jobs in the same stage, by their ids.
     """
 
     job_id: str
     folder: Folder
     models: tuple[tuple[str, Folder], ...] = ()
 
-    def keep(self, name: str, block: memoryview) -> None:
+    def keep(self, job_id: str, name: str, block: memoryview) -> None:
         """Keep a block; `UnavailableError` where it cannot be written."""
-        if not _NAME.fullmatch(name):
-            raise FormatError(f"{name!r} is no name of a block.")
+        folder = self._folder(job_id, name)
         if _EXCHANGED_NAME.fullmatch(name):
             # A machine that loses them as it falls loses a job that another attempt repeats.
-            self.folder.child(_EXCHANGED).write(name, block, is_synced=False)
+            folder.child(_EXCHANGED).write(name, block, is_synced=False)
         else:
-            self.folder.write(name, block)
+            folder.write(name, block)
 
     def read(self, job_id: str, name: str) -> bytes:
         """Return a block of this job or of a model that it uses; `UnavailableError` where there is none."""
-        folder = self.folder if job_id == self.job_id else dict(self.models).get(job_id)
-        if folder is None or not _NAME.fullmatch(name):
-            raise FormatError(f"The enclave asked for {name!r} of job {job_id}.")
+        folder = self._folder(job_id, name)
         try:
             return (folder.child(_EXCHANGED) if _EXCHANGED_NAME.fullmatch(name) else folder).read(name)
         except UnavailableError as error:
@@ -54,6 +53,18 @@ class Blocks:
                 next_step="Set spark.securemllib.storage to a folder that every executor reaches.",
                 code="unavailable.storage",
             ) from error
+
+    def _folder(self, job_id: str, name: str) -> Folder:
+        folder = self.folder if job_id == self.job_id else dict(self.models).get(job_id)
+        if folder is None or not _NAME.fullmatch(name):
+            raise FormatError(f"The enclave asked for {name!r} of job {job_id}.")
+        return folder
+
+    def discard(self, names: set[str], round_number: int) -> None:
+        """Delete those blocks that nothing but rounds before this one reads, and take them from the names."""
+        for name in [name for name in names if (matched := _PASSING_NAME.fullmatch(name)) and int(matched[1]) < round_number]:
+            self.folder.child(_EXCHANGED).remove(name)
+            names.remove(name)
 
     def prune(self, head: int | None) -> None:
         """Delete the exchanged blocks that no attempt asks for again, once the broker recorded a head; all of them once the job ended."""

@@ -4,14 +4,15 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from securemllib.errors import CapacityError, ConnectionLostError, FormatError, IntegrityError
+from securemllib.spark.addition import sum_of
 from securemllib.spark.blocks import Blocks
 from securemllib.spark.crossings import CountedConnection, Crossings
 from securemllib.spark.failures import failure
 from securemllib.spark.sockets import connect
 from securemllib.spark.storage import Folder
-from securemllib.wire.framing import PAYLOAD_LIMIT, receive, send
+from securemllib.wire.framing import receive, send
 from securemllib.wire.record import Record
-from securemllib.wire.task import REPLIES, BlockBytes, Failed, KeepBlock, NeedBlock, NeedPart, PartBytes
+from securemllib.wire.task import FRAME_BYTES, REPLIES, BlockBytes, Failed, KeepBlock, NeedBlock, NeedPart, NeedSum, PartBytes
 
 __all__ = ["EnclaveClient"]
 
@@ -29,7 +30,7 @@ class EnclaveClient:
         is_broken: Whether the conversation cannot go on.
         read_again: Bytes of parts that the enclave did not keep and asked for again.
         blocks: Where sealed blocks are kept; None where the enclave has none to ask for.
-        limit: Bytes of a request's payload that the enclave takes; it hangs up on more.
+        carried: The names of the blocks that the enclave kept or asked for, by job.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -38,7 +39,7 @@ class EnclaveClient:
         self.is_broken = False
         self.read_again = 0
         self.blocks: Blocks | None = None
-        self.limit = PAYLOAD_LIMIT
+        self.carried: dict[str, set[str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -49,8 +50,7 @@ class EnclaveClient:
     def ask(
         self,
         request: Record,
-        payload: bytes | memoryview = b"",
-        *,
+        *payload: bytes | memoryview,
         types: tuple[type[R], ...],
         dataset: Folder | None = None,
         parts: tuple[tuple[str, int], ...] = (),
@@ -59,7 +59,7 @@ class EnclaveClient:
 
         Args:
             request: The request.
-            payload: What goes behind it.
+            payload: What goes behind it, one after the other.
             types: The replies that answer it.
             dataset: Where the parts are that the enclave may ask for.
             parts: Their file names and lengths, by ordinal.
@@ -69,21 +69,20 @@ class EnclaveClient:
             CapacityError: The payload is larger than the enclave takes.
             ConnectionLostError: The enclave is gone.
         """
-        if len(payload) > self.limit:
+        length = sum(map(len, payload))
+        if length > FRAME_BYTES:
             raise CapacityError(
-                f"A message of {len(payload)} bytes is larger than the {self.limit} that the enclave takes.",
-                next_step="Raise spark.securemllib.enclave.memory by the difference, or lower spark.securemllib.shares.",
-                code="unavailable.capacity.message",
+                f"A message of {length} bytes is larger than the {FRAME_BYTES} that an enclave takes.", code="unavailable.capacity.message"
             )
         try:
-            send(self._connection, request, payload)
-            self._connection.sent_frame(len(payload))
+            send(self._connection, request, *payload)
+            self._connection.sent_frame(length)
             while True:
                 reply, body = receive(self._connection, REPLIES)
                 self._connection.received_frame(len(body))
                 if isinstance(reply, NeedPart):
                     self._hand_over(reply.ordinal, dataset, parts)
-                elif isinstance(reply, (KeepBlock, NeedBlock)):
+                elif isinstance(reply, (KeepBlock, NeedBlock, NeedSum)):
                     self._carry(reply, body)
                 else:
                     break
@@ -116,15 +115,20 @@ class EnclaveClient:
         send(self._connection, PartBytes(ordinal=ordinal), data)
         self._connection.sent_frame(0)
 
-    def _carry(self, reply: KeepBlock | NeedBlock, body: memoryview) -> None:
+    def _carry(self, reply: KeepBlock | NeedBlock | NeedSum, body: memoryview) -> None:
         if self.blocks is None:
             self.is_broken = True
-            raise FormatError(f"The enclave asked for the block {reply.name} outside of a job.")
+            raise FormatError("The enclave asked for a block outside of a job.")
+        self.carried.setdefault(reply.job_id, set()).update(reply.names if isinstance(reply, NeedSum) else (reply.name,))
+        block: bytes | memoryview
         try:
             if isinstance(reply, KeepBlock):
-                self.blocks.keep(reply.name, body)
+                self.blocks.keep(reply.job_id, reply.name, body)
                 return
-            block = self.blocks.read(reply.job_id, reply.name)
+            if isinstance(reply, NeedSum):
+                block = sum_of(self.blocks.read(reply.job_id, name) for name in reply.names)
+            else:
+                block = self.blocks.read(reply.job_id, reply.name)
         except BaseException:
             # The enclave goes on as if it were kept, or waits for it.
             self.is_broken = True

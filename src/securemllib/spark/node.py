@@ -22,7 +22,7 @@ from securemllib.spark.enclave_client import EnclaveClient
 from securemllib.spark.relay_job import RelayJob
 from securemllib.spark.settings import EnclaveSettings
 from securemllib.wire.signed import Signed
-from securemllib.wire.task import STATE_BYTES, Attest, Attested, End, Ended, Install, Installed
+from securemllib.wire.task import Attest, Attested, End, Ended, Install, Installed
 
 __all__ = ["ANY_GENERATION", "Node", "granted", "node_folder", "reached"]
 
@@ -95,8 +95,6 @@ def reached(settings: EnclaveSettings, generation: str, *, keep: bool = False) -
     folder = node_folder()
     with _locked(folder):
         client, address = _reach(folder, settings)
-        if not settings.address and not settings.image:
-            client.limit = settings.memory + STATE_BYTES
     node = Node(folder, client, address, generation)
     try:
         yield node

@@ -196,7 +196,7 @@ def _answer(first: socket.socket, found: Shares) -> None:
         send(first, Statistics(salts=tuple(found.salts.values()), code="", reason="", next_step=""), found.payload())
     else:
         lengths = tuple(len(envelope) for envelope in found.values())
-        send(first, Statistics(lengths=lengths, code="", reason="", next_step=""), b"".join(found.values()))
+        send(first, Statistics(lengths=lengths, code="", reason="", next_step=""), *found.values())
 
 
 def _wait_for_stop(first: socket.socket) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from securemllib.errors import FormatError, FreshnessError
 from securemllib.spark.addition import MaskedSum, Shares, gathered
-from securemllib.spark.aggregation import Aggregation, stored_result
+from securemllib.spark.aggregation import Aggregation, portions, stored_result
 from securemllib.spark.enclave_client import EnclaveClient
 from securemllib.spark.node import Node
 from securemllib.spark.relay_job import RelayJob
@@ -75,11 +75,11 @@ def compute_shares(rounds: list[JobRound], enclave: EnclaveClient, task: int) ->
         task: The task.
     """
     found: list[list[Shares]] = [[] for _ in rounds]
-    # Jobs that go together keep no blocks: what is asked for is of their models.
-    pieces = {model: folder for job, _, _ in rounds for model, folder in job.blocks.models}
+    pieces = {model: folder for job, _, _ in rounds for model, folder in (*job.blocks.models, (job.job_id, job.blocks.folder))}
     enclave.blocks = replace(rounds[0][0].blocks, models=tuple(pieces.items()))
     for share in rounds[0][0].shares_of(task):
-        for shares, (reply, payload) in zip(found, _asked(rounds, enclave, share), strict=True):
+        answers = (answer for some in portions(rounds, lambda each: len(each[2])) for answer in _asked(some, enclave, share))
+        for shares, (reply, payload) in zip(found, answers, strict=True):
             shares.append(MaskedSum.of({share: reply.salt}, payload) if isinstance(reply, Masked) else {share: payload})
     return [gathered(shares) for shares in found]
 
@@ -90,7 +90,7 @@ def _asked(rounds: list[JobRound], enclave: EnclaveClient, share: int) -> list[t
     if len(rounds) == 1:
         return [enclave.ask(requests[0], states[0], types=(Computed, Masked), dataset=job.dataset, parts=job.parts)]
     request = ComputeTogether(requests=requests, lengths=tuple(map(len, states)))
-    together, payload = enclave.ask(request, b"".join(states), types=(ComputedTogether,), dataset=job.dataset, parts=job.parts)
+    together, payload = enclave.ask(request, *states, types=(ComputedTogether,), dataset=job.dataset, parts=job.parts)
     if len(together.replies) != len(rounds) or len(together.lengths) != len(rounds) or sum(together.lengths) != len(payload):
         raise FormatError(f"The enclave answered {len(together.replies)} of {len(rounds)} jobs.")
     answers, start = [], 0

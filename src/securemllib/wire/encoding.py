@@ -4,6 +4,7 @@ A decoder that accepts two encodings of one value lets a host change bytes witho
 so a decoded value is encoded again and compared.
 """
 
+from collections.abc import Iterator
 from hashlib import sha256
 
 import cbor2
@@ -75,12 +76,21 @@ def _check_scalar(value: object) -> None:
         raise FormatError(f"A value of type {type(value).__name__} has no encoding.")
 
 
-def length_prefixed(*parts: bytes | str | int) -> bytes:
+def length_prefixed(*parts: bytes | memoryview | str | int) -> bytes:
     """Return the parts one after the other, each behind its length in 8 bytes, so that no two lists give the same bytes."""
-    raw = (part if isinstance(part, bytes) else str(part).encode() for part in parts)
-    return b"".join(len(part).to_bytes(8, "big") + part for part in raw)
+    return b"".join(_prefixed(parts))
 
 
-def digest(tag: str, *parts: bytes | str | int) -> bytes:
+def digest(tag: str, *parts: bytes | memoryview | str | int) -> bytes:
     """Return the SHA-256 of the length-prefixed tag and parts: 32 bytes."""
-    return sha256(length_prefixed(tag, *parts)).digest()
+    found = sha256()
+    for piece in _prefixed((tag, *parts)):
+        found.update(piece)
+    return found.digest()
+
+
+def _prefixed(parts: tuple[bytes | memoryview | str | int, ...]) -> Iterator[bytes | memoryview]:
+    for part in parts:
+        raw = part if isinstance(part, bytes | memoryview) else str(part).encode()
+        yield len(raw).to_bytes(8, "big")
+        yield raw

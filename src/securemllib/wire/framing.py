@@ -37,22 +37,24 @@ class Connection(Protocol):
         ...
 
 
-def send(connection: Connection, header: Record, payload: bytes | memoryview = b"") -> None:
+def send(connection: Connection, header: Record, *payload: bytes | memoryview) -> None:
     """Send one frame.
+
+    Args:
+        connection: Where to.
+        header: Its record.
+        payload: What follows it, one after the other.
 
     Raises:
         ConnectionLostError: The other side is gone.
     """
-    raw = header.to_bytes()
+    raw, length = header.to_bytes(), sum(map(len, payload))
     try:
-        start = _PREFIX.pack(_MAGIC, len(raw), len(payload)) + raw
-        if len(payload) <= _COPIED_BYTES:
-            connection.sendall(start + payload)
-        else:
-            connection.sendall(start)
-            connection.sendall(payload)
+        start = _PREFIX.pack(_MAGIC, len(raw), length) + raw
+        for part in (b"".join((start, *payload)),) if length <= _COPIED_BYTES else (start, *payload):
+            connection.sendall(part)
     except OSError as error:
-        raise ConnectionLostError(f"A frame of {len(raw) + len(payload)} bytes could not be sent.") from error
+        raise ConnectionLostError(f"A frame of {len(raw) + length} bytes could not be sent.") from error
 
 
 def receive(connection: Connection, types: tuple[type[Record], ...], *, payload_limit: int = PAYLOAD_LIMIT) -> tuple[Record, memoryview]:

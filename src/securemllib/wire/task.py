@@ -2,8 +2,8 @@
 
 The enclave drives the loading of parts: it answers `NeedPart` until it holds what a request needs, and the relay follows each
 with a `PartBytes`. What enclaves leave for each other, or for jobs to come, the relay keeps as sealed blocks under names: while a
-request is worked on, the enclave hands blocks out with `KeepBlock`, which is not answered, and asks with `NeedBlock` for those of its
-job and of the models that the job uses. A conversation on one connection::
+request is worked on, the enclave hands blocks out with `KeepBlock`, which is not answered, asks with `NeedBlock` for those of its
+job and of the models that the job uses, and with `NeedSum` for the sum of masked ones. A conversation on one connection::
 
     relay  Attest ──────────────► enclave      Attested (evidence)
     relay  Install (grant) ─────► enclave      Installed
@@ -11,8 +11,8 @@ job and of the models that the job uses. A conversation on one connection::
                                                or Masked (statistics), which relays add up
     relay  ComputeTogether ─────► enclave      NeedPart*, then ComputedTogether (statistics of several jobs)
     relay  Begin (checkpoint) ──► enclave      Advanced (state), or Recording               one aggregator
-    relay  Update (statistics) ─► enclave      Advanced (state), Recording, or Finished
-    relay  UpdateSum (sum) ─────► enclave      the same, after a masked round
+    relay  Update (statistics) ─► enclave      Gathered until all shares' came; then Advanced (state), Recording, or Finished
+    relay  UpdateSum (sum) ─────► enclave      the same at once, after a masked round
     relay  Recorded ────────────► enclave      Advanced or Finished, once the broker recorded the head
     relay  Materialise (part) ──► enclave      NeedPart*, then Materialised (rows for a recipient)
     relay  End ─────────────────► enclave      Ended: the job's keys are dropped
@@ -26,15 +26,18 @@ from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
 __all__ = [
-    "REPLIES", "REQUESTS", "STATE_BYTES", "Advanced", "Attest", "Attested", "Begin", "BlockBytes", "Compute", "ComputeTogether",
-    "Computed", "ComputedTogether", "End", "Ended", "Failed", "Finished", "Install", "Installed", "KeepBlock", "Masked", "Materialise",
-    "Materialised", "NeedBlock", "NeedPart", "PartBytes", "Recorded", "Recording", "Update", "UpdateSum",
+    "FRAME_BYTES", "MESSAGE_BYTES", "REPLIES", "REQUESTS", "Advanced", "Attest", "Attested", "Begin", "BlockBytes", "Compute",
+    "ComputeTogether", "Computed", "ComputedTogether", "End", "Ended", "Failed", "Finished", "Gathered", "Install", "Installed",
+    "KeepBlock", "Masked", "Materialise", "Materialised", "NeedBlock", "NeedPart", "NeedSum", "PartBytes", "Recorded", "Recording",
+    "Update", "UpdateSum",
 ]  # fmt: skip
 
 
-# What a request may carry beside the memory bound, which is of rows: ten gradients of 300,000 features and two classes take 50 MB beside
-# blocks of a few.
-STATE_BYTES = 2**30
+# A state, or one share's statistics: ten gradients of 300,000 features and two classes take 50 MB. What is larger is kept by the host in
+# pieces.
+MESSAGE_BYTES = 32 * 2**20
+# A request's payload: several messages, of which none alone may be too large.
+FRAME_BYTES = 2 * MESSAGE_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,8 @@ class Computed(Record):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Masked(Record):
     """The payload is a vector of little-endian unsigned 64-bit integers; the sum of those of all shares, modulo 2**64, is asked for.
+
+    It is empty where the vector is too large for a message: then its pieces were kept, and their sums will be asked for one at a time.
 
     Attributes:
         salt: Of this share's mask.
@@ -174,10 +179,11 @@ class PartBytes(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepBlock(Record):
-    """Asks the relay to keep the payload, a sealed block, among the job's under a name, in place of one of the same name."""
+    """Asks the relay to keep the payload, a sealed block, among a job's under a name, in place of one of the same name."""
 
     TYPE: ClassVar[str] = "keep-block"
 
+    job_id: str
     name: str
 
 
@@ -192,8 +198,18 @@ class NeedBlock(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NeedSum(Record):
+    """Asks the relay for the sum, modulo 2**64, of blocks of little-endian unsigned 64-bit integers that it keeps for a job."""
+
+    TYPE: ClassVar[str] = "need-sum"
+
+    job_id: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlockBytes(Record):
-    """The payload is the block that was asked for."""
+    """The payload is the block, or the sum of blocks, that was asked for."""
 
     TYPE: ClassVar[str] = "block-bytes"
 
@@ -209,21 +225,32 @@ class Begin(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update(Record):
-    """Hands the aggregator the sealed statistics of all shares, in order; the payload is one after the other.
+    """Hands the aggregator the sealed statistics of some shares, in order; the payload is one after the other.
 
     Attributes:
         lengths: Bytes of each.
+        first: The first of the shares: 0, or the one after those that came before.
+        more: Whether those of further shares will follow.
     """
 
     TYPE: ClassVar[str] = "update"
 
     job_id: str
     lengths: tuple[int, ...]
+    first: int = 0
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gathered(Record):
+    """The aggregator added the statistics, and waits for those of further shares."""
+
+    TYPE: ClassVar[str] = "gathered"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateSum(Record):
-    """Hands the aggregator the sum of the masked statistics of all shares; it is the payload.
+    """Hands the aggregator the sum of the masked statistics of all shares; it is the payload, or empty where the statistics were kept.
 
     Attributes:
         salts: Each share's, in order.
@@ -340,7 +367,9 @@ REPLIES: tuple[type[Record], ...] = (
     Materialised,
     NeedPart,
     NeedBlock,
+    NeedSum,
     KeepBlock,
+    Gathered,
     Advanced,
     Recording,
     Finished,

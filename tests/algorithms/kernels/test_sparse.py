@@ -19,25 +19,31 @@ def _problem(seed, rows, columns, classes):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(1, 30), st.integers(1, 5))
 def test_sums_of_classes_are_those_of_scipy(seed, rows, columns, classes):
-    """Sums by class, of classes with and without rows, are scipy's."""
+    """Sums by class, of classes with and without rows, are scipy's, added to what was there."""
     matrix, index, weight = _problem(seed, rows, columns, classes)
     assert matrix.indices.dtype == np.int32
-    found = sparse.class_sums(matrix, index, weight, classes)
-    assert found.shape == (classes, columns)
+    found, expected = np.ones((classes, columns)), np.ones((classes, columns))
+    sparse.add_class_sums(matrix, index, weight, found)
+    sparse.add_class_sums_twin(matrix, index, weight, expected)
     # Both add a class's rows in their order; the compiled product and sum are rounded once.
-    np.testing.assert_allclose(found, sparse.class_sums_twin(matrix, index, weight, classes), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13)
 
 
-@pytest.mark.parametrize("broken", ["class", "column", "weights"])
-def test_what_does_not_fit_is_refused_before_the_call(broken):
-    """A class or a column that is out of range, or a missing weight, never reaches the C function; the same rows in range do."""
+@pytest.mark.parametrize("broken", ["class", "column", "negative", "weights", "width"])
+def test_what_does_not_fit_is_refused(broken):
+    """What is out of range or does not fit is refused and written nowhere beside the sums; rows in range are added."""
     matrix, index, weight = _problem(5, 8, 6, 3)
-    sparse.class_sums(matrix, index, weight, 3)
+    room = np.zeros((5, 6))
+    sums = room[1:4]
+    sparse.add_class_sums(matrix, index, weight, sums)
     if broken == "class":
         index[2] = 3
     elif broken == "column":
         matrix.indices[0] = 6
-    else:
+    elif broken == "negative":
+        matrix.indices[-1] = -1
+    elif broken == "weights":
         weight = weight[:-1]
     with pytest.raises(ValueError, match=r"below|fit"):
-        sparse.class_sums(matrix, index, weight, 3)
+        sparse.add_class_sums(matrix, index, weight, np.zeros((3, 5)) if broken == "width" else sums)
+    assert not room[[0, 4]].any()
