@@ -179,6 +179,7 @@ RAW: dict[str, Any] = {"weighs": False, "predicts": False, "refuses_nan": False}
 CASES = {
     "ALS": Case("ALS", _rated, {"rank": 2, "maxIter": 2}, weighs=False, predicts=False, refuses_nan=False),
     "BinaryClassificationEvaluator": Case("BinaryClassificationEvaluator", _classified, predicts=False),
+    "BoostingEvaluator": None,
     "ChiSquareTest": Case("ChiSquareTest", _labelled, **RAW),
     "ClusteringEvaluator": Case(
         "ClusteringEvaluator", lambda: replace(_clusters(), prediction=_classes().label), predicts=False, weighs=False

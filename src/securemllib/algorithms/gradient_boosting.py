@@ -258,9 +258,13 @@ class GBTRegressionModel(TreesModel):
 
     Attributes:
         tree_weights: ``(t,)``.
+        iterations: Whether `predict` also returns what `BoostingEvaluator` sums.
     """
 
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ("leaf_col", "iterations")
+
     tree_weights: Floats
+    iterations: bool = False
 
     def margins(self, leaves: list[NDArray[np.int32]]) -> Floats:
         """Return the weighted sum of the trees, ``(n,)``."""
@@ -269,6 +273,17 @@ class GBTRegressionModel(TreesModel):
         for leaf, weight in zip(leaves, self.tree_weights, strict=True):
             total += weight * means[leaf]
         return total
+
+    def sums(self, leaves: list[NDArray[np.int32]]) -> Floats:
+        """Return the weighted sums of the first 1, 2, ... t trees, ``(n, t)``."""
+        means = self.means()
+        return np.cumsum(np.stack([means[leaf] for leaf in leaves], axis=1) * self.tree_weights, axis=1)
+
+    def with_leaves(self, outputs: dict[str, Floats], leaves: list[NDArray[np.int32]], *, single: bool) -> dict[str, Floats]:
+        """Return the outputs, and the leaves' numbers and the sums of the first trees if they are asked for."""
+        if self.iterations:
+            outputs["iterations"] = self.sums(leaves)
+        return TreesModel.with_leaves(self, outputs, leaves, single=single)
 
     def predict(self, features: Floats) -> dict[str, Floats]:
         """Return ``prediction`` of shape ``(n,)`` and if asked for ``leaf`` of shape ``(n, trees)``."""
@@ -284,7 +299,7 @@ class GBTClassificationModel(GBTRegressionModel):
         thresholds: One threshold a class; the class with the largest probability / threshold is predicted.
     """
 
-    CHANGEABLE: ClassVar[tuple[str, ...]] = ("thresholds", "leaf_col")
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ("thresholds", "leaf_col", "iterations")
 
     thresholds: tuple[float, ...] | None = None
 

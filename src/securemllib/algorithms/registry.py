@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from securemllib.algorithms.als import ALS
 from securemllib.algorithms.decision_tree import DecisionTreeClassifier, DecisionTreeRegressor
 from securemllib.algorithms.evaluation.binary import BinaryClassificationEvaluator
+from securemllib.algorithms.evaluation.boosting import BoostingEvaluator
 from securemllib.algorithms.evaluation.clustering import ClusteringEvaluator
 from securemllib.algorithms.evaluation.generalized_linear import GeneralizedLinearEvaluator
 from securemllib.algorithms.evaluation.multiclass import MulticlassClassificationEvaluator
@@ -55,12 +56,11 @@ __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_na
 
 # What a job may name; a job trusts these lines too, so they are few.
 ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
-    ALS, BinaryClassificationEvaluator, ChiSquareTest, ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier,
-    DecisionTreeRegressor, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator, GeneralizedLinearRegression, IDF,
-    Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinMaxScaler,
-    MulticlassClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, QuantileDiscretizer, RandomForestClassifier,
-    RandomForestRegressor, Recommender, RegressionEvaluator, RobustScaler, StandardScaler, StringIndexer, Summarizer, TopicEvaluator,
-    VectorIndexer,
+    ALS, BinaryClassificationEvaluator, BoostingEvaluator, ChiSquareTest, ClusteringEvaluator, Correlation, CountVectorizer,
+    DecisionTreeClassifier, DecisionTreeRegressor, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator,
+    GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinMaxScaler,
+    MulticlassClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor,
+    Recommender, RegressionEvaluator, RobustScaler, StandardScaler, StringIndexer, Summarizer, TopicEvaluator, VectorIndexer,
 )}  # fmt: skip
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.

@@ -70,7 +70,7 @@ def test_leaves_are_the_twins(seed: int, rows: int, columns: int, dtype: Any, in
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), rows=st.integers(0, 70), columns=st.sampled_from([1, 2, 9, 64, 70, 131]), dtype=WIDTHS)
 def test_sums_are_the_twins(seed: int, rows: int, columns: int, dtype: Any, values: int, channels: int, classes: int, draws: bool) -> None:
-    """Rows by node and their sums are the twins', of targets and classes, with and without counted rows and drawn features, wide rows too."""
+    """Rows by node and their sums are the twins', of targets and classes, with and without counted rows and drawn features, also wide."""
     generator = np.random.default_rng(seed)
     nodes, width = 3, int(generator.integers(1, columns + 1)) if draws else columns
     bins = generator.integers(0, 7, (rows, columns)).astype(dtype)

@@ -63,9 +63,7 @@ def nodes_of(growth: Growth, tree: int, block: Block, bins: Bins) -> Ints:
     return nodes
 
 
-def histograms(
-    grower: Grower, growth: Growth, block: Block, *, added: Callable[[int], Floats], classes: Ints | None = None
-) -> Floats:
+def histograms(grower: Grower, growth: Growth, block: Block, *, added: Callable[[int], Floats], classes: Ints | None = None) -> Floats:
     """Return the ``(cells, channels)`` sums that the round's plan names.
 
     Args:
