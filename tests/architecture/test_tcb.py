@@ -22,8 +22,8 @@ ROOT_PACKAGE = "securemllib"
 REGISTRY = "securemllib.algorithms.registry"
 THIRD_PARTY = frozenset({"numpy", "scipy", "pyarrow", "cryptography", "cbor2"})
 MAX_LINES = 6_650
-# Trees with their compiled loops are two thousand lines: their owners read more than those of any other operation (ADR 0007, ADR 0022).
-MAX_TREE_LINES = 7_650
+# Trees with their compiled loops are two thousand lines: their owners read more than those of any other operation (ADR 0007, 0022, 0026).
+MAX_TREE_LINES = 7_850
 TREES = "securemllib.algorithms.trees"
 # Code that runs other code, talks to names, or turns bytes into objects of the sender's choosing.
 FORBIDDEN_STDLIB = frozenset(
