@@ -260,3 +260,18 @@ def test_few_rows_grow_the_same_trees_in_one_round(name: str, params: dict[str, 
     for field in ("left", "feature", "bin", "threshold"):
         assert (getattr(once, field) == getattr(rounds, field)).all()
     np.testing.assert_allclose(once.stats, rounds.stats, rtol=1e-9, atol=1e-9)
+
+
+def test_the_loss_after_each_tree_is_the_weighted_mean(fit: Any, cut: Any) -> None:
+    """The sums of the first trees end in the model's own, their losses are the formula's, and labels of a third class are refused."""
+    generator = np.random.default_rng(6)
+    features, weight = generator.normal(size=(200, 4)), generator.random(200)
+    label = (features[:, 0] > 0).astype(float)
+    outputs = replace(fit(build("GBTClassifier", {"maxIter": 4}), cut(features, label)), iterations=True).predict(features)
+    sums = outputs["iterations"]
+    np.testing.assert_allclose(sums[:, -1], outputs["rawPrediction"][:, 1])
+    evaluator = build("BoostingEvaluator", {"lossType": "logistic"})
+    expected = weight @ (2.0 * np.log1p(np.exp(-2.0 * (2.0 * label - 1.0)[:, None] * sums))) / weight.sum()
+    np.testing.assert_allclose(fit(evaluator, cut(sums, label, weight)).value, expected)
+    with pytest.raises(DataError, match="0 and 1"):
+        fit(evaluator, cut(sums, label + 1.0, weight))
