@@ -12,6 +12,7 @@ from securemllib.algorithms.codec import to_tree
 from securemllib.algorithms.kernels import trees as kernels
 from securemllib.algorithms.registry import build
 from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.trees import training
 from securemllib.algorithms.trees.params import features_per_node
 from securemllib.errors import DataError, UsageError
 from securemllib.ml import plain_trees
@@ -19,6 +20,12 @@ from securemllib.wire.encoding import encode
 
 Floats = NDArray[np.float64]
 SEED = Seed(bytes(32))
+
+
+@pytest.fixture(autouse=True)
+def _in_rounds(monkeypatch: Any) -> None:
+    """Few rows grow their trees in rounds, too, as many rows do."""
+    monkeypatch.setattr(training, "_AT_ONCE", 0)
 
 
 def _nominal(blocks: list[Block], arity: list[int]) -> list[Block]:
@@ -228,3 +235,43 @@ def test_the_compiled_search_is_its_twin(params: dict[str, Any], weighs: bool, f
     twin = fit(algorithm, cut(features, label, weight))
     assert encode(to_tree(compiled)) == encode(to_tree(twin))
     assert compiled.forest.nodes > 9
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("DecisionTreeRegressor", {}),
+        ("RandomForestClassifier", {"bootstrap": False, "featureSubsetStrategy": "all"}),
+        ("GBTClassifier", {}),
+    ],
+)
+def test_few_rows_grow_the_same_trees_in_one_round(name: str, params: dict[str, Any], fit: Any, cut: Any, monkeypatch: Any) -> None:
+    """Where the first round brings all rows, training ends with it, and its trees are those that rounds grow, but for rounding."""
+    generator = np.random.default_rng(4)
+    features = generator.normal(size=(300, 5))
+    label = (features[:, 0] * features[:, 1] > 0).astype(float)
+    algorithm, blocks = build(name, params), cut(features, label)
+    state = algorithm.initial(sum_of([Summary.of(block) for block in blocks]), SEED)
+    assert not algorithm.is_done(algorithm.update(state, sum_of([algorithm.statistics(state, block) for block in blocks])))
+    rounds = fit(algorithm, cut(features, label)).forest
+    monkeypatch.setattr(training, "_AT_ONCE", 1 << 30)
+    assert algorithm.is_done(algorithm.update(state, sum_of([algorithm.statistics(state, block) for block in blocks])))
+    once = fit(algorithm, cut(features, label)).forest
+    for field in ("left", "feature", "bin", "threshold"):
+        assert (getattr(once, field) == getattr(rounds, field)).all()
+    np.testing.assert_allclose(once.stats, rounds.stats, rtol=1e-9, atol=1e-9)
+
+
+def test_the_loss_after_each_tree_is_the_weighted_mean(fit: Any, cut: Any) -> None:
+    """The sums of the first trees end in the model's own, their losses are the formula's, and labels of a third class are refused."""
+    generator = np.random.default_rng(6)
+    features, weight = generator.normal(size=(200, 4)), generator.random(200)
+    label = (features[:, 0] > 0).astype(float)
+    outputs = replace(fit(build("GBTClassifier", {"maxIter": 4}), cut(features, label)), iterations=True).predict(features)
+    sums = outputs["iterations"]
+    np.testing.assert_allclose(sums[:, -1], outputs["rawPrediction"][:, 1])
+    evaluator = build("BoostingEvaluator", {"lossType": "logistic"})
+    expected = weight @ (2.0 * np.log1p(np.exp(-2.0 * (2.0 * label - 1.0)[:, None] * sums))) / weight.sum()
+    np.testing.assert_allclose(fit(evaluator, cut(sums, label, weight)).value, expected)
+    with pytest.raises(DataError, match="0 and 1"):
+        fit(evaluator, cut(sums, label + 1.0, weight))

@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block
 from securemllib.algorithms.registry import build
+from securemllib.algorithms.trees import training
 from securemllib.ml import plain_trees
 
 Floats = NDArray[np.float64]
+
+
+@pytest.fixture(autouse=True, params=[0, 1 << 30], ids=["in rounds", "at once"])
+def _where(request: Any, monkeypatch: Any) -> None:
+    """Few rows grow their trees in rounds, as many rows do, and after the first round."""
+    monkeypatch.setattr(training, "_AT_ONCE", request.param)
 
 
 def _few_values(seed: int, classes: int = 2, rows: int = 500) -> tuple[Floats, Floats, Floats]:

@@ -4,12 +4,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from securemllib.algorithms.trees import training
 from securemllib.wire.encoding import decode
 from securemllib.wire.job import Mode
 from securemllib.wire.plan import Call, Filter, Literal, Operator, Plan, Reference
 from securemllib.wire.task import Compute, Masked
 from tests.enclave.test_jobs import plain_model
 from tests.world import Dataset, Relay, World, binomial_table, run
+
+
+@pytest.fixture(autouse=True)
+def _in_rounds(monkeypatch):
+    """Few rows grow their trees in rounds, so that there is something to mask."""
+    monkeypatch.setattr(training, "_AT_ONCE", 0)
 
 
 class Listening(Relay):

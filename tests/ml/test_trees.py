@@ -50,6 +50,26 @@ def test_boosting_stops_where_mllib_stops(frame, features, plain):
     assert always["prediction"].eq(1.0).all()
 
 
+def test_the_loss_after_each_tree_is_mllibs(features, plain):
+    """A sealed model's losses leave as a metric, and are MLlib's, and the released model's on rows in the clear, with weights too."""
+    params = {"labelCol": "ill", "maxIter": 3, "maxDepth": 2}
+    ours, theirs = GBTClassifier(**params).fit(features), classification.GBTClassifier(**params).fit(plain)
+    expected = theirs.evaluateEachIteration(plain)
+    assert ours.evaluateEachIteration(features) == pytest.approx(expected, rel=1e-9)
+    assert ours.release().evaluateEachIteration(plain) == pytest.approx(expected, rel=1e-9)
+    params = {"labelCol": "pressure", "maxIter": 3, "maxDepth": 2, "weightCol": "weight"}
+    ours, theirs = GBTRegressor(**params).fit(features), regression.GBTRegressor(**params).fit(plain)
+    for loss in ("squared", "absolute"):
+        expected = theirs.evaluateEachIteration(plain, loss)
+        assert ours.evaluateEachIteration(features, loss) == pytest.approx(expected, rel=1e-9)
+        assert ours.release().evaluateEachIteration(plain, loss) == pytest.approx(expected, rel=1e-9)
+    for model in (ours, ours.release()):
+        with pytest.raises(UsageError, match="squared, absolute"):
+            model.evaluateEachIteration(plain, "logistic")
+    with pytest.raises(UsageError, match="SecureDataFrame"):
+        ours.evaluateEachIteration(plain, "squared")
+
+
 def _same_splits(ours, theirs):
     """Fail unless the texts differ in numbers alone, and those by what centring the rows rounds."""
     number = r"-?\d+\.\d+(?:E-?\d+)?"

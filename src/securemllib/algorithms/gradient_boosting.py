@@ -11,11 +11,13 @@ kept. Where no row is marked MLlib returns one tree; here that is refused. Every
 `securemllib.algorithms.decision_tree`.
 
 Cost: per tree and level one pass over one byte a value, of the smaller of two siblings only. Workers keep the bins and the sum of the
-trees so far with the block, and compute them anew, to the bit, where they were dropped.
+trees so far with the block, and compute them anew, to the bit, where they were dropped. Where the first round's sample is all rows, no
+other round follows.
 
 Reveals: with mode="enclave" the number of rounds, and so the number of trees that early stopping allowed and the depth of each, and the
-size of sealed messages, which tells how many nodes a level splits. With mode="partitioned" the same: histograms leave as masked integers,
-because the histogram of one row's gradient is that row's label; the first round, which carries rows, stays sealed.
+size of sealed messages, which tells how many nodes a level splits; of few rows nothing of that. With mode="partitioned" the same:
+histograms leave as masked integers, because the histogram of one row's gradient is that row's label; the first round, which carries
+rows, stays sealed.
 """
 
 from dataclasses import dataclass, replace
@@ -30,11 +32,11 @@ from securemllib.algorithms.params import require_choice, require_integer, requi
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.trees.binning import Binning
 from securemllib.algorithms.trees.growing import Grower, Growth
-from securemllib.algorithms.trees.histograms import Bagging, histograms
+from securemllib.algorithms.trees.histograms import Bagging, added_values, histograms
 from securemllib.algorithms.trees.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, errors, pseudo_residuals
 from securemllib.algorithms.trees.model import TreesModel, chosen, require_a_threshold_each, require_thresholds
 from securemllib.algorithms.trees.params import TreeParams, features_per_node, lower_case, require_drawing
-from securemllib.algorithms.trees.training import Facts, TreeStatistics, candidates, facts_of, grower_of, learned
+from securemllib.algorithms.trees.training import Facts, TreeStatistics, candidates, facts_of, grower_of, grown_at_once, learned
 from securemllib.errors import DataError, UsageError
 
 __all__ = ["BoostingState", "GBTClassificationModel", "GBTClassifier", "GBTRegressionModel", "GBTRegressor"]
@@ -138,37 +140,40 @@ class _Boosting(TreeParams):
 
     def statistics(self, state: BoostingState, block: Block) -> TreeStatistics:
         """Return the block's values, or its histograms and at the root of a tree the validation error of the trees before."""
-        learns = _learns(block)
         if state.phase == _CANDIDATES:
-            return candidates(block, state.seed, self.max_bins, learns)
+            return candidates(block, state.seed, self.max_bins, _learns(block))
         grower, growth = self._grower(state)
-        weights = None if block.weight is None else weights_of(block)
         tree = len(growth.forest.roots) - 1
         checks = state.validates and (state.phase == _CHECK or (tree > 0 and bool(growth.pairs[0, 0] == growth.forest.roots[-1])))
-        numbers = self._error(grower, growth, block, weights, tree if state.phase == _GROW else tree + 1) if checks else np.zeros(4)
+        numbers = self._error(grower, growth, block, tree if state.phase == _GROW else tree + 1) if checks else np.zeros(4)
         if state.phase == _CHECK:
             return TreeStatistics(values=None, sums=np.zeros((0, 1)), numbers=numbers)
-        if learns is not None:
-            weights = learns.astype(np.float64) if weights is None else weights * learns
-        targets = self._targets(grower, growth, block, tree)
-        bagging = Bagging(rate=self.subsampling_rate, replaces=False, seed=state.seed)
-        sums = histograms(grower, growth, block, rows=lambda _: (weights, targets), bagging=bagging)
+        sums = histograms(grower, growth, block, added=lambda _: self._added(state, block, tree))
         return TreeStatistics(values=None, sums=sums, numbers=numbers)
+
+    def _added(self, state: BoostingState, block: Block, tree: int) -> Floats:
+        """Return what the rows add to a tree's sums; kept with the block."""
+        grower, growth = self._grower(state)
+
+        def make() -> Floats:
+            learns = _learns(block)
+            weights = None if block.weight is None else weights_of(block)
+            if learns is not None:
+                weights = learns.astype(np.float64) if weights is None else weights * learns
+            counts = Bagging(rate=self.subsampling_rate, replaces=False, seed=state.seed).counts(tree, block)
+            return added_values(grower.impurity, weights, counts, self._targets(grower, growth, block, tree), block.rows)
+
+        added: Floats = block.scratch.get("trees/added", growth.marks[:tree].tobytes(), make)
+        return added
 
     def _labels(self, block: Block) -> Floats:
         labels = labels_of(block)
         return 2.0 * labels - 1.0 if self.CLASSIFIES else labels
 
     def _targets(self, grower: Grower, growth: Growth, block: Block, tree: int) -> Floats:
-        """Return what a tree learns: the labels, then the pseudo-residuals of the trees before it; kept with the block."""
+        """Return what a tree learns: the labels, then the pseudo-residuals of the trees before it."""
         labels = self._labels(block)
-        if tree == 0:
-            return labels
-        key = growth.marks[:tree].tobytes()
-        targets: Floats = block.scratch.get(
-            "trees/targets", key, lambda: pseudo_residuals(self.loss_type, labels, self._margins(grower, growth, block, tree))
-        )
-        return targets
+        return labels if tree == 0 else pseudo_residuals(self.loss_type, labels, self._margins(grower, growth, block, tree))
 
     def _margins(self, grower: Grower, growth: Growth, block: Block, trees: int) -> Floats:
         """Return the sum of the first trees for each row; kept with the block."""
@@ -186,11 +191,11 @@ class _Boosting(TreeParams):
         found: Floats = block.scratch.get("trees/margins", growth.marks[:trees].tobytes(), lambda: first(trees, start, margins))
         return found
 
-    def _error(self, grower: Grower, growth: Growth, block: Block, weights: Floats | None, trees: int) -> Floats:
+    def _error(self, grower: Grower, growth: Growth, block: Block, trees: int) -> Floats:
         marked = block.extras["validation"] != 0
         margins = self._margins(grower, growth, block, trees)
         loss = errors(self.loss_type, self._labels(block)[marked], margins[marked])
-        weight = np.ones(len(loss)) if weights is None else weights[marked]
+        weight = weights_of(block)[marked]
         return np.array([weight @ loss, weight.sum(), 0.0, 0.0])
 
     def update(self, state: BoostingState, total: TreeStatistics) -> BoostingState:
@@ -219,7 +224,9 @@ class _Boosting(TreeParams):
         state = replace(state, phase=_GROW, facts=facts, binning=binning, validates=bool(parts))
         features = features_per_node(self.feature_subset_strategy, columns=state.columns, trees=1, classification=False)
         grower = grower_of(self, facts, binning, state.seed, impurity=self.impurity, features=features)
-        return replace(state, growth=grower.nothing().planted(1, binning))
+        state = replace(state, growth=grower.nothing().planted(1, binning))
+        # Rows that are marked for validation are not in the sample.
+        return state if parts else grown_at_once(self, state, total.values, trees=self.max_iter)
 
     def _checked(self, state: BoostingState, error: float, trees: int) -> BoostingState:
         """Return the state after a validation error, with MLlib's rule of stopping."""
@@ -251,9 +258,13 @@ class GBTRegressionModel(TreesModel):
 
     Attributes:
         tree_weights: ``(t,)``.
+        iterations: Whether `predict` also returns what `BoostingEvaluator` sums.
     """
 
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ("leaf_col", "iterations")
+
     tree_weights: Floats
+    iterations: bool = False
 
     def margins(self, leaves: list[NDArray[np.int32]]) -> Floats:
         """Return the weighted sum of the trees, ``(n,)``."""
@@ -262,6 +273,17 @@ class GBTRegressionModel(TreesModel):
         for leaf, weight in zip(leaves, self.tree_weights, strict=True):
             total += weight * means[leaf]
         return total
+
+    def sums(self, leaves: list[NDArray[np.int32]]) -> Floats:
+        """Return the weighted sums of the first 1, 2, ... t trees, ``(n, t)``."""
+        means = self.means()
+        return np.cumsum(np.stack([means[leaf] for leaf in leaves], axis=1) * self.tree_weights, axis=1)
+
+    def with_leaves(self, outputs: dict[str, Floats], leaves: list[NDArray[np.int32]], *, single: bool) -> dict[str, Floats]:
+        """Return the outputs, and the leaves' numbers and the sums of the first trees if they are asked for."""
+        if self.iterations:
+            outputs["iterations"] = self.sums(leaves)
+        return TreesModel.with_leaves(self, outputs, leaves, single=single)
 
     def predict(self, features: Floats) -> dict[str, Floats]:
         """Return ``prediction`` of shape ``(n,)`` and if asked for ``leaf`` of shape ``(n, trees)``."""
@@ -277,7 +299,7 @@ class GBTClassificationModel(GBTRegressionModel):
         thresholds: One threshold a class; the class with the largest probability / threshold is predicted.
     """
 
-    CHANGEABLE: ClassVar[tuple[str, ...]] = ("thresholds", "leaf_col")
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ("thresholds", "leaf_col", "iterations")
 
     thresholds: tuple[float, ...] | None = None
 

@@ -7,12 +7,12 @@ where such a name becomes code: a name that is not in it does not run.
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from functools import cache
 from typing import Any, get_type_hints
 
 from securemllib.algorithms.als import ALS
 from securemllib.algorithms.decision_tree import DecisionTreeClassifier, DecisionTreeRegressor
 from securemllib.algorithms.evaluation.binary import BinaryClassificationEvaluator
+from securemllib.algorithms.evaluation.boosting import BoostingEvaluator
 from securemllib.algorithms.evaluation.clustering import ClusteringEvaluator
 from securemllib.algorithms.evaluation.generalized_linear import GeneralizedLinearEvaluator
 from securemllib.algorithms.evaluation.multiclass import MulticlassClassificationEvaluator
@@ -56,12 +56,11 @@ __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_na
 
 # What a job may name; a job trusts these lines too, so they are few.
 ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
-    ALS, BinaryClassificationEvaluator, ChiSquareTest, ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier,
-    DecisionTreeRegressor, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator, GeneralizedLinearRegression, IDF,
-    Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinMaxScaler,
-    MulticlassClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, QuantileDiscretizer, RandomForestClassifier,
-    RandomForestRegressor, Recommender, RegressionEvaluator, RobustScaler, StandardScaler, StringIndexer, Summarizer, TopicEvaluator,
-    VectorIndexer,
+    ALS, BinaryClassificationEvaluator, BoostingEvaluator, ChiSquareTest, ClusteringEvaluator, Correlation, CountVectorizer,
+    DecisionTreeClassifier, DecisionTreeRegressor, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator,
+    GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinMaxScaler,
+    MulticlassClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor,
+    Recommender, RegressionEvaluator, RobustScaler, StandardScaler, StringIndexer, Summarizer, TopicEvaluator, VectorIndexer,
 )}  # fmt: skip
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.
@@ -106,12 +105,17 @@ def _built(name: str, algorithm: type[Any], params: Mapping[str, object]) -> Any
     return algorithm(**{known[param]: _frozen(value) for param, value in params.items()})
 
 
-@cache
-def types_of(algorithm: Any) -> tuple[type[Any], type[Any], type[Any]]:
+# What the annotations say, which takes longer to ask than a small round.
+_TYPES: dict[type[Any], tuple[type[Any], type[Any], type[Any]]] = {}
+
+
+def types_of(algorithm: type[Any]) -> tuple[type[Any], type[Any], type[Any]]:
     """Return the classes of an algorithm's state, statistics and model, as its own annotations name them."""
-    methods = ("initial", "exchange" if hasattr(algorithm, "exchange") else "statistics", "to_model")
-    returned = [get_type_hints(getattr(algorithm, method))["return"] for method in methods]
-    return returned[0], returned[1], returned[2]
+    if algorithm not in _TYPES:
+        methods = ("initial", "exchange" if hasattr(algorithm, "exchange") else "statistics", "to_model")
+        returned = [get_type_hints(getattr(algorithm, method))["return"] for method in methods]
+        _TYPES[algorithm] = returned[0], returned[1], returned[2]
+    return _TYPES[algorithm]
 
 
 def sums_of(algorithm: type[Any]) -> type[Any]:

@@ -1,16 +1,20 @@
 """Released trees in the clear, with the attributes and the text that pyspark.ml's have."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pyspark.ml.linalg import DenseVector, SparseVector, Vector, Vectors
+from pyspark.sql import DataFrame
 
 from securemllib.algorithms.decision_tree import DecisionTreeClassificationModel
+from securemllib.algorithms.evaluation.boosting import sums_of_losses
 from securemllib.algorithms.random_forest import RandomForestRegressionModel
+from securemllib.algorithms.trees.losses import REGRESSION_LOSSES
 from securemllib.algorithms.trees.model import TreesModel
+from securemllib.errors import UsageError
 
 __all__ = [
     "PlainDecisionTreeClassificationModel",
@@ -19,6 +23,7 @@ __all__ = [
     "PlainGBTRegressionModel",
     "PlainRandomForestClassificationModel",
     "PlainRandomForestRegressionModel",
+    "regression_loss",
 ]
 
 Floats = NDArray[np.float64]
@@ -205,10 +210,37 @@ class PlainRandomForestRegressionModel(_PlainEnsemble):
     """A forest of regression trees."""
 
 
-class PlainGBTRegressionModel(_PlainEnsemble):
-    """Boosted regression trees."""
+class _PlainBoosted(_PlainEnsemble):
+    """Released boosted trees.
+
+    Args:
+        model: The algorithm's own model.
+        uid: The sealed model's.
+        columns: The columns that it reads, by role.
+    """
 
     SCALES_TREES = False
+
+    def __init__(self, model: Any, uid: str, columns: Mapping[str, str] | None = None) -> None:
+        super().__init__(model, uid)
+        self._columns = {"features": "features", "label": "label"} | dict(columns or {})
+
+    def _losses(self, dataset: DataFrame, loss: str) -> list[float]:
+        rows = dataset.select(*self._columns.values()).collect()
+        column = {role: [row[place] for row in rows] for place, role in enumerate(self._columns)}
+        features = np.array([vector.toArray() for vector in column["features"]], dtype=np.float64).reshape(len(rows), -1)
+        label = np.array(column["label"], dtype=np.float64)
+        weight = np.array(column.get("weight", np.ones(len(rows))), dtype=np.float64)
+        sums = sums_of_losses(loss, label, weight, self.model.sums(self.model.leaves(features)))
+        return [float(value) for value in sums / weight.sum()]
+
+
+class PlainGBTRegressionModel(_PlainBoosted):
+    """Boosted regression trees."""
+
+    def evaluateEachIteration(self, dataset: DataFrame, loss: str) -> list[float]:
+        """Return the mean loss, ``squared`` or ``absolute``, of the first 1, 2, ... trees on rows in the clear."""
+        return self._losses(dataset, regression_loss(loss))
 
 
 class _PlainClassifier(_PlainTrees):
@@ -243,14 +275,23 @@ class PlainRandomForestClassificationModel(_PlainClassifier, _PlainEnsemble):
     CLASSIFIES = True
 
 
-class PlainGBTClassificationModel(_PlainClassifier, _PlainEnsemble):
+class PlainGBTClassificationModel(_PlainClassifier, _PlainBoosted):
     """Boosted regression trees that classify."""
 
-    SCALES_TREES = False
+    def evaluateEachIteration(self, dataset: DataFrame) -> list[float]:
+        """Return the mean logistic loss of the first 1, 2, ... trees on rows in the clear."""
+        return self._losses(dataset, "logistic")
 
     def _name(self) -> str:
         # Spaces stand here in pyspark.ml alone.
         return super()._name().replace("uid=", "uid = ")
+
+
+def regression_loss(name: str) -> str:
+    """Return a loss in lower case, as pyspark.ml takes it; `UsageError` where it is none of a regression."""
+    if name.lower() not in REGRESSION_LOSSES:
+        raise UsageError(f"loss must be one of {', '.join(REGRESSION_LOSSES)}, not {name!r}", code="usage.param")
+    return name.lower()
 
 
 def java_double(value: Any) -> str:

@@ -13,8 +13,9 @@ from pyspark.ml.classification import (
 from pyspark.ml.regression import _DecisionTreeRegressorParams, _GBTRegressorParams, _RandomForestRegressorParams
 from pyspark.sql.types import DoubleType
 
+from securemllib.errors import FormatError
 from securemllib.ml.base import SecureClassifierModel, SecureEstimator, SecureModel
-from securemllib.ml.checks import require_sealed
+from securemllib.ml.checks import inputs_of, require_columns, require_sealed
 from securemllib.ml.forest_summaries import (
     BinaryRandomForestClassificationSummary,
     BinaryRandomForestClassificationTrainingSummary,
@@ -29,8 +30,13 @@ from securemllib.ml.plain_trees import (
     PlainGBTRegressionModel,
     PlainRandomForestClassificationModel,
     PlainRandomForestRegressionModel,
+    regression_loss,
 )
 from securemllib.ml.summaries import Summary
+from securemllib.spark.column_types import VECTOR
+from securemllib.spark.jobs import Request
+from securemllib.wire.job import OutputKind
+from securemllib.wire.plan import ApplyModel
 
 __all__ = [
     "DecisionTreeClassificationModel",
@@ -49,6 +55,7 @@ __all__ = [
 
 _CLASSES = {"rawPrediction": "rawPredictionCol", "probability": "probabilityCol", "prediction": "predictionCol", "leaf": "leafCol"}
 _ONE_NUMBER = DoubleType()
+_ITERATIONS = "iterations"
 
 
 class _SecureTreesModel(SecureModel):
@@ -74,10 +81,41 @@ class _SecureForestModel(_SecureTreesModel):
 class _SecureBoostedModel(_SecureTreesModel):
     """A sealed model of boosted trees."""
 
+    COLUMNS: ClassVar[dict[str, str]] = {"featuresCol": "features", "labelCol": "label", "weightCol": "weight"}
+
     @property
     def getNumTrees(self) -> int:
         """Trees; `SealedError`, because early stopping makes their number tell of the rows."""
         return int(refuse_sealed(self, "getNumTrees", type(self).ORIGINAL))
+
+    def _plain(self, model: Any) -> Any:
+        return type(self).PLAIN(model, self.uid, inputs_of(self, self.COLUMNS))
+
+    def _losses(self, dataset: Any, loss: str) -> list[float]:
+        """Return the mean loss of the first 1, 2, ... trees; the policy must have the output ``metric``."""
+        frame = require_sealed(dataset, f"{type(self).__name__}.evaluateEachIteration")
+        inputs = inputs_of(self, self.COLUMNS)
+        require_columns(frame, inputs)
+        column = f"{_ITERATIONS}_{self.uid}"
+        step = ApplyModel(
+            model=self.sealed.reference,
+            input_columns=(inputs["features"],),
+            outputs={_ITERATIONS: column},
+            params={_ITERATIONS: True},
+        )
+        scored = frame.apply(step, {column: VECTOR}, self.sealed, self._pieces)
+        request = Request(
+            operation="BoostingEvaluator",
+            params={"lossType": loss},
+            inputs=inputs | {"features": column},
+            plan=scored.plan,
+            outputs=((OutputKind.METRIC, None, ()),),
+            dtype="float64",
+        )
+        values = self.session.run(scored, request).trees.get(OutputKind.METRIC)
+        if not isinstance(values, list) or not all(type(value) is float for value in values):
+            raise FormatError("The losses of trees are no numbers.")
+        return [float(value) for value in values if type(value) is float]
 
 
 @mirrors(classification.DecisionTreeClassificationModel)
@@ -167,6 +205,10 @@ class GBTClassificationModel(_SecureBoostedModel, _ProbabilisticClassifierParams
     CHANGEABLE: ClassVar[tuple[str, ...]] = ("thresholds", "leafCol")
     PLAIN = PlainGBTClassificationModel
 
+    def evaluateEachIteration(self, dataset: Any) -> list[float]:
+        """Return the logistic loss of the first 1, 2, ... trees; the policy must have the output ``metric``."""
+        return self._losses(dataset, "logistic")
+
 
 @mirrors(classification.GBTClassifier)
 class GBTClassifier(SecureEstimator, _ProbabilisticClassifierParams, _GBTClassifierParams):
@@ -181,6 +223,10 @@ class GBTRegressionModel(_SecureBoostedModel, _PredictorParams, _GBTRegressorPar
     """A sealed model of `GBTRegressor`."""
 
     PLAIN = PlainGBTRegressionModel
+
+    def evaluateEachIteration(self, dataset: Any, loss: str) -> list[float]:
+        """Return the loss, ``squared`` or ``absolute``, of the first 1, 2, ... trees; the policy must have the output ``metric``."""
+        return self._losses(dataset, regression_loss(loss))
 
 
 @mirrors(regression.GBTRegressor)

@@ -68,19 +68,26 @@ def test_leaves_are_the_twins(seed: int, rows: int, columns: int, dtype: Any, in
 @pytest.mark.parametrize("draws", [False, True])
 @pytest.mark.parametrize(("values", "channels", "classes"), [(2, 2, 0), (3, 3, 0), (1, 2, 2), (1, 5, 5), (2, 4, 3)])
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 2**31), rows=st.integers(0, 70), columns=st.integers(1, 9), dtype=WIDTHS)
+@given(seed=st.integers(0, 2**31), rows=st.integers(0, 70), columns=st.sampled_from([1, 2, 9, 64, 70, 131]), dtype=WIDTHS)
 def test_sums_are_the_twins(seed: int, rows: int, columns: int, dtype: Any, values: int, channels: int, classes: int, draws: bool) -> None:
-    """Sums by node, feature and bin are the twin's for targets and classes, with and without counted rows and drawn features."""
+    """Rows by node and their sums are the twins', of targets and classes, with and without counted rows and drawn features, also wide."""
     generator = np.random.default_rng(seed)
     nodes, width = 3, int(generator.integers(1, columns + 1)) if draws else columns
     bins = generator.integers(0, 7, (rows, columns)).astype(dtype)
-    slot = generator.integers(-1, nodes, rows).astype(np.int32)
+    node = generator.integers(0, 5, rows).astype(np.int32)
+    group = np.array([2, -1, 0, 1, -1], dtype=np.int32)
     channel = generator.integers(0, classes, rows).astype(np.int32) if classes else None
     chosen = np.stack([generator.permutation(columns)[:width] for _ in range(nodes)]).astype(np.int32) if draws else None
     starts = np.arange(nodes * width, dtype=np.int64).reshape(nodes, width) * 7
     ours, twins = (np.zeros((nodes * width * 7, channels)) for _ in range(2))
     added = generator.standard_normal((rows, values))
+    added[:, 0] = generator.integers(0, 3, rows)
+    grouped = trees.group_rows(node, added, group, nodes)
+    for found, expected in zip(grouped, trees.group_rows_twin(node, added, group, nodes), strict=True):
+        assert found.dtype == expected.dtype
+        assert (found == expected).all()
     for sums, add in ((ours, trees.add_rows), (twins, trees.add_rows_twin)):
-        add(bins, slot, channel, added, max(classes, 1), chosen, starts, sums)
+        add(bins, grouped, channel, added, max(classes, 1), chosen, starts, sums)
     assert (ours == twins).all()
-    np.testing.assert_allclose(ours.sum(), width * (added[slot >= 0].sum()), atol=1e-9)
+    used = (group[node] >= 0) & (added[:, 0] > 0)
+    np.testing.assert_allclose(ours.sum(), width * added[used].sum(), atol=1e-9)

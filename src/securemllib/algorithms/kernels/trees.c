@@ -69,93 +69,139 @@ KERNEL void find_leaves(const double *features, int64_t rows, int64_t columns, c
     }
 }
 
+/* A row's group; that behind the last one where its node has none or it weighs nothing. */
+static inline int64_t group_of(int32_t group, double weight, int64_t groups)
+{
+    return ((group >= 0) & (weight > 0)) ? group : groups;
+}
+
+/* The rows of each group, in their order: those of group g are order[bounds[g]], ... order[bounds[g + 1] - 1]. */
+KERNEL void group_rows(const int32_t *nodes, const double *added, int64_t rows, int64_t values, const int32_t *group, int64_t groups,
+                       int32_t *order, int64_t *bounds)
+{
+    memset(bounds, 0, (groups + 2) * sizeof *bounds);
+    for (int64_t i = 0; i < rows; i++)
+        bounds[group_of(group[nodes[i]], added[i * values], groups) + 1]++;
+    for (int64_t g = 0; g <= groups; g++)
+        bounds[g + 1] += bounds[g];
+    /* Without a branch: rows of no group stand behind the others. */
+    for (int64_t i = 0; i < rows; i++)
+        order[bounds[group_of(group[nodes[i]], added[i * values], groups)]++] = (int32_t)i;
+    /* Each bound has moved to the next group's. */
+    memmove(bounds + 1, bounds, groups * sizeof *bounds);
+    bounds[0] = 0;
+}
+
+/* The columns whose cells of one node, at 32 bins, stay in the nearest cache while all of the node's rows pass. */
+#define NEAR 64
+/* How many rows ahead memory is asked for. */
+#define AHEAD 8
+
+typedef double pair __attribute__((vector_size(16), aligned(8)));
+
 /* One row's first value goes to the channel that it names, or the first one, the others to `rest` and the channels behind it. */
 #define ADD(PLACE)                                                                                                    \
-    for (int64_t k = 0; k < features; k++) {                                                                          \
+    for (int64_t k = first; k < last; k++) {                                                                          \
         double *cell = sums + (start[k] + row[PLACE]) * channels;                                                     \
-        cell[first] += value[0];                                                                                      \
+        if (paired) {                                                                                                 \
+            *(pair *)cell += both;                                                                                    \
+            continue;                                                                                                 \
+        }                                                                                                             \
+        cell[to] += both[0];                                                                                          \
         for (int64_t e = 1; e < values; e++)                                                                          \
             cell[rest + e - 1] += value[e];                                                                           \
     }
 
 #define ADD_ROWS(NAME, BIN)                                                                                           \
     static inline __attribute__((always_inline)) void NAME##_of(                                                      \
-        const BIN *bins, int64_t rows, int64_t columns, const int32_t *slot, const int32_t *channel,                  \
-        const double *added, int64_t values, int64_t rest, const int32_t *chosen, const int64_t *starts,              \
-        int64_t features, int64_t channels, double *sums)                                                             \
+        const BIN *bins, int64_t columns, const int32_t *order, const int64_t *bounds, int64_t groups,                \
+        const int32_t *channel, const double *added, int64_t values, int64_t rest, const int32_t *chosen,             \
+        const int64_t *starts, int64_t features, int64_t channels, double *sums)                                      \
     {                                                                                                                 \
-        for (int64_t i = 0; i < rows; i++) {                                                                          \
-            if (slot[i] < 0)                                                                                          \
-                continue;                                                                                             \
-            const BIN *row = bins + i * columns;                                                                      \
-            const double *value = added + i * values;                                                                 \
-            const int64_t *start = starts + slot[i] * features;                                                       \
-            int64_t first = channel ? channel[i] : 0;                                                                 \
-            if (chosen) {                                                                                             \
-                const int32_t *mine = chosen + slot[i] * features;                                                    \
-                ADD(mine[k])                                                                                          \
-            } else {                                                                                                  \
-                ADD(k)                                                                                                \
+        const int paired = !channel && values == 2 && channels == 2;                                                  \
+        for (int64_t g = 0; g < groups; g++)                                                                          \
+            for (int64_t first = 0; first < features; first += NEAR) {                                                \
+                int64_t last = first + NEAR < features ? first + NEAR : features;                                     \
+                const int64_t *start = starts + g * features;                                                         \
+                const int32_t *mine = chosen ? chosen + g * features : NULL;                                          \
+                for (int64_t at = bounds[g]; at < bounds[g + 1]; at++) {                                              \
+                    int64_t next = at + AHEAD < bounds[g + 1] ? at + AHEAD : at;                                      \
+                    const BIN *row = bins + order[at] * columns;                                                      \
+                    __builtin_prefetch(bins + order[next] * columns + (chosen ? mine[first] : first));                \
+                    const double *value = added + order[at] * values;                                                 \
+                    pair both = {value[0], value[values > 1]};                                                        \
+                    int64_t to = channel ? channel[order[at]] : 0;                                                    \
+                    if (chosen) {                                                                                     \
+                        ADD(mine[k])                                                                                  \
+                    } else {                                                                                          \
+                        ADD(k)                                                                                        \
+                    }                                                                                                 \
+                }                                                                                                     \
             }                                                                                                         \
-        }                                                                                                             \
     }                                                                                                                 \
-    KERNEL void NAME(const BIN *bins, int64_t rows, int64_t columns, const int32_t *slot, const int32_t *channel,     \
-                     const double *added, int64_t values, int64_t rest, const int32_t *chosen, const int64_t *starts, \
-                     int64_t features, int64_t channels, double *sums)                                                \
+    KERNEL void NAME(const BIN *bins, int64_t columns, const int32_t *order, const int64_t *bounds, int64_t groups,   \
+                     const int32_t *channel, const double *added, int64_t values, int64_t rest, const int32_t *chosen, \
+                     const int64_t *starts, int64_t features, int64_t channels, double *sums)                         \
     {                                                                                                                 \
         /* The common shapes, so that the compiler knows the numbers: a target of rows that weigh 1, two classes. */   \
         if (!channel && values == 2 && channels == 2)                                                                 \
-            NAME##_of(bins, rows, columns, slot, NULL, added, 2, 1, chosen, starts, features, 2, sums);               \
+            NAME##_of(bins, columns, order, bounds, groups, NULL, added, 2, 1, chosen, starts, features, 2, sums);    \
         else if (channel && values == 1 && channels == 2)                                                             \
-            NAME##_of(bins, rows, columns, slot, channel, added, 1, 1, chosen, starts, features, 2, sums);            \
+            NAME##_of(bins, columns, order, bounds, groups, channel, added, 1, 1, chosen, starts, features, 2, sums); \
         else                                                                                                          \
-            NAME##_of(bins, rows, columns, slot, channel, added, values, rest, chosen, starts, features, channels, sums); \
+            NAME##_of(bins, columns, order, bounds, groups, channel, added, values, rest, chosen, starts, features, channels, sums); \
     }
 
 ADD_ROWS(add_rows_1, uint8_t)
 ADD_ROWS(add_rows_2, uint16_t)
 
-/* The gain of a split of a target's sums: the variance between the sides, or minus infinity where a side is too small. */
-static inline double gain_of(const double *left, const double *all, int64_t counted, double min_rows, double min_weight, double min_gain)
+/* The gains of the splits of one histogram: the variance between the sides, or minus infinity where a side is too small. */
+static inline void gains_of(const double *weight, const double *target, const double *rows, int64_t last, double min_rows,
+                            double min_weight, double min_gain, double *restrict gains)
 {
-    double here = left[0], there = all[0] - here;
-    double rows = left[counted], others = all[counted] - rows;
-    if (here < min_weight || there < min_weight || rows < min_rows || others < min_rows)
-        return -INFINITY;
-    double apart = (left[1] / here - (all[1] - left[1]) / there) / all[0];
-    double gain = here * there * (apart * apart);
-    return gain >= min_gain ? gain : -INFINITY;
+    double weights = weight[last], targets = target[last], all = rows[last];
+    for (int64_t k = 0; k < last; k++) {
+        double here = weight[k], there = weights - here;
+        double apart = (target[k] / here - (targets - target[k]) / there) / weights;
+        double gain = here * there * (apart * apart);
+        /* Without branches, so that four splits are computed at once. */
+        int valid = (here >= min_weight) & (there >= min_weight) & (rows[k] >= min_rows) & (all - rows[k] >= min_rows) & (gain >= min_gain);
+        gains[k] = valid ? gain : -INFINITY;
+    }
 }
 
 /* The best split of each histogram of a continuous feature: of gains within `tie` of the best, the first. */
-KERNEL void scan_targets(double *sums, int64_t histograms, int64_t channels, const int64_t *starts, const int64_t *sizes,
-                         double min_rows, double min_weight, double min_gain, double tie, double *gains, int64_t *places,
-                         double *lefts, double *totals)
+KERNEL void scan_targets(const double *sums, int64_t histograms, int64_t channels, const int64_t *starts, const int64_t *sizes,
+                         double min_rows, double min_weight, double min_gain, double tie, int64_t widest, double *room, double *gains,
+                         int64_t *places, double *lefts, double *totals)
 {
-    int64_t counted = channels == 3 ? 2 : 0;
+    double *gain = room, *weight = room + widest, *target = room + 2 * widest, *rows = channels == 3 ? room + 3 * widest : weight;
     for (int64_t h = 0; h < histograms; h++) {
-        double *cell = sums + starts[h] * channels;
-        int64_t size = sizes[h];
-        for (int64_t k = channels; k < size * channels; k++)
-            cell[k] += cell[k - channels];
-        const double *all = cell + (size - 1) * channels;
+        const double *cell = sums + starts[h] * channels;
+        int64_t last = sizes[h] - 1;
+        double w = 0, t = 0, r = 0;
+        for (int64_t k = 0; k <= last; k++) {
+            weight[k] = w += cell[k * channels];
+            target[k] = t += cell[k * channels + 1];
+            if (channels == 3)
+                rows[k] = r += cell[k * channels + 2];
+        }
+        gains_of(weight, target, rows, last, min_rows, min_weight, min_gain, gain);
         double best = -INFINITY;
-        for (int64_t k = 0; k + 1 < size; k++) {
-            double gain = gain_of(cell + k * channels, all, counted, min_rows, min_weight, min_gain);
-            best = gain > best ? gain : best;
-        }
+        for (int64_t k = 0; k < last; k++)
+            best = gain[k] > best ? gain[k] : best;
         int64_t place = 0;
-        gains[h] = -INFINITY;
-        for (int64_t k = 0; k + 1 < size && best > -INFINITY; k++) {
-            double gain = gain_of(cell + k * channels, all, counted, min_rows, min_weight, min_gain);
-            if (gain >= best - tie * best) {
-                gains[h] = gain;
-                place = k;
-                break;
-            }
+        while (place < last && !(gain[place] >= best - tie * best && best > -INFINITY))
+            place++;
+        gains[h] = place < last ? gain[place] : -INFINITY;
+        places[h] = place = place < last ? place : 0;
+        int64_t ends[] = {place, last};
+        double *out[] = {lefts + h * channels, totals + h * channels};
+        for (int end = 0; end < 2; end++) {
+            out[end][0] = weight[ends[end]];
+            out[end][1] = target[ends[end]];
+            if (channels == 3)
+                out[end][2] = rows[ends[end]];
         }
-        places[h] = place;
-        memcpy(lefts + h * channels, cell + place * channels, channels * sizeof *lefts);
-        memcpy(totals + h * channels, all, channels * sizeof *totals);
     }
 }

@@ -20,6 +20,8 @@ __all__ = [
     "descend_twin",
     "find_leaves",
     "find_leaves_twin",
+    "group_rows",
+    "group_rows_twin",
     "scan_targets",
 ]
 
@@ -51,17 +53,21 @@ _FIND_LEAVES = function(
     "find_leaves",
     array_of(np.float64), INTEGER, INTEGER, _READ_32, _READ_32, array_of(np.float64), INTEGER, array_of(np.int32, written=True),
 )  # fmt: skip
+_GROUP_ROWS = function(
+    "group_rows",
+    _READ_32, array_of(np.float64), INTEGER, INTEGER, _READ_32, INTEGER, array_of(np.int32, written=True), array_of(np.int64, written=True),
+)  # fmt: skip
 _ADD_ROWS = {
     size: function(
         f"add_rows_{size}",
-        array_of(_BINS[size]), INTEGER, INTEGER, _READ_32, array_of(np.int32, optional=True), array_of(np.float64), INTEGER, INTEGER,
-        array_of(np.int32, optional=True), _READ_64, INTEGER, INTEGER, array_of(np.float64, written=True),
+        array_of(_BINS[size]), INTEGER, _READ_32, _READ_64, INTEGER, array_of(np.int32, optional=True), array_of(np.float64), INTEGER,
+        INTEGER, array_of(np.int32, optional=True), _READ_64, INTEGER, INTEGER, array_of(np.float64, written=True),
     )
     for size in _BINS
 }  # fmt: skip
 _SCAN_TARGETS = function(
     "scan_targets",
-    array_of(np.float64, written=True), INTEGER, INTEGER, _READ_64, _READ_64, REAL, REAL, REAL, REAL,
+    array_of(np.float64), INTEGER, INTEGER, _READ_64, _READ_64, REAL, REAL, REAL, REAL, INTEGER, array_of(np.float64, written=True),
     array_of(np.float64, written=True), array_of(np.int64, written=True), array_of(np.float64, written=True),
     array_of(np.float64, written=True),
 )  # fmt: skip
@@ -141,14 +147,48 @@ def find_leaves_twin(features: Floats, left: Ints, feature: Ints, threshold: Flo
         going = going[left[nodes[going]] >= 0]
 
 
+def group_rows(nodes: Ints, added: Floats, group: Ints, groups: int) -> tuple[Ints, Places]:
+    """Return the rows that are summed, group after group and in their order within one.
+
+    Args:
+        nodes: ``(n,)`` the node that each row has reached.
+        added: ``(n, v)`` what `add_rows` adds; rows whose first value, the weight, is not above 0 are in no group.
+        group: ``(m,)`` the group of each node; -1 where its rows are in none.
+        groups: How many there are.
+
+    Returns:
+        The rows, at most ``(n,)``, and ``(groups + 1,)`` where each group's begin.
+    """
+    if _GROUP_ROWS is None:
+        return group_rows_twin(nodes, added, group, groups)
+    order, bounds = np.empty(len(nodes), dtype=np.int32), np.empty(groups + 2, dtype=np.int64)
+    _GROUP_ROWS(nodes, added, *added.shape, group, groups, order, bounds)
+    return order[: bounds[groups]], bounds[: groups + 1]
+
+
+def group_rows_twin(nodes: Ints, added: Floats, group: Ints, groups: int) -> tuple[Ints, Places]:
+    """`group_rows` in numpy."""
+    mine = np.where(added[:, 0] > 0, group[nodes], -1)
+    order = np.argsort(mine, kind="stable")
+    bounds = np.searchsorted(mine[order], np.arange(groups + 1))
+    return (order[bounds[0] :]).astype(np.int32), (bounds - bounds[0]).astype(np.int64)
+
+
 def add_rows(
-    bins: Bins, slot: Ints, channel: Ints | None, added: Floats, rest: int, chosen: Ints | None, starts: Places, sums: Floats
+    bins: Bins,
+    rows: tuple[Ints, Places],
+    channel: Ints | None,
+    added: Floats,
+    rest: int,
+    chosen: Ints | None,
+    starts: Places,
+    sums: Floats,
 ) -> None:
     """Add rows to the cells of their node and bins.
 
     Args:
         bins: ``(n, d)``.
-        slot: ``(n,)`` the place of each row's node among those that are summed; -1 for a row that is not.
+        rows: The rows of each node that is summed, as `group_rows` returns them.
         channel: ``(n,)`` the channel of each row's first value; None where that is the first one.
         added: ``(n, v)`` values.
         rest: The channel of the second value, behind which the others' are.
@@ -158,24 +198,31 @@ def add_rows(
     """
     compiled = _ADD_ROWS[bins.dtype.itemsize]
     if compiled is None:
-        add_rows_twin(bins, slot, channel, added, rest, chosen, starts, sums)
+        add_rows_twin(bins, rows, channel, added, rest, chosen, starts, sums)
         return
-    features, channels = starts.shape[1], sums.shape[1]
-    compiled(bins, *bins.shape, slot, channel, added, added.shape[1], rest, chosen, starts, features, channels, sums)
+    nodes, features = starts.shape
+    compiled(bins, bins.shape[1], *rows, nodes, channel, added, added.shape[1], rest, chosen, starts, features, sums.shape[1], sums)
 
 
 def add_rows_twin(
-    bins: Bins, slot: Ints, channel: Ints | None, added: Floats, rest: int, chosen: Ints | None, starts: Places, sums: Floats
+    bins: Bins,
+    rows: tuple[Ints, Places],
+    channel: Ints | None,
+    added: Floats,
+    rest: int,
+    chosen: Ints | None,
+    starts: Places,
+    sums: Floats,
 ) -> None:
     """`add_rows` in numpy."""
-    rows = np.flatnonzero(slot >= 0)
-    mine, flat = slot[rows], sums.reshape(-1)
-    first = np.zeros(len(rows), dtype=np.int64) if channel is None else channel[rows].astype(np.int64)
+    order, bounds = rows
+    mine, flat = np.repeat(np.arange(len(starts)), np.diff(bounds)), sums.reshape(-1)
+    first = np.zeros(len(order), dtype=np.int64) if channel is None else channel[order].astype(np.int64)
     for k in range(starts.shape[1]):
         column: Any = k if chosen is None else chosen[mine, k]
-        cell = (starts[mine, k] + bins[rows, column]) * sums.shape[1]
+        cell = (starts[mine, k] + bins[order, column]) * sums.shape[1]
         for value in range(added.shape[1]):
-            np.add.at(flat, cell + (rest + value - 1 if value else first), added[rows, value])
+            np.add.at(flat, cell + (rest + value - 1 if value else first), added[order, value])
 
 
 def scan_targets(
@@ -184,8 +231,8 @@ def scan_targets(
     """Return the best split of each histogram of a continuous feature, or None where nothing was compiled: `SplitSearch` is the twin.
 
     Args:
-        sums: ``(cells, 2 or 3)`` weight, weighted target, and rows where these are counted; cumulated in place.
-        starts: ``(h,)`` the first cell of each histogram; no two share one.
+        sums: ``(cells, 2 or 3)`` weight, weighted target, and rows where these are counted.
+        starts: ``(h,)`` the first cell of each histogram.
         sizes: ``(h,)`` cells of each.
         min_rows: What a split must leave on each side.
         min_weight: The same in weight; above 0.
@@ -197,8 +244,8 @@ def scan_targets(
     """
     if _SCAN_TARGETS is None:
         return None
-    count, channels = len(starts), sums.shape[1]
-    gains, places = np.empty(count), np.empty(count, dtype=np.int64)
+    count, channels, widest = len(starts), sums.shape[1], int(sizes.max(initial=1))
+    gains, places, room = np.empty(count), np.empty(count, dtype=np.int64), np.empty(4 * widest)
     lefts, totals = np.empty((count, channels)), np.empty((count, channels))
-    _SCAN_TARGETS(sums, count, channels, starts, sizes, min_rows, min_weight, min_gain, tie, gains, places, lefts, totals)
+    _SCAN_TARGETS(sums, count, channels, starts, sizes, min_rows, min_weight, min_gain, tie, widest, room, gains, places, lefts, totals)
     return gains, places, lefts, totals

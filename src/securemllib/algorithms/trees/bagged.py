@@ -13,10 +13,10 @@ from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.trees.binning import Binning
 from securemllib.algorithms.trees.forest import Forest
 from securemllib.algorithms.trees.growing import Grower, Growth
-from securemllib.algorithms.trees.histograms import Bagging, histograms
+from securemllib.algorithms.trees.histograms import Bagging, added_values, histograms
 from securemllib.algorithms.trees.impurity import CLASSIFICATION, REGRESSION
 from securemllib.algorithms.trees.params import TreeParams, lower_case
-from securemllib.algorithms.trees.training import Facts, TreeStatistics, candidates, facts_of, grower_of, learned
+from securemllib.algorithms.trees.training import Facts, TreeStatistics, candidates, facts_of, grower_of, grown_at_once, learned
 from securemllib.errors import UsageError
 
 __all__ = ["BaggedTrees", "TreesState"]
@@ -105,12 +105,16 @@ class BaggedTrees(TreeParams):
             return candidates(block, state.seed, self.max_bins)
         grower, growth = self._grower(state)
         labels = labels_of(block)
-        targets = labels.astype(np.int32) if self.CLASSIFIES else labels
         weights = None if state.facts.unit_weights and block.weight is None else weights_of(block)
         if state.phase == _LEAVES:
             sums = self._squares(grower, growth, block, labels, weights)
         else:
-            sums = histograms(grower, growth, block, rows=lambda _: (weights, targets), bagging=self._bagging(state.seed))
+            bagging, targets = self._bagging(state.seed), None if self.CLASSIFIES else labels
+
+            def added(tree: int) -> Floats:
+                return added_values(grower.impurity, weights, bagging.counts(tree, block), targets, block.rows)
+
+            sums = histograms(grower, growth, block, added=added, classes=labels.astype(np.int32) if self.CLASSIFIES else None)
         return TreeStatistics(values=None, sums=sums, numbers=np.zeros(4))
 
     def _squares(self, grower: Grower, growth: Growth, block: Block, labels: Floats, weights: Floats | None) -> Floats:
@@ -129,7 +133,8 @@ class BaggedTrees(TreeParams):
             facts, binning = learned(state.facts, total, self.max_bins)
             state = replace(state, phase=_GROW, facts=facts, binning=binning)
             grower = grower_of(self, facts, binning, state.seed, impurity=self.impurity, features=self._features(state.columns))
-            return replace(state, growth=grower.nothing().planted(self._trees(), binning))
+            state = replace(state, growth=grower.nothing().planted(self._trees(), binning))
+            return grown_at_once(self, state, total.values, trees=self._trees())
         grower, growth = self._grower(state)
         growth = grower.grown(growth, total.sums)
         last = _LEAVES if self.MEASURES_LEAVES else _DONE

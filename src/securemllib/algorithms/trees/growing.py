@@ -140,7 +140,8 @@ class Grower:
 
     def plan(self, growth: Growth) -> Plan:
         """Return what the next round computes: a pure function of the growth, which workers and aggregator both call."""
-        widest = int(np.sort(self.binning.sizes)[-self.features :].sum()) * self.impurity.channels * 8
+        sizes = self.binning.sizes
+        widest = int((sizes if self._takes_all else np.sort(sizes)[-self.features :]).sum()) * self.impurity.channels * 8
         computed = np.where(growth.kept >= 0, 1, growth.wanted.sum(axis=1))
         fitting = int(np.searchsorted(np.cumsum(computed) * widest, self.memory, side="right"))
         taken = min(max(fitting, 1), len(growth.pairs))
@@ -149,9 +150,8 @@ class Grower:
         smaller[np.arange(taken), self._smaller(growth.forest, pairs)] = True
         nodes = pairs[np.where(kept[:, None], smaller, wanted)]
         columns = self._columns(growth.step, len(nodes))
-        sizes = self.binning.sizes[columns]
-        ends = np.cumsum(sizes).reshape(sizes.shape)
-        return Plan(taken=taken, nodes=nodes, columns=columns, starts=ends - sizes, cells=int(ends[-1, -1]))
+        ends = np.cumsum(sizes[columns]).reshape(columns.shape)
+        return Plan(taken=taken, nodes=nodes, columns=columns, starts=ends - sizes[columns], cells=int(ends[-1, -1]))
 
     def _smaller(self, forest: Forest, pairs: Ints) -> Ints:
         weight = self.impurity.weight(forest.stats)
@@ -183,7 +183,7 @@ class Grower:
         forest = _with_root_stats(growth.forest, nodes, flat, starts, self.binning.sizes[columns[:, 0]])
         good = (splits.gain > 0) & (forest.depth[nodes] < self.max_depth)
         grown = forest.split(nodes[good], splits.take(good))
-        return self._queued(growth, plan.taken, grown, nodes[good], own[good])
+        return self._queued(growth, plan.taken, grown, nodes[good], own if good.all() else own[good])
 
     def _whole(self, growth: Growth, plan: Plan, cells: Floats) -> Floats:
         """Return the histograms of the nodes that the round splits, the larger siblings' by difference."""
@@ -195,9 +195,15 @@ class Grower:
         nodes = growth.pairs[pair, side]
         # Without a kept parent, the second of two wanted siblings stands behind the first.
         slot = first[pair] + np.where(kept[pair], 0, (side == 1) & wanted[pair, 0])
-        own: Floats = sums[slot]
-        other = np.flatnonzero(kept[pair] & (plan.nodes[slot] != nodes))
-        own[other] = growth.parents[growth.kept[pair[other]]] - own[other]
+        parent = np.where(plan.nodes[slot] != nodes, growth.kept[: plan.taken][pair], _NONE)
+        if (parent < 0).all() and (slot == np.arange(len(sums))).all():
+            return sums
+        own = np.empty((len(nodes), *sums.shape[1:]))
+        for node, (place, above) in enumerate(zip(slot, parent, strict=True)):
+            if above < 0:
+                own[node] = sums[place]
+            else:
+                np.subtract(growth.parents[above], sums[place], out=own[node])
         return own
 
     def _queued(self, growth: Growth, taken: int, forest: Forest, split: Ints, own: Floats) -> Growth:
@@ -221,7 +227,7 @@ class Grower:
             pairs=np.concatenate([growth.pairs[taken:], children[queued]]),
             wanted=np.concatenate([growth.wanted[taken:], wanted[queued]]),
             kept=kept,
-            parents=np.concatenate([parents, own[keeps]]),
+            parents=_joined(parents, own if keeps.all() else own[keeps]),
             **_marks(growth, forest, split),
         )
 
@@ -234,6 +240,10 @@ class Grower:
     @property
     def _counts_rows(self) -> bool:
         return self.impurity.counts_rows or self.subtracts
+
+
+def _joined(some: Floats, others: Floats) -> Floats:
+    return np.concatenate([some, others]) if len(some) else others
 
 
 def _with_root_stats(forest: Forest, nodes: Ints, flat: Floats, starts: Ints, sizes: Ints) -> Forest:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from securemllib.algorithms.trees.binning import Bins
 from securemllib.algorithms.trees.growing import Grower, Growth
 from securemllib.algorithms.trees.impurity import Impurity
 
-__all__ = ["Bagging", "histograms", "nodes_of"]
+__all__ = ["Bagging", "added_values", "histograms", "nodes_of"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -37,8 +38,10 @@ class Bagging:
         """Whether some number may be other than 1."""
         return self.replaces or self.rate < 1.0
 
-    def counts(self, tree: int, block: Block) -> NDArray[np.uint8]:
-        """Return the ``(n,)`` numbers of one tree; kept with the block."""
+    def counts(self, tree: int, block: Block) -> NDArray[np.uint8] | None:
+        """Return the ``(n,)`` numbers of one tree, which are kept with the block; None where all are 1."""
+        if not self.is_needed:
+            return None
         counts: NDArray[np.uint8] = block.scratch.get(f"trees/bag/{tree}", self.seed.value, lambda: self._draw(tree, block))
         return counts
 
@@ -60,22 +63,15 @@ def nodes_of(growth: Growth, tree: int, block: Block, bins: Bins) -> Ints:
     return nodes
 
 
-def histograms(
-    grower: Grower,
-    growth: Growth,
-    block: Block,
-    *,
-    rows: Callable[[int], tuple[Floats | None, Floats | Ints]],
-    bagging: Bagging,
-) -> Floats:
+def histograms(grower: Grower, growth: Growth, block: Block, *, added: Callable[[int], Floats], classes: Ints | None = None) -> Floats:
     """Return the ``(cells, channels)`` sums that the round's plan names.
 
     Args:
         grower: How trees grow.
         growth: Where they are.
         block: The rows.
-        rows: The rows' weights, or None where all are 1, and targets or classes, as a tree sees them.
-        bagging: How often each tree reads each row.
+        added: What each row adds in a tree, as `added_values` returns it.
+        classes: ``(n,)`` the rows' classes; None of a regression.
     """
     plan = grower.plan(growth)
     bins = grower.binning.bins_of(block)
@@ -83,28 +79,31 @@ def histograms(
     tree_of = growth.forest.tree[plan.nodes]
     chosen = None if grower.features == grower.binning.columns else plan.columns.astype(np.int32)
     for tree in np.unique(tree_of):
-        place = np.full(growth.forest.nodes, -1, dtype=np.int32)
+        group = np.full(growth.forest.nodes, -1, dtype=np.int32)
         mine = np.flatnonzero(tree_of == tree)
-        place[plan.nodes[mine]] = mine
-        slot = place[nodes_of(growth, int(tree), block, bins)]
-        weights, targets = rows(int(tree))
-        counts = bagging.counts(int(tree), block) if bagging.is_needed else None
-        channel, added = _added(grower.impurity, weights, counts, targets)
-        used = counts if weights is None else weights if counts is None else weights * counts
-        if used is not None:
-            slot = np.where(used > 0, slot, np.int32(-1))
-        trees.add_rows(bins, slot, channel, added, max(grower.impurity.classes, 1), chosen, plan.starts, sums)
+        group[plan.nodes[mine]] = np.arange(len(mine))
+        values = added(int(tree))
+        rows = trees.group_rows(nodes_of(growth, int(tree), block, bins), values, group, len(mine))
+        columns = None if chosen is None else chosen[mine]
+        trees.add_rows(bins, rows, classes, values, max(grower.impurity.classes, 1), columns, plan.starts[mine], sums)
     return sums
 
 
-def _added(
-    impurity: Impurity, weights: Floats | None, counts: NDArray[np.uint8] | None, targets: Floats | Ints
-) -> tuple[Ints | None, Floats]:
-    """Return the channel of each row's weight and the ``(n, v)`` values that it adds."""
-    number = np.ones(len(targets)) if counts is None else counts.astype(np.float64)
-    weight = number if weights is None else number * weights
-    values = [weight] if impurity.classes else [weight, weight * targets]
+def added_values(impurity: Impurity, weights: Floats | None, counts: NDArray[np.uint8] | None, targets: Floats | None, rows: int) -> Floats:
+    """Return the ``(n, v)`` values that rows add: the weight, of a regression its product with the target, and if asked for the number.
+
+    Args:
+        impurity: What the sums are of.
+        weights: The rows' weights; None where all are 1.
+        counts: How often a tree reads each row; None where once.
+        targets: What a regression learns; None of classes.
+        rows: How many there are.
+    """
+    added = np.empty((rows, 1 + (targets is not None) + impurity.counts_rows))
+    number: Any = 1.0 if counts is None else counts
+    added[:, 0] = number if weights is None else number * weights
+    if targets is not None:
+        np.multiply(added[:, 0], targets, out=added[:, 1])
     if impurity.counts_rows:
-        values.append(number)
-    channel = targets.astype(np.int32) if impurity.classes else None
-    return channel, np.ascontiguousarray(np.stack(values, axis=1))
+        added[:, -1] = number
+    return added

@@ -71,7 +71,13 @@ class SplitSearch:
             return None
         sizes = self.binning.sizes[columns].ravel()
         found = trees.scan_targets(
-            cells.copy(), starts.ravel(), sizes, min_rows=self.min_rows, min_weight=self._least_weight, min_gain=self.min_gain, tie=_TIE
+            np.ascontiguousarray(cells),
+            starts.ravel(),
+            sizes,
+            min_rows=self.min_rows,
+            min_weight=self._least_weight,
+            min_gain=self.min_gain,
+            tie=_TIE,
         )
         if found is None:
             return None

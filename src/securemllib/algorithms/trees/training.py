@@ -1,7 +1,11 @@
-"""What trainings of trees share: what is known of the rows, one kind of statistics, and the first round, which finds the candidates."""
+"""What trainings of trees share: what is known of the rows, one kind of statistics, and the first round, which finds the candidates.
+
+The first round's sample is all rows where these are few. Then the aggregator has what it takes to grow the trees, and grows them at
+once: the histograms of so few rows would be larger than the rows.
+"""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +21,14 @@ from securemllib.algorithms.trees.params import TreeParams
 from securemllib.algorithms.trees.splits import SplitSearch
 from securemllib.errors import DataError
 
-__all__ = ["Facts", "TreeStatistics", "candidates", "facts_of", "grower_of", "learned"]
+__all__ = ["Facts", "TreeStatistics", "candidates", "facts_of", "grower_of", "grown_at_once", "learned"]
 
 Floats = NDArray[np.float64]
 
 # So many roundings in a row do not add up to more, relative to the sum of absolute values.
 _ROUNDING = 32.0 * float(np.finfo(np.float64).eps)
+# About two seconds of one core: a request to an enclave is to answer soon.
+_AT_ONCE = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +115,28 @@ def learned(facts: Facts, total: TreeStatistics, max_bins: int) -> tuple[Facts, 
         raise DataError("there is no row of positive weight to learn from", code="data.no_rows")
     facts = replace(facts, weight_sum=float(total.numbers[0]), rows=int(total.numbers[1]))
     return facts, Binning.of(total.values, max_bins=max_bins, rows=facts.rows, multiclass=facts.classes > 2)
+
+
+def grown_at_once(algorithm: Any, state: Any, values: ColumnValues | None, *, trees: int) -> Any:
+    """Return the state after all trees have grown, where the first round's sample is all rows and these are few; else the state.
+
+    Args:
+        algorithm: The training.
+        state: Its state after the first round.
+        values: What that round yielded.
+        trees: How many trees grow.
+    """
+    if values is None or len(values.keys) != state.facts.rows:
+        return state
+    rows, depth = state.facts.rows, algorithm.max_depth
+    # A level adds each row once and searches at most as many histograms as it has nodes.
+    cells = algorithm.max_bins << min(depth, rows.bit_length())
+    if trees * (depth + 1) * state.columns * (rows + cells) > _AT_ONCE:
+        return state
+    block = values.block()
+    while not algorithm.is_done(state):
+        state = algorithm.update(state, algorithm.statistics(state, block))
+    return state
 
 
 def grower_of(params: TreeParams, facts: Facts, binning: Binning, seed: Seed, *, impurity: str, features: int) -> Grower:
