@@ -4,7 +4,7 @@ __all__ = ["REASONS"]
 
 _DRAWS = "Enclaves draw from their own generator: the same seed does not give Spark's {}. The test's numbers are those of Spark's draws."
 _NO_JAVA = "The test looks at the Java object behind the class; there is none."
-_STAGE = "The test's own estimator makes a column with `array_to_vector` of Spark, where columns of sealed rows take `securemllib.spark.functions`."
+_STAGE = "The test's own estimator makes a column with functions of Spark, which sealed rows do not take. The rest before it agrees."
 _PMML = "A sealed model is not written in the clear: `pmml` is refused, and `release` named."
 _MOCK = "The test's data set is a mock of a Spark data frame, and rows in the clear are refused."
 
