@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -21,9 +20,7 @@ __all__ = [
     "beside",
     "is_stored_vector",
     "numbers",
-    "stored_lengths",
     "stored_vector",
-    "to_spark",
     "to_stored",
     "type_text",
 ]
@@ -175,28 +172,6 @@ def stored_vector(array: pa.Array, name: str) -> AnyVector:
     return _from_lists(array, name) if is_stored_vector(array.type) else Vector((numbers(array, name),))
 
 
-def stored_lengths(array: pa.Array, name: str) -> NDArray[np.int64]:
-    """Return how many slots each vector of a stored column has, 1 for numbers; `DataError` where one is null or no vector."""
-    if not is_stored_vector(array.type):
-        return np.ones(len(array), dtype=np.int64)
-    _require_vectors(array, name)
-    if not pa.types.is_struct(array.type):
-        return np.asarray(pc.call_function("list_value_length", [array]).to_numpy(zero_copy_only=False), dtype=np.int64)
-    kinds, sizes, values = (array.field(field) for field in ("type", "size", "values"))
-    dense = np.asarray(kinds.to_numpy(zero_copy_only=False)) == 1
-    return np.where(dense, values.value_lengths().fill_null(0), sizes.fill_null(0)).astype(np.int64)
-
-
-def to_spark(vector: AnyVector) -> pa.Array:
-    """Return the vectors as Spark stores them, in one column with vectors of other lengths if need be."""
-    if isinstance(vector, SparseVector):
-        return to_stored(vector)
-    rows = vector.rows
-    values = pa.ListArray.from_arrays(pa.array(np.arange(rows + 1, dtype=np.int32) * vector.width), pa.array(vector.matrix().ravel()))
-    kinds, none = pa.array(np.ones(rows, dtype=np.int8)), pa.nulls(rows, pa.int32())
-    return pa.StructArray.from_arrays([kinds, none, pa.nulls(rows, pa.list_(pa.int32())), values], fields=list(VECTOR))
-
-
 def to_stored(vector: AnyVector) -> pa.Array:
     """Return the Arrow array that `stored_vector` reads as the same vectors: lists of one length, or Spark's sparse vectors."""
     if isinstance(vector, Vector):
@@ -227,15 +202,9 @@ def numbers(array: pa.Array, name: str) -> NDArray[np.float64]:
     return np.asarray(array.to_numpy(zero_copy_only=array.null_count == 0), dtype=np.float64)
 
 
-def _require_vectors(array: pa.Array, name: str) -> None:
-    if pa.types.is_struct(array.type) and {field.name for field in array.type} != {"type", "size", "indices", "values"}:
-        raise DataError(f"The column {name!r} is of type {array.type}, not a vector.", code="data.not_numeric")
+def _from_lists(array: pa.Array, name: str) -> Vector:
     if array.null_count:
         raise DataError(f"{array.null_count} rows of the vector column {name!r} are null.", code="data.null")
-
-
-def _from_lists(array: pa.Array, name: str) -> Vector:
-    _require_vectors(array, name)
     flat = numbers(array.flatten(), name)
     width = len(flat) // len(array) if len(array) else 0
     lengths = np.asarray(array.value_lengths()) if not pa.types.is_fixed_size_list(array.type) else np.full(len(array), width)
@@ -246,7 +215,10 @@ def _from_lists(array: pa.Array, name: str) -> Vector:
 
 def _from_spark(array: pa.StructArray, name: str) -> AnyVector:
     """Return a column of Spark's VectorUDT: rows of type 0 are sparse (size, indices, values), rows of type 1 dense (values)."""
-    _require_vectors(array, name)
+    if {field.name for field in array.type} != {"type", "size", "indices", "values"}:
+        raise DataError(f"The column {name!r} is of type {array.type}, not a vector.", code="data.not_numeric")
+    if array.null_count:
+        raise DataError(f"{array.null_count} rows of the vector column {name!r} are null.", code="data.null")
     kinds, sizes, indices, values = (array.field(field) for field in ("type", "size", "indices", "values"))
     dense = np.asarray(kinds.to_numpy(zero_copy_only=False)) == 1
     if dense.all():

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.fft import dct, idct
 
-from securemllib.algorithms.feature.values import by_length, of_width, scaled, vector_of
+from securemllib.algorithms.feature.lengths import by_length
+from securemllib.algorithms.feature.values import of_width, scaled, vector_of
 from securemllib.algorithms.params import require_bool, require_number
 from securemllib.algorithms.transformer import Column, Transformed
 from securemllib.algorithms.vectors import AnyVector, SparseVector, Vector

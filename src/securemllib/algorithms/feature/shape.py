@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from securemllib.algorithms.feature.values import by_length, decoded, numbers_of, of_width, vector_of
+from securemllib.algorithms.feature.lengths import by_length, lengths_of
+from securemllib.algorithms.feature.values import numbers_of, of_width, vector_of
 from securemllib.algorithms.params import require_choice, require_integer
 from securemllib.algorithms.transformer import Column, Transformed
-from securemllib.algorithms.vectors import AnyVector, SparseVector, Vector, is_stored_vector, stored_lengths
+from securemllib.algorithms.vectors import AnyVector, SparseVector, Vector, is_stored_vector
 from securemllib.errors import DataError, UsageError
 
 __all__ = ["Interaction", "PolynomialExpansion", "VectorSizeHint", "VectorSlicer"]
@@ -72,7 +73,7 @@ class VectorSizeHint:
         (column,) = columns
         if self.handle_invalid == "optimistic":
             return Transformed(columns={"output": column})
-        fits = _lengths(column) == self.size
+        fits = lengths_of(column) == self.size
         if not fits.all() and self.handle_invalid == "error":
             raise DataError(f"The hint has {self.size} slots, the vectors of {int((~fits).sum())} rows have not.", code="data.length")
         if not fits.any():
@@ -80,14 +81,6 @@ class VectorSizeHint:
             empty = Vector(tuple(np.zeros(len(fits)) for _ in range(self.size)))
             return Transformed(columns={"output": Column(empty)}, keep=fits)
         return Transformed(columns={"output": column}, keep=None if fits.all() else fits)
-
-
-def _lengths(column: Column) -> NDArray[np.int64]:
-    """Return the size of each vector of a column."""
-    values = column.values
-    if isinstance(values, Vector | SparseVector):
-        return np.full(values.rows, values.width)
-    return stored_lengths(decoded(values), "input")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,5 @@
 """Columns of any stored type as what a transformer reads: numbers, texts, lists of texts or vectors."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,12 +8,11 @@ from scipy import sparse
 
 from securemllib.algorithms.base import Block
 from securemllib.algorithms.transformer import Column
-from securemllib.algorithms.vectors import AnyVector, SparseVector, Vector, numbers, stored_lengths, stored_vector, to_spark
+from securemllib.algorithms.vectors import AnyVector, SparseVector, Vector, numbers, stored_vector
 from securemllib.errors import DataError
 
 __all__ = [
     "boolean",
-    "by_length",
     "decoded",
     "index_in",
     "inputs_of",
@@ -66,23 +63,6 @@ def vector_of(column: Column | pa.Array, name: str) -> AnyVector:
     """Return a vector column; `DataError` where it holds none."""
     values = column.values if isinstance(column, Column) else column
     return values if isinstance(values, Vector | SparseVector) else stored_vector(decoded(values), name)
-
-
-def by_length(column: Column, change: Callable[[AnyVector], AnyVector]) -> Column:
-    """Return what a function of single rows makes of a vector column, whose vectors may differ in length.
-
-    Args:
-        column: Vectors of one length, or a stored column of vectors of any, which becomes such a column again.
-        change: Takes vectors of one length, and returns one for each.
-    """
-    stored = column.values
-    lengths = np.zeros(0) if isinstance(stored, Vector | SparseVector) else stored_lengths(decoded(stored), "input")
-    distinct = np.unique(lengths)
-    if len(distinct) <= 1:
-        return Column(change(vector_of(column, "input")))
-    groups = [np.flatnonzero(lengths == length) for length in distinct]
-    made = [to_spark(change(stored_vector(stored.take(pa.array(rows)), "input"))) for rows in groups]
-    return Column(pa.concat_arrays(made).take(pa.array(np.argsort(np.concatenate(groups)))))
 
 
 def texts(column: Column | pa.Array, name: str) -> pa.Array:

@@ -178,4 +178,6 @@ class QuantileDiscretizer(  # noqa: N818 - HasRelativeError is no exception
 
     def _trained(self, frame: SecureDataFrame, outcome: Outcome) -> SecureModel:
         # As in MLlib the model is a Bucketizer by its name, too.
-        return super()._trained(frame, outcome)._resetUid(Bucketizer().uid)
+        model = super()._trained(frame, outcome)
+        model._resetUid(Bucketizer().uid)
+        return model
