@@ -47,7 +47,7 @@ def lengths_of(column: Column) -> NDArray[np.int64]:
         raise DataError(f"The column is of type {array.type}, not a vector.", code="data.not_numeric")
     kinds, sizes, values = (array.field(field) for field in ("type", "size", "values"))
     dense = np.asarray(kinds.to_numpy(zero_copy_only=False)) == 1
-    return np.where(dense, values.value_lengths().fill_null(0), sizes.fill_null(0)).astype(np.int64)
+    return np.asarray(np.where(dense, values.value_lengths().fill_null(0), sizes.fill_null(0)), dtype=np.int64)
 
 
 def _to_spark(vector: AnyVector) -> pa.Array:
