@@ -64,8 +64,8 @@ class Deployment:
             client.enrol(opened, self.owner)
         return opened.manifest.dataset_id
 
-    def allow(self, dataset_id, *, outputs=ALL_OUTPUTS, columns=(ANY,), measurement=None, allow_insecure=True, **rule):
-        """Put a policy in force."""
+    def allow(self, dataset_id, *, outputs=ALL_OUTPUTS, columns=(ANY,), rows=(ANY,), measurement=None, allow_insecure=True, **rule):
+        """Put a policy in force; ``rows`` are the origins that released rows may have."""
         self.serial += 1
         me = self.analyst.public.fingerprint
         base = Rule(
@@ -74,7 +74,7 @@ class Deployment:
             operations={ANY: {}},
             columns=columns,
             modes=tuple(Mode),
-            outputs={kind: OutputRule(recipients=(me,), columns=(ANY,) if kind is OutputKind.ROWS else ()) for kind in outputs},
+            outputs={kind: OutputRule(recipients=(me,), columns=rows if kind is OutputKind.ROWS else ()) for kind in outputs},
         )
         policy = Policy(
             dataset_id=dataset_id,

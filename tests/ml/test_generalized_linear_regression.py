@@ -84,17 +84,34 @@ def test_no_criterion_without_a_density(rows):
         ours.aic  # noqa: B018
 
 
-def test_residuals_are_rows(gamma):
-    """Response residuals are sealed and leave by a release alone; other residuals and unknown types are refused."""
-    residuals = gamma[0].summary.residuals("response")
+@pytest.mark.parametrize("kind", ["deviance", "pearson", "working", "response"])
+def test_residuals_are_rows(kind, gamma):
+    """Residuals of each type are sealed, leave by a release alone, and are MLlib's, weights and offsets counted."""
+    residuals, name = gamma[0].summary.residuals(kind), f"{kind}Residuals"
+    assert residuals.dtypes == gamma[1].summary.residuals(kind).dtypes == [(name, "double")]
     with pytest.raises(SealedError):
         residuals.collect()
-    theirs = gamma[1].summary.residuals("response").toPandas()["responseResiduals"]
-    assert np.allclose(np.sort(residuals.release(columns=["responseResiduals"]).toPandas()["responseResiduals"]), np.sort(theirs))
-    with pytest.raises(SealedError, match="response"):
-        gamma[0].summary.residuals()
+    theirs = gamma[1].summary.residuals(kind).toPandas()[name]
+    assert np.allclose(np.sort(residuals.release(columns=[name]).toPandas()[name]), np.sort(theirs), rtol=1e-6)
+
+
+def test_residuals_have_pysparks_types(gamma):
+    """Without a type residuals are those of the deviance, and a type that pyspark.ml does not have is refused."""
+    assert gamma[0].summary.residuals().columns == ["devianceResiduals"]
     with pytest.raises(UsageError, match="student"):
         gamma[0].summary.residuals("student")
+
+
+def test_residuals_leave_by_their_origins(deployment, session, table):
+    """A policy that releases a model's predictions and no label releases none of its residuals; with the label it does."""
+    rows = VectorAssembler(inputCols=["age", "dose"], outputCol="x").transform(session.read(deployment.dataset(table, "residuals-glm")))
+    dataset = rows.source.manifest.dataset_id
+    residuals = GeneralizedLinearRegression(**PARAMS).fit(rows).summary.residuals()
+    deployment.allow(dataset, outputs=(OutputKind.ROWS,), rows=("prediction",), name="predictions only")
+    with pytest.raises(PolicyError, match="predictions only"):
+        residuals.release(columns=["devianceResiduals"])
+    deployment.allow(dataset, outputs=(OutputKind.ROWS,), rows=("prediction", "pressure"))
+    assert len(residuals.release(columns=["devianceResiduals"]).toPandas()) == table.num_rows
 
 
 def test_a_loaded_model_is_evaluated(gamma, rows, tmp_path):

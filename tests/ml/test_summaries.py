@@ -213,15 +213,24 @@ def test_a_linear_summary_is_that_of_mllib(intercept, lines, plain_lines):
 
 
 def test_residuals_are_sealed_and_those_of_mllib(lines, plain_lines):
-    """Residuals are rows: they leave by a release alone, and are MLlib's; the two that would be numbers are refused."""
+    """Residuals are rows: they leave by a release alone, and are MLlib's."""
     summary = LinearRegression(**LINEAR).fit(lines).summary
     theirs = regression.LinearRegression(**LINEAR).fit(plain_lines).summary
     with pytest.raises(SealedError, match="release"):
         summary.residuals.collect()
-    with pytest.raises(SealedError, match="release"):
-        summary.devianceResiduals  # noqa: B018
     released = summary.residuals.release(columns=["residuals"]).toPandas()["residuals"]
     assert np.allclose(np.sort(released), np.sort(theirs.residuals.toPandas()["residuals"]), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("weights", [{}, {"weightCol": "weight"}])
+def test_deviance_residuals_are_the_extremes_of_mllib(weights, lines, plain_lines, jobs):
+    """The smallest and the largest weighted residual are MLlib's, by one job of the Summarizer that is run once."""
+    params = {"labelCol": "pressure", "featuresCol": "x", **weights}
+    ours = LinearRegression(**params).fit(lines).summary
+    theirs = regression.LinearRegression(**params).fit(plain_lines).summary
+    assert np.allclose(ours.devianceResiduals, theirs.devianceResiduals, atol=TOLERANCE)
+    assert ours.devianceResiduals[0] < 0.0 < ours.devianceResiduals[1]
+    assert jobs == ["LinearRegression", "Summarizer"]
 
 
 @pytest.mark.parametrize("name", ["coefficientStandardErrors", "tValues", "pValues"])
@@ -307,3 +316,20 @@ def test_a_policy_without_summaries_releases_none(deployment, session, table):
         logistic.predictions.release(columns=["prediction"])
     assert logistic.accuracy > 0.5
     assert linear.r2 > 0.0
+
+
+def test_errors_do_not_let_extremes_out(deployment, session, table):
+    """A policy of errors alone refuses the two extreme residuals; one that names the Summarizer lets them out, of enough rows only."""
+    rows = VectorAssembler(inputCols=["age", "dose"], outputCol="x").transform(session.read(deployment.dataset(table, "extremes")))
+    dataset = rows.source.manifest.dataset_id
+    summary = LinearRegression(**LINEAR).fit(rows).summary
+    deployment.allow(dataset, outputs=(OutputKind.SUMMARY,), operations={"RegressionEvaluator": {}}, name="errors only")
+    assert summary.r2 > 0.0
+    with pytest.raises(PolicyError, match="errors only"):
+        summary.devianceResiduals  # noqa: B018
+    allowed = {"outputs": (OutputKind.SUMMARY,), "operations": {"Summarizer": {}}}
+    deployment.allow(dataset, **allowed, min_group_size=table.num_rows + 1)
+    with pytest.raises(PolicyError, match="group"):
+        summary.devianceResiduals  # noqa: B018
+    deployment.allow(dataset, **allowed, min_group_size=table.num_rows)
+    assert len(summary.devianceResiduals) == 2

@@ -21,7 +21,7 @@ import pyspark.sql.functions
 from pyspark.ml import base as spark_base
 from pyspark.ml.linalg import DenseVector, SparseVector, VectorUDT
 from pyspark.ml.wrapper import JavaParams
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 from pyspark.sql.classic.dataframe import DataFrame
 from pyspark.sql.types import StructField, StructType
 
@@ -29,14 +29,14 @@ import securemllib.ml
 import securemllib.spark.functions
 from securemllib.algorithms.vectors import VECTOR
 from securemllib.errors import SealedError, SecureMLlibError
-from securemllib.ml import base, checks
+from securemllib.ml import base, checks, stat
 from securemllib.ml.persistence import KINDS
 from securemllib.ml.summaries import Summary
 from securemllib.spark.dataframe import SecureDataFrame
 
 __all__ = ["Sealing"]
 
-_MODULES = ("classification", "clustering", "evaluation", "feature", "pipeline", "recommendation", "regression", "stat", "tuning")
+_MODULES = ("classification", "clustering", "evaluation", "feature", "fpm", "pipeline", "recommendation", "regression", "stat", "tuning")
 
 # The number of each row: encryption deals rows to parts in a random order, and tests read them in theirs.
 _ORDER = "__order"
@@ -87,6 +87,8 @@ class Sealing:
             stack.enter_context(mock.patch.object(spark_base.Transformer, "transform", self._opening(spark_base.Transformer.transform)))
             stack.enter_context(mock.patch.object(base.SecureModel, "__getattr__", self._released(base.SecureModel.__getattr__)))
             stack.enter_context(mock.patch.object(base.SecureModel, "summary", self._summary(base.SecureModel.summary)))
+            for kind, name in ((stat.ChiSquareTest, "test"), (stat.Correlation, "corr")):
+                stack.enter_context(mock.patch.object(kind, name, self._evaluated(getattr(kind, name))))
             for kind in KINDS.values():
                 if "evaluate" in vars(kind):
                     stack.enter_context(mock.patch.object(kind, "evaluate", self._evaluated(kind.evaluate)))
@@ -113,6 +115,8 @@ class Sealing:
         if isinstance(value, pd.DataFrame):
             rows = list(value.itertuples(index=False, name=None))
             return SparkSession.active().createDataFrame(rows, list(value.columns))
+        if isinstance(value, Row):
+            return SparkSession.active().createDataFrame([value])
         if isinstance(value, Summary):
             names = {"__init__": lambda shown: None, "__getattribute__": lambda shown, name: self._shown(getattr(value, name))}
             return type(type(value).__name__, (type(value),), names)()
@@ -124,7 +128,7 @@ class Sealing:
         return property(lambda model: self._shown(original.fget(model)))
 
     def _evaluated(self, original: Any) -> Any:
-        return lambda model, dataset, *arguments: self._shown(original(model, dataset, *arguments))
+        return lambda *arguments, **named: self._shown(original(*arguments, **named))
 
     def _released(self, original: Any) -> Any:
         def attribute(model: Any, name: str) -> Any:

@@ -48,6 +48,8 @@ FILES = (
 )
 _KEPT = ("linalg", "param", "param.shared", "util", "wrapper", "common", "base", "functions", "image", "tree")
 _IMPORT = re.compile(r"^(\s*)from pyspark\.(ml|errors|sql\.functions)(\.[\w.]+)? import", re.MULTILINE)
+# What one test file takes from another.
+_SHARED = re.compile(r"^from sealed_ml\.tests\.([\w.]+) import", re.MULTILINE)
 
 
 def changed(source: str) -> str:
@@ -65,8 +67,11 @@ def load(path: Path) -> types.ModuleType:
     module = types.ModuleType(f"spark_{path.stem}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module
-    code = compile(changed(path.read_text(encoding="utf-8")), str(path), "exec")
-    exec(code, module.__dict__)
+    source = changed(path.read_text(encoding="utf-8"))
+    for name in _SHARED.findall(source.partition("__main__")[0]):
+        tests = next(folder for folder in path.parents if folder.name == "tests")
+        sys.modules[f"sealed_ml.tests.{name}"] = load(tests.joinpath(*name.split(".")).with_suffix(".py"))
+    exec(compile(source, str(path), "exec"), module.__dict__)
     return module
 
 

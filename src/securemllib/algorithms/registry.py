@@ -15,6 +15,7 @@ from securemllib.algorithms.evaluation.binary import BinaryClassificationEvaluat
 from securemllib.algorithms.evaluation.boosting import BoostingEvaluator
 from securemllib.algorithms.evaluation.clustering import ClusteringEvaluator
 from securemllib.algorithms.evaluation.generalized_linear import GeneralizedLinearEvaluator
+from securemllib.algorithms.evaluation.generalized_linear_residuals import GeneralizedLinearResiduals
 from securemllib.algorithms.evaluation.multiclass import MulticlassClassificationEvaluator
 from securemllib.algorithms.evaluation.recommendations import Recommender
 from securemllib.algorithms.evaluation.regression import RegressionEvaluator
@@ -65,8 +66,9 @@ ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation 
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.
 TRANSFORMERS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
-    Binarizer, Bucketizer, CountVectorizerModel, DCT, ElementwiseProduct, FeatureHasher, HashingTF, IndexToString, Interaction, NGram,
-    Normalizer, PolynomialExpansion, RegexTokenizer, StopWordsRemover, StringIndexerModel, Tokenizer, VectorSizeHint, VectorSlicer,
+    Binarizer, Bucketizer, CountVectorizerModel, DCT, ElementwiseProduct, FeatureHasher, GeneralizedLinearResiduals, HashingTF,
+    IndexToString, Interaction, NGram, Normalizer, PolynomialExpansion, RegexTokenizer, StopWordsRemover, StringIndexerModel, Tokenizer,
+    VectorSizeHint, VectorSlicer,
 )}  # fmt: skip
 
 

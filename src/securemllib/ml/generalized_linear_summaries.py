@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pyspark.ml import regression
+from pyspark.sql.types import DoubleType
 from scipy.special import ndtr, stdtr
 
 from securemllib.algorithms.codec import from_tree
 from securemllib.algorithms.evaluation.generalized_linear import GeneralizedLinearEvaluation
-from securemllib.errors import SealedError, UsageError
+from securemllib.errors import UsageError
 from securemllib.ml.mirror import converted
 from securemllib.ml.summaries import Summary
 from securemllib.ml.widths import features_of
@@ -18,6 +19,7 @@ from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.functions import col
 from securemllib.spark.jobs import Request
 from securemllib.wire.job import OutputKind
+from securemllib.wire.plan import Transform
 
 __all__ = ["GeneralizedLinearRegressionSummary", "GeneralizedLinearRegressionTrainingSummary"]
 
@@ -25,8 +27,11 @@ __all__ = ["GeneralizedLinearRegressionSummary", "GeneralizedLinearRegressionTra
 _UNIT_DISPERSION = frozenset({"binomial", "poisson"})
 
 # The model's Params that the evaluation reads, and its column Params by role.
-_PARAMS = ("family", "link", "variancePower", "linkPower", "maxIter", "tol", "fitIntercept")
+_DISTRIBUTION = ("family", "link", "variancePower", "linkPower")
+_PARAMS = (*_DISTRIBUTION, "maxIter", "tol", "fitIntercept")
 _TRUTH = {"label": "labelCol", "weight": "weightCol", "offset": "offsetCol"}
+
+_RESIDUALS = ("deviance", "pearson", "working", "response")
 
 
 class GeneralizedLinearRegressionSummary(Summary):
@@ -89,21 +94,27 @@ class GeneralizedLinearRegressionSummary(Summary):
         return self._evaluation.aic + 2 * self.rank
 
     def residuals(self, residualsType: str = "deviance") -> SecureDataFrame:
-        """Return the residuals of the type ``response``, sealed; their rows leave by `release`, where the policy names their origins.
+        """Return the column of residuals, sealed; its rows leave by `release`, where the policy names their origins.
+
+        Args:
+            residualsType: ``deviance``, ``pearson``, ``working`` or ``response``; the column's name begins with it.
 
         Raises:
-            SealedError: The type is ``deviance``, ``pearson`` or ``working``.
-            UsageError: The type is none of pyspark.ml's.
+            UsageError: The type is none of these.
         """
-        if residualsType == "response":
-            difference = col(str(converted(self._model, "labelCol"))) - col(self.predictionCol)
-            return self.predictions.select(difference.alias("responseResiduals"))
-        if residualsType not in ("deviance", "pearson", "working"):
+        if residualsType not in _RESIDUALS:
             raise UsageError(f"There are no residuals of the type {residualsType!r}.", code="usage.param")
-        raise SealedError(
-            f"Residuals of the type {residualsType} are those of single rows.",
-            next_step='Use `residuals("response")`, and release them where the policy lets rows out.',
+        truth, name = self._truth(), f"{residualsType}Residuals"
+        if residualsType == "response":
+            return self.predictions.select((col(truth["label"]) - col(self.predictionCol)).alias(name))
+        columns = [truth["label"], self.predictionCol, *([truth["weight"]] if "weight" in truth else [])]
+        step = Transform(
+            operation="GeneralizedLinearResiduals",
+            params={"residualsType": residualsType, **{param: converted(self._model, param) for param in _DISTRIBUTION}},
+            input_columns=tuple(columns),
+            outputs={"output": name},
         )
+        return self.predictions.select(*columns).apply(step, {name: DoubleType()}).select(name)
 
     @property
     def _intercepts(self) -> int:

@@ -75,6 +75,16 @@ class Writer:
         self._options[key.lower()] = str(value).lower()
         return self
 
+    def format(self, source: str) -> "Writer":
+        """Accept ``internal``, the format of this package; `UsageError` for others, which would hold the model in the clear."""
+        if source != "internal":
+            raise UsageError(
+                f"A sealed {type(self._instance).__name__} is not written as {source}.",
+                next_step="Release it, if the owners' policies allow it, and write what is released.",
+                code="usage.unsupported",
+            )
+        return self
+
     def overwrite(self) -> "Writer":
         """Replace what is at the path."""
         self._overwrites = True

@@ -1,18 +1,20 @@
 """Summaries of linear regressions: metrics of the errors, and the significance of coefficients where the training released it."""
 
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
 from pyspark.ml import regression
 
 from securemllib.algorithms.evaluation.regression import RegressionEvaluation
-from securemllib.errors import SealedError, UsageError
+from securemllib.errors import UsageError
 from securemllib.ml.evaluation import RegressionEvaluator
 from securemllib.ml.mirror import converted
+from securemllib.ml.stat import summarised
 from securemllib.ml.summaries import Summary, TrainingSummary
 from securemllib.ml.widths import features_of
+from securemllib.spark.column import Column
 from securemllib.spark.dataframe import SecureDataFrame
-from securemllib.spark.functions import col
+from securemllib.spark.functions import col, sqrt
 
 __all__ = ["LinearRegressionSummary", "LinearRegressionTrainingSummary"]
 
@@ -65,7 +67,7 @@ class LinearRegressionSummary(Summary):
     @property
     def residuals(self) -> SecureDataFrame:
         """The column ``residuals``, label less prediction, sealed; its rows leave by `release`, where the policy names its origins."""
-        return self.predictions.select((col(self.labelCol) - col(self.predictionCol)).alias("residuals"))
+        return self.predictions.select(self._residual.alias("residuals"))
 
     @property
     def numInstances(self) -> int:
@@ -77,13 +79,17 @@ class LinearRegressionSummary(Summary):
         """Rows less coefficients; `SealedError` where neither training nor plan tell how many features there are."""
         return self.numInstances - self._features - int(self._fits_intercept)
 
-    @property
-    def devianceResiduals(self) -> NoReturn:
-        """Refuse: the smallest and the largest residual are those of single rows."""
-        raise SealedError(
-            "The smallest and the largest residual are those of single rows.",
-            next_step='Use `residuals.release(columns=["residuals"])` where the policy lets rows out.',
-        )
+    @cached_property
+    def devianceResiduals(self) -> list[float]:
+        """The smallest and the largest residual, each times the root of its row's weight: the values of two single rows.
+
+        They are no part of the errors' summary, but the extremes of a `Summarizer` job of their own: a policy that releases errors does
+        not release them, and `PolicyError` says so. A minimum group size counts the rows behind both, and hides neither.
+        """
+        residual, weight = self._residual, self._columns().get("weightCol")
+        rows = self.predictions.select((residual * sqrt(weight) if weight else residual).alias("residuals"))
+        found = summarised(rows, "residuals")
+        return [float(found.min[0]), float(found.max[0])]
 
     @property
     def coefficientStandardErrors(self) -> list[float]:
@@ -107,6 +113,10 @@ class LinearRegressionSummary(Summary):
             next_step="Read it from the `summary` of the model that a fit returned.",
             code="usage.summary",
         )
+
+    @property
+    def _residual(self) -> Column:
+        return col(self.labelCol) - col(self.predictionCol)
 
     @property
     def _fits_intercept(self) -> bool:

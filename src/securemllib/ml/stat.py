@@ -10,10 +10,12 @@ from pyspark.sql import Row
 
 from securemllib.algorithms.codec import from_tree
 from securemllib.algorithms.registry import ALGORITHMS, build, types_of
+from securemllib.algorithms.stat.summarizer import SummarizerResult
 from securemllib.errors import UsageError
 from securemllib.ml.checks import require_columns, require_sealed
 from securemllib.ml.features.base import VECTORS, require_kind
 from securemllib.spark.column_types import VECTOR
+from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.jobs import Request
 from securemllib.wire.job import OutputKind
 from securemllib.wire.plan import Assemble, HandleInvalid, ParamValue
@@ -21,7 +23,7 @@ from securemllib.wire.plan import Assemble, HandleInvalid, ParamValue
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ChiSquareTest", "Correlation", "Summarizer", "SummaryBuilder", "describe"]
+__all__ = ["ChiSquareTest", "Correlation", "Summarizer", "SummaryBuilder", "describe", "summarised"]
 
 _DESCRIBED = "securemllib_described"
 # MLlib's names of metrics, and the fields that hold them.
@@ -149,8 +151,13 @@ def describe(dataset: Any, *columns: str) -> "pd.DataFrame":
 
     if not columns:
         raise UsageError("Name the columns to describe.", code="usage.column")
-    frame = require_sealed(dataset, "describe")
-    step = Assemble(input_columns=columns, output_column=_DESCRIBED, handle_invalid=HandleInvalid.ERROR)
-    found = _run(frame.apply(step, {_DESCRIBED: VECTOR}), "Summarizer", {}, _DESCRIBED, {})
+    found = summarised(require_sealed(dataset, "describe"), *columns)
     rows = {name: getattr(found, name) for name in ("mean", "std", "min", "max")}
     return pd.DataFrame({"count": float(found.count), **rows}, index=list(columns)).T
+
+
+def summarised(frame: SecureDataFrame, *columns: str) -> SummarizerResult:
+    """Return the `Summarizer`'s metrics of numeric columns, in their order; errors as those of `describe`."""
+    step = Assemble(input_columns=columns, output_column=_DESCRIBED, handle_invalid=HandleInvalid.ERROR)
+    result: SummarizerResult = _run(frame.apply(step, {_DESCRIBED: VECTOR}), "Summarizer", {}, _DESCRIBED, {})
+    return result

@@ -57,11 +57,12 @@ class SecureValidator(Persistent):
         return cast("Persistent", copied)
 
     def restore(self, stages: list[Any], extra: Any) -> None:
-        """Take over saved stages and grid."""
+        """Take over saved stages and grid; what had its default is set to it, as in what pyspark.ml loads."""
         if len(stages) != 2:
             raise FormatError("A saved validator has an estimator and an evaluator.")
         self._set(estimator=stages[0], evaluator=stages[1])  # type: ignore[attr-defined]
         self._set(estimatorParamMaps=_grid_of(stages[0], extra))  # type: ignore[attr-defined]
+        self._set(**{param.name: value for param, value in self._defaultParamMap.items()})  # type: ignore[attr-defined]
 
     def _grid(self) -> list[Any]:
         this: Any = self

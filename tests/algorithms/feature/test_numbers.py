@@ -11,7 +11,7 @@ from scipy import sparse
 
 from securemllib.algorithms.registry import build_transformer
 from securemllib.algorithms.transformer import Column
-from securemllib.algorithms.vectors import SparseVector, Vector
+from securemllib.algorithms.vectors import VECTOR, SparseVector, Vector, stored_vector
 from securemllib.errors import DataError, UsageError
 from tests.algorithms.feature.running import collected, listed, spark_frame, transformed
 
@@ -137,6 +137,53 @@ def test_a_size_is_checked():
         assert transformed("VectorSizeHint", column, size=2, handleInvalid="optimistic").keep is None
         with pytest.raises(DataError):
             transformed("VectorSizeHint", column, size=2)
+
+
+RAGGED = [Vectors.dense(3.0, -4.0, 1.0), Vectors.sparse(4, [1, 3], [4.0, 3.0]), Vectors.dense(2.0), Vectors.dense(0.0, 1.0, 5.0)]
+
+
+def stored(vectors):
+    """Return vectors as Spark stores them in one column."""
+    rows = []
+    for vector in vectors:
+        is_sparse = hasattr(vector, "indices")
+        size, indices = (vector.size, vector.indices.tolist()) if is_sparse else (None, None)
+        rows.append({"type": 0 if is_sparse else 1, "size": size, "indices": indices, "values": vector.values.tolist()})
+    return pa.array(rows, VECTOR)
+
+
+@pytest.mark.parametrize(("operation", "params"), [("Normalizer", {"p": 1.5}), ("DCT", {}), ("PolynomialExpansion", {"degree": 2})])
+def test_vectors_of_a_column_may_differ_in_length(spark, operation, params):
+    """Each vector of a column becomes MLlib's, whatever the lengths of the others; where one length is needed they are refused."""
+    plain = spark.createDataFrame([(vector,) for vector in RAGGED], ["v"]).coalesce(1)
+    theirs = [row.o for row in getattr(feature, operation)(inputCol="v", outputCol="o", **params).transform(plain).select("o").collect()]
+    ours = transformed(operation, stored(RAGGED), **params).columns["output"].values
+    for row, vector in enumerate(theirs):
+        assert np.allclose(stored_vector(ours[row : row + 1], "o").matrix()[0], vector.toArray(), rtol=1e-12, atol=1e-12)
+    lists = pa.array([vector.toArray().tolist() for vector in RAGGED])
+    assert listed(transformed(operation, lists, **params).columns["output"])[2]["values"] == pytest.approx(theirs[2].toArray().tolist())
+    with pytest.raises(DataError, match="length"):
+        stored_vector(ours, "o")
+    with pytest.raises(DataError, match="null"):
+        transformed(operation, pa.array([[1.0], None]), **params)
+
+
+def test_a_size_chooses_among_lengths():
+    """Of vectors of many lengths those of the size are kept, all are refused or all pass; where none stays the column has the size."""
+    column = stored(RAGGED)
+    kept = transformed("VectorSizeHint", column, size=3, handleInvalid="skip")
+    assert kept.keep.tolist() == [True, False, False, True]
+    assert stored_vector(kept.columns["output"].values.filter(pa.array(kept.keep)), "v").matrix().tolist() == [
+        [3.0, -4.0, 1.0],
+        [0.0, 1.0, 5.0],
+    ]
+    none = transformed("VectorSizeHint", column, size=7, handleInvalid="skip")
+    assert (none.columns["output"].values.width, none.keep.any()) == (7, False)
+    assert transformed("VectorSizeHint", column, size=3, handleInvalid="optimistic").columns["output"].values is column
+    with pytest.raises(DataError, match="2 rows"):
+        transformed("VectorSizeHint", column, size=3)
+    with pytest.raises(DataError, match="null"):
+        transformed("VectorSizeHint", pa.array([[1.0], None]), size=1, handleInvalid="skip")
 
 
 @pytest.mark.parametrize("operation", ["VectorSlicer", "ElementwiseProduct"])

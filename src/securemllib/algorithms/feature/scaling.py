@@ -3,7 +3,7 @@
 Objective: Normalizer ``x / ||x||_p``; ElementwiseProduct ``x * w``; DCT the orthonormal type-II transform of each row, or its inverse.
 
 Equivalence: ``pyspark.ml.feature.Normalizer``, ``ElementwiseProduct`` and ``DCT``. A vector of norm 0 stays as it is. Sparse vectors
-stay sparse, but for the cosine transform, which has no zeros.
+stay sparse, but for the cosine transform, which has no zeros. The vectors of a column may differ in length, as there.
 
 Reveals: nothing: a plan's step computes them inside enclaves.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.fft import dct, idct
 
+from securemllib.algorithms.feature.lengths import by_length
 from securemllib.algorithms.feature.values import of_width, scaled, vector_of
 from securemllib.algorithms.params import require_bool, require_number
 from securemllib.algorithms.transformer import Column, Transformed
@@ -36,15 +37,16 @@ class Normalizer:
     def transform(self, columns: tuple[Column, ...]) -> Transformed:
         """Return ``output``: each vector over its norm."""
         (column,) = columns
-        vector = vector_of(column, "input")
+        return Transformed(columns={"output": by_length(column, self._normalised)})
+
+    def _normalised(self, vector: AnyVector) -> AnyVector:
         norm = _norm(vector, self.p)
         factor = 1.0 / np.where(norm == 0, 1.0, norm)
         if isinstance(vector, Vector):
-            return Transformed(columns={"output": Column(Vector(tuple(values * factor for values in vector.columns)))})
+            return Vector(tuple(values * factor for values in vector.columns))
         rows = vector.values
         data = rows.data * np.repeat(factor, np.diff(rows.indptr))
-        scaled = sparse.csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
-        return Transformed(columns={"output": Column(SparseVector(scaled))})
+        return SparseVector(sparse.csr_array((data, rows.indices, rows.indptr), shape=rows.shape))
 
 
 def _norm(vector: AnyVector, p: float) -> NDArray[np.float64]:
@@ -88,7 +90,8 @@ class DCT:
     def transform(self, columns: tuple[Column, ...]) -> Transformed:
         """Return ``output``: the transform of each vector."""
         (column,) = columns
-        matrix = vector_of(column, "input").matrix()
-        if matrix.size:
-            matrix = (idct if self.inverse else dct)(matrix, axis=1, norm="ortho")
-        return Transformed(columns={"output": Column(Vector.of(matrix))})
+        return Transformed(columns={"output": by_length(column, self._changed)})
+
+    def _changed(self, vector: AnyVector) -> AnyVector:
+        matrix = vector.matrix()
+        return Vector.of((idct if self.inverse else dct)(matrix, axis=1, norm="ortho") if matrix.size else matrix)

@@ -4,7 +4,7 @@ Objective: VectorSlicer the chosen slots; PolynomialExpansion every monomial of 
 slot of each column, nominal columns as one-hot vectors; VectorSizeHint the same vector, its size checked.
 
 Equivalence: ``pyspark.ml.feature.VectorSlicer`` (by indices: slots have no names here), ``PolynomialExpansion``, ``Interaction`` and
-``VectorSizeHint``, with MLlib's order of slots. Sparse vectors stay sparse.
+``VectorSizeHint``, with MLlib's order of slots. Sparse vectors stay sparse. What is expanded or checked may differ in length, as there.
 
 Reveals: nothing: a plan's step computes them inside enclaves.
 """
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from securemllib.algorithms.feature.lengths import by_length, lengths_of
 from securemllib.algorithms.feature.values import numbers_of, of_width, vector_of
 from securemllib.algorithms.params import require_choice, require_integer
 from securemllib.algorithms.transformer import Column, Transformed
@@ -58,7 +59,7 @@ class VectorSlicer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VectorSizeHint:
-    """Params of ``pyspark.ml.feature.VectorSizeHint``; the vectors of one part have one size, so that a part is kept or skipped whole."""
+    """Params of ``pyspark.ml.feature.VectorSizeHint``."""
 
     size: int
     handle_invalid: str = "error"
@@ -70,12 +71,16 @@ class VectorSizeHint:
     def transform(self, columns: tuple[Column, ...]) -> Transformed:
         """Return ``output``: the same vectors; `DataError` where their size is another one."""
         (column,) = columns
-        vector = vector_of(column, "input")
-        fits = vector.width == self.size or self.handle_invalid == "optimistic"
-        if not fits and self.handle_invalid == "error":
-            vector = of_width(vector, self.size, "The hint")
-        keep = None if fits or self.handle_invalid != "skip" else np.zeros(vector.rows, dtype=bool)
-        return Transformed(columns={"output": Column(vector, arity=column.arity)}, keep=keep)
+        if self.handle_invalid == "optimistic":
+            return Transformed(columns={"output": column})
+        fits = lengths_of(column) == self.size
+        if not fits.all() and self.handle_invalid == "error":
+            raise DataError(f"The hint has {self.size} slots, the vectors of {int((~fits).sum())} rows have not.", code="data.length")
+        if not fits.any():
+            # Vectors of another size must not tell how wide the column is.
+            empty = Vector(tuple(np.zeros(len(fits)) for _ in range(self.size)))
+            return Transformed(columns={"output": Column(empty)}, keep=fits)
+        return Transformed(columns={"output": column}, keep=None if fits.all() else fits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,19 +95,20 @@ class PolynomialExpansion:
     def transform(self, columns: tuple[Column, ...]) -> Transformed:
         """Return ``output``: ``x, x x, y, x y, y y...``, the constant left out; `DataError` where these are too many."""
         (column,) = columns
-        vector = vector_of(column, "input")
+        return Transformed(columns={"output": by_length(column, self._expanded)})
+
+    def _expanded(self, vector: AnyVector) -> AnyVector:
         if comb(vector.width + self.degree, self.degree) - 1 > _MOST_SLOTS:
             raise DataError(f"An expansion of {vector.width} slots to degree {self.degree} is too large.", code="data.length")
         if isinstance(vector, Vector):
             one: Any = np.ones(vector.rows)
-            made = list(_monomials(vector.columns, vector.width - 1, self.degree, one))[1:]
-            return Transformed(columns={"output": Column(Vector(tuple(made)))})
+            return Vector(tuple(list(_monomials(vector.columns, vector.width - 1, self.degree, one))[1:]))
         by_column = sparse.csc_array(vector.values)
         slots = [by_column[:, [index]] for index in range(vector.width)]
         products = list(_monomials(slots, vector.width - 1, self.degree, None))[1:]
         stacked = sparse.csr_array(sparse.hstack(products, format="csr"))
         stacked.sort_indices()
-        return Transformed(columns={"output": Column(SparseVector(stacked))})
+        return SparseVector(stacked)
 
 
 def _monomials(slots: Any, last: int, degree: int, factor: Any) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from pyspark.ml.param.shared import HasHandleInvalid, HasInputCol, HasInputCols,
 from pyspark.sql.types import DataType, DoubleType
 
 from securemllib.errors import UsageError
+from securemllib.ml.base import SecureModel
 from securemllib.ml.features.base import NUMBER, SecureFeatureEstimator, SecureFeatureModel, columns_of
 from securemllib.ml.features.buckets import Bucketizer
 from securemllib.ml.features.plain import (
@@ -19,6 +20,7 @@ from securemllib.ml.features.plain import (
 )
 from securemllib.ml.mirror import mirrors
 from securemllib.spark.dataframe import SecureDataFrame
+from securemllib.spark.jobs import Outcome
 
 __all__ = [
     "Imputer",
@@ -123,7 +125,7 @@ class VectorIndexer(SecureFeatureEstimator, _VectorIndexerParams):
 class QuantileDiscretizerModel(  # noqa: N818 - HasRelativeError is no exception
     SecureFeatureModel, HasInputCol, HasOutputCol, HasInputCols, HasOutputCols, HasHandleInvalid, HasRelativeError
 ):
-    """A sealed model of `QuantileDiscretizer`: its splits are quantiles of the data, so it is no `Bucketizer` before `release`."""
+    """A sealed model of `QuantileDiscretizer`: a `Bucketizer` whose splits, quantiles of the data, are read from what `release` gives."""
 
     ORIGINAL = original.Bucketizer
     handleInvalid = original.QuantileDiscretizer.handleInvalid
@@ -150,6 +152,9 @@ class QuantileDiscretizerModel(  # noqa: N818 - HasRelativeError is no exception
         return Bucketizer()._set(handleInvalid=self.getOrDefault("handleInvalid"), **given)
 
 
+Bucketizer.register(QuantileDiscretizerModel)
+
+
 @mirrors(original.QuantileDiscretizer)
 class QuantileDiscretizer(  # noqa: N818 - HasRelativeError is no exception
     SecureFeatureEstimator, HasInputCol, HasOutputCol, HasInputCols, HasOutputCols, HasHandleInvalid, HasRelativeError
@@ -170,3 +175,9 @@ class QuantileDiscretizer(  # noqa: N818 - HasRelativeError is no exception
         if several is not None and (not self.isSet("inputCols") or len(several) != len(inputs)):
             raise UsageError(f"numBucketsArray has {len(several)} numbers for {len(inputs)} inputCols.", code="usage.param")
         return inputs
+
+    def _trained(self, frame: SecureDataFrame, outcome: Outcome) -> SecureModel:
+        # As in MLlib the model is a Bucketizer by its name, too.
+        model = super()._trained(frame, outcome)
+        model._resetUid(Bucketizer().uid)
+        return model
