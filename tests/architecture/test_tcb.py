@@ -21,9 +21,9 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 ROOT_PACKAGE = "securemllib"
 REGISTRY = "securemllib.algorithms.registry"
 THIRD_PARTY = frozenset({"numpy", "scipy", "pyarrow", "cryptography", "cbor2"})
-MAX_LINES = 6_770
-# Trees with their compiled loops are two thousand lines: their owners read more than those of any other operation (ADR 0007, ADR 0025).
-MAX_TREE_LINES = 7_770
+MAX_LINES = 7_150
+# Trees with their compiled loops are two thousand lines: their owners read more than those of any other operation (ADR 0007).
+MAX_TREE_LINES = 8_300
 TREES = "securemllib.algorithms.trees"
 # Code that runs other code, talks to names, or turns bytes into objects of the sender's choosing.
 FORBIDDEN_STDLIB = frozenset(

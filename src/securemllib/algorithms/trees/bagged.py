@@ -134,7 +134,8 @@ class BaggedTrees(TreeParams):
             state = replace(state, phase=_GROW, facts=facts, binning=binning)
             grower = grower_of(self, facts, binning, state.seed, impurity=self.impurity, features=self._features(state.columns))
             state = replace(state, growth=grower.nothing().planted(self._trees(), binning))
-            return grown_at_once(self, state, total.values, trees=self._trees())
+            grown: TreesState = grown_at_once(self, state, total.values, trees=self._trees())
+            return grown
         grower, growth = self._grower(state)
         growth = grower.grown(growth, total.sums)
         last = _LEAVES if self.MEASURES_LEAVES else _DONE
