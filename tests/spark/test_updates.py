@@ -10,6 +10,7 @@ from securemllib.ml.clustering import KMeans
 from securemllib.ml.feature import VectorAssembler
 from securemllib.ml.regression import LinearRegression, LinearRegressionModel
 from securemllib.ml.release import ReleasedModel
+from securemllib.spark import SecureSession
 
 FIRST, SECOND = (np.random.default_rng(seed).normal(size=(40, 2)) + [[9.0 * (row % 2), 0.0] for row in range(40)] for seed in (1, 2))
 
@@ -17,6 +18,12 @@ FIRST, SECOND = (np.random.default_rng(seed).normal(size=(40, 2)) + [[9.0 * (row
 def table(rows):
     """Return rows and labels that go with them."""
     return pa.table({"x": rows[:, 0], "y": rows[:, 1], "label": (np.arange(len(rows)) % 2).astype(float)})
+
+
+@pytest.fixture(autouse=True)
+def active(session, monkeypatch):
+    """Let models that are loaded use the session of this file: other files ended theirs."""
+    monkeypatch.setattr(SecureSession, "_active", session)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from securemllib.wire.attestation import Challenge
 from securemllib.wire.companion import Companion, CompanionFile, EncodedColumn, EncodingName
 from securemllib.wire.dataset import ClearPart, Column, DatasetRef, KeptPart, Manifest, ManifestBody, Part
 from securemllib.wire.identity import PublicIdentity
-from securemllib.wire.job import RELEASE_OPERATION, JobSpecification
+from securemllib.wire.job import RELEASE_OPERATION, JobSpecification, OutputKind
 from securemllib.wire.plan import ModelRef, Named, Parts, Plan, RandomSplit
 from securemllib.wire.query import Field, Form, ResultHeader
 from securemllib.wire.record import Record
@@ -140,8 +140,14 @@ def _result_headers():
     return st.builds(ResultHeader, **{**_fields(ResultHeader), **named, "limit": st.none() | st.integers(0, 2**40)})
 
 
+def _go_together(outputs):
+    kinds = {output.kind for output in outputs}
+    return OutputKind.SEALED_STATISTICS not in kinds or OutputKind.SEALED_MODEL in kinds
+
+
 def _jobs():
     plain = _fields(JobSpecification)
+    plain["outputs"] = plain["outputs"].filter(_go_together)
     operations = TEXTS.filter(lambda name: name != RELEASE_OPERATION)
     work = st.builds(JobSpecification, **{**plain, "operation": operations, "plan": of(Plan), "model": st.none()})
     release = {**plain, "operation": st.just(RELEASE_OPERATION), "plan": st.none(), "model": of(ModelRef)}

@@ -99,9 +99,14 @@ class SecretContext:
         columns = [pa.array(rows, pa.int64()), pa.array(bitmaps, pa.binary()), pa.array(blocks, pa.large_binary())]
         return pa.StructArray.from_arrays(columns, names=["rows", "present", "ciphertext"])
 
-    def decode(self, blocks: pa.StructArray) -> pa.Array:
-        """Return the doubles of a column's ciphertexts, null where the column is; of blocks that have no guards of their own."""
-        found = [self.open(block["ciphertext"].as_py())[: block["rows"].as_py()] for block in blocks]
+    def decode(self, blocks: pa.StructArray, guards: Callable[[int], NDArray[np.float64]] = lambda _: GUARDS) -> pa.Array:
+        """Return the doubles of a column's ciphertexts, null where the column is; ``guards`` is as it was for `encode`."""
+        counts = np.asarray([block["rows"].as_py() for block in blocks], np.int64)
+        starts = (np.cumsum(counts) - counts).tolist()
+        found = [
+            self.open(block["ciphertext"].as_py(), guards=guards(start))[:count]
+            for block, start, count in zip(blocks, starts, counts, strict=True)
+        ]
         bits = [np.unpackbits(np.frombuffer(block["present"].as_py(), np.uint8), bitorder="little") for block in blocks]
         present = [part[: len(values)] for part, values in zip(bits, found, strict=True)]
         return pa.array(np.concatenate([np.empty(0), *found]), mask=np.concatenate([np.empty(0, np.uint8), *present]) == 0)
