@@ -29,7 +29,7 @@ demo: setup ## Train on private data through separate processes, and show what t
 test: setup ## Run the tests (PYTEST_ARGS="-k words" for some)
 	@scripts/postgresql
 	@scripts/softhsm
-	@$(PYTHON_ENV)/python -m pytest --numprocesses 2 $(PYTEST_ARGS)
+	@$(PYTHON_ENV)/python -m pytest --numprocesses 3 $(PYTEST_ARGS)
 
 lint: setup ## Check format and lint rules
 	@$(PYTHON_ENV)/ruff format --check .

@@ -300,7 +300,7 @@ def test_the_key_of_statistics_goes_to_who_may_leave_some(world: World) -> None:
         return grant.statistics
 
     assert given(Parts(first=1, end=2), model=model, outputs=beside) == key
-    assert world.events()[-1]["detail"]["job_id"] != model.model_id
+    assert world.events()[-1]["job_id"] != model.model_id
     assert given(Parts(first=1, end=2), model=model, outputs=alone) == b""
     assert given(Parts(first=1, end=2), outputs=beside) == b""
     assert given(apply_model(model), inputs={"features": "p"}) == b""

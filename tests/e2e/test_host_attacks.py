@@ -111,6 +111,8 @@ def test_another_manifest_than_the_jobs_is_refused(another, deployment, dataset)
     rows = session.read(str(dataset))
     other = session.read(str(deployment.dataset(TABLE, f"{dataset.name}-other", rows_per_part=100)))
     genuine = rows.source.encoded
+    # The job names the genuine manifest, and the tasks carry the other one.
+    assert rows.source.reference != other.source.reference
     object.__setattr__(rows.source, "encoded", other.source.encoded)
     with pytest.raises(IntegrityError) as caught:
         KMeans(k=2, maxIter=2).fit(features(session, None, rows))

@@ -16,7 +16,7 @@ from typing import Any
 
 import dcap_qvl
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.x509 import InvalidVersion, load_pem_x509_certificates
 
 from securemllib.attestation.claims import Platform
 from securemllib.errors import AttestationError, FormatError
@@ -185,7 +185,7 @@ def _insecure_root(quote: bytes, accepted: frozenset[bytes]) -> bytes | None:
         return None
     try:
         root = load_pem_x509_certificates(chain)[-1].public_bytes(Encoding.DER)
-    except ValueError:
+    except (ValueError, InvalidVersion):
         return None
     return root if sha256(root).digest() in accepted else None
 
