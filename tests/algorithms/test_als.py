@@ -175,7 +175,8 @@ def test_any_number_of_shards_gives_the_same_factors(seed, count, shards, parts,
     try:
         one = fit_shards(algorithm, _blocks(*data, 1), SEED)
     except DataError as error:
-        assert (implicit, error.error_code) == (True, "data.singular")
+        if not implicit or error.error_code != "data.singular":
+            raise
         reject()
     many = fit_shards(algorithm, _blocks(*(column[order] for column in data), parts), SEED, shards)
     for side in ("user", "item"):
