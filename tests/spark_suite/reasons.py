@@ -13,7 +13,6 @@ _IO = ("test_save_load_simple_estimator", "test_save_load_trained_model")
 REASONS: dict[str, dict[str, str]] = {
     "test_classification.py": {
         "test_binary_random_forest_classifier": _DRAWS.format("bootstraps"),
-        "test_gbt_classifier": "The numbers before that line agree. `evaluateEachIteration` is not built.",
         "test_linear_svc": "The test stops after one step, which Spark's search shortens to a tenth; both end at the same minimum.",
         "test_multiclass_random_forest_classifier": _DRAWS.format("bootstraps"),
         "test_multinomial_logistic_regression_with_bound": (
@@ -41,7 +40,6 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "test_pipeline.py": {"test_identity_pipeline": _MOCK, "test_pipeline": _MOCK},
     "test_regression.py": {
-        "test_gbt_regressor": "The numbers before that line agree. `evaluateEachIteration` is not built.",
         "test_random_forest_regressor": _DRAWS.format("bootstraps"),
     },
     "tuning/test_cv_io_basic.py": dict.fromkeys(_IO, _STAGE),
