@@ -32,12 +32,6 @@ class ClassSums:
     def __add__(self, other: Self) -> Self:
         return replace(self, weight=self.weight + other.weight, sums=self.sums + other.sums, squares=self.squares + other.squares)
 
-    def __iadd__(self, other: Self) -> Self:
-        # A hundred classes of many terms take megabytes, and a share has many blocks.
-        for mine, others in ((self.weight, other.weight), (self.sums, other.sums), (self.squares, other.squares)):
-            np.add(mine, others, out=mine)
-        return self
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SumsBehind:

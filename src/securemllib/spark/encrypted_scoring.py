@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow.fs import FileSystem
 from pyspark.sql import DataFrame, SparkSession
 
-from securemllib.errors import FormatError, UnavailableError, UsageError
+from securemllib.errors import FormatError, UsageError
 from securemllib.spark.storage import Folder
 from securemllib.wire.companion import PUBLIC_CONTEXT
 from securemllib.wire.encrypted_rows import REQUEST, ROWS_FILE, SCORE_COLUMNS
@@ -41,7 +39,7 @@ def linear_scores(spark: SparkSession, path: str, coefficients: Mapping[str, flo
         UsageError: The rows lack a feature, or no coefficient is other than zero.
     """
     folder = Folder.of(path)
-    with _opened(folder) as file:
+    with folder.parquet(ROWS_FILE) as file:
         names, blocks = file.schema_arrow.names, file.num_row_groups
         metadata = {name.decode(): value.decode() for name, value in (file.schema_arrow.metadata or {}).items()}
     if {REQUEST, PUBLIC_CONTEXT} - metadata.keys():
@@ -59,18 +57,6 @@ def linear_scores(spark: SparkSession, path: str, coefficients: Mapping[str, flo
     )
     # Tasks get the blocks' numbers and read the ciphertexts themselves: through the virtual machine they would cost more than their scores.
     return spark.range(blocks).mapInArrow(task, _SCHEMA)
-
-
-def _opened(folder: Folder) -> pq.ParquetFile:
-    try:
-        if folder.is_local:
-            return pq.ParquetFile(f"{folder.root}/{ROWS_FILE}")
-        system, path = FileSystem.from_uri(folder.root)
-        return pq.ParquetFile(system.open_input_file(f"{path}/{ROWS_FILE}"))
-    except (OSError, pa.ArrowException) as error:
-        raise UnavailableError(
-            f"The file {ROWS_FILE} of {folder.root} cannot be read: {type(error).__name__}.", code="unavailable.storage"
-        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +77,7 @@ class _Scoring:
         # A score is one product deep, so it need not be brought back to the scale of its factors, which costs time and precision.
         context.auto_rescale = False
         weight = sum(self.coefficients.values())
-        with _opened(self.folder) as file:
+        with self.folder.parquet(ROWS_FILE) as file:
             for number in (number for batch in batches for number in batch["id"].to_pylist()):
                 (block,) = file.read_row_group(number, columns=["block", "rows", *self.coefficients]).to_pylist()
                 row = (self.request, block["block"], block["rows"], weight, self._score(tenseal, context, block))

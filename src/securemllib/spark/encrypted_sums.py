@@ -13,11 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyarrow.fs import FileSystem
 from pyspark.sql import DataFrame
 from pyspark.sql.types import BinaryType, StructField, StructType
 
-from securemllib.errors import FormatError, UnavailableError
+from securemllib.errors import FormatError
 from securemllib.spark.storage import Folder
 from securemllib.wire.companion import PUBLIC_CONTEXT
 
@@ -80,7 +79,7 @@ def _summed(wanted: EncryptedSum, words: pa.Array) -> list[bytes | None]:
     import tenseal
 
     totals: list[Any] = [None] * len(words)
-    with _opened(wanted) as file:
+    with wanted.folder.parquet(wanted.file) as file:
         metadata = file.schema_arrow.metadata or {}
         if PUBLIC_CONTEXT.encode() not in metadata:
             raise FormatError(f"{wanted.file} of {wanted.folder.root} holds no ciphertexts.")
@@ -129,16 +128,3 @@ def _ciphertexts(file: pq.ParquetFile, needed: dict[int, Any]) -> Iterator[tuple
                     yield position, batch.column("ciphertext")[0].as_py()
                 position += 1
         number += count
-
-
-def _opened(wanted: EncryptedSum) -> pq.ParquetFile:
-    folder = wanted.folder
-    try:
-        if folder.is_local:
-            return pq.ParquetFile(f"{folder.root}/{wanted.file}")
-        system, path = FileSystem.from_uri(folder.root)
-        return pq.ParquetFile(system.open_input_file(f"{path}/{wanted.file}"))
-    except (OSError, pa.ArrowException) as error:
-        raise UnavailableError(
-            f"The file {wanted.file} of {folder.root} cannot be read: {type(error).__name__}.", code="unavailable.storage"
-        ) from error

@@ -4,13 +4,16 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from pyarrow import ArrowException
 from pyarrow import fs as arrow_fs
 
 from securemllib.errors import UnavailableError, UsageError
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 __all__ = ["Folder"]
 
@@ -54,10 +57,24 @@ class Folder:
             with system.open_input_file(path) as file:
                 data: bytes = file.read()
         except (OSError, ArrowException) as error:
-            raise UnavailableError(
-                f"The file {name} of {self.root} cannot be read: {type(error).__name__}.", code="unavailable.storage"
-            ) from error
+            raise self._unreadable(name, error) from error
         return data
+
+    def parquet(self, name: str) -> "ParquetFile":
+        """Return an open Parquet file of ciphertexts, of which only what is asked for is read; `UnavailableError` where it cannot be."""
+        # Most tasks read no Parquet, and would import it for nothing.
+        from pyarrow.parquet import ParquetFile
+
+        try:
+            if self.is_local:
+                return ParquetFile(Path(self.root, name))
+            system, path = self._remote(name)
+            return ParquetFile(system.open_input_file(path))
+        except (OSError, ArrowException) as error:
+            raise self._unreadable(name, error) from error
+
+    def _unreadable(self, name: str, error: Exception) -> UnavailableError:
+        return UnavailableError(f"The file {name} of {self.root} cannot be read: {type(error).__name__}.", code="unavailable.storage")
 
     def exists(self, name: str) -> bool:
         """Return whether there is a file or folder of that name."""

@@ -134,7 +134,7 @@ class SecretContext:
         if not error <= precision:
             raise IntegrityError(
                 f"A CKKS result is off by {error:.1g}, and {precision:.1g} is allowed.",
-                next_step="It is of other blocks than it should be, or too much was done with one ciphertext.",
+                next_step="Compute it again, from the blocks that it is of, and do less with one ciphertext.",
                 code="integrity.precision",
             )
         return slots[:BLOCK_ROWS]
