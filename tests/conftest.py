@@ -6,6 +6,9 @@ import sys
 import pytest
 from hypothesis import settings
 
+# Hooks are found by their names here.
+from tests.lost_spark import losses, pytest_handlecrashitem, pytest_runtest_makereport, pytest_unconfigure  # noqa: F401
+
 # Spark starts its Python tasks with whatever `python3` it finds, unless told.
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -13,6 +16,8 @@ os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
 # A deadline of milliseconds fails on a shared machine, never on a wrong answer.
 settings.register_profile("securemllib", deadline=None, print_blob=True)
 settings.load_profile("securemllib")
+# Named before other processes start, so that they write to the same file.
+losses()
 
 # A process has one Spark at a time. Two folders end theirs and others share one until the process ends, so the first go before the others
 # or elsewhere. The demonstration takes long and starts processes only.
