@@ -208,7 +208,7 @@ def _throughputs(options: argparse.Namespace, data: Data, directory: Path, about
             reference,
             shape=(data.table.num_rows, data.table.num_columns),
             mode="owner",
-            cached=name == "parquet_encrypt",
+            cached=name != "parquet_decrypt",
             quality=("MB/s", _speed(size, ours.wall), _speed(size, reference.wall)),
             target=_PARQUET_TARGET,
             throughput_ratio=_speed(size, ours.wall) / _speed(size, reference.wall),
