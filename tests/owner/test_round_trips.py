@@ -20,8 +20,9 @@ from securemllib.crypto.aead import unseal
 from securemllib.errors import DataError, UsageError
 from securemllib.owner import dataset, reading
 from securemllib.owner.column_types import parse_types, type_from_text, type_text
-from securemllib.owner.parts import WRAPPING_PURPOSE
+from securemllib.owner.parts import WRAPPING_PURPOSE, part_key
 from securemllib.owner.sources import open_source
+from securemllib.owner.writing import _joined
 from securemllib.wire.dataset import aad_prefix, part_key_context
 
 TYPES = [
@@ -193,6 +194,33 @@ def test_a_part_opens_with_parquet_encryption_alone(owner, tmp_path: Path, table
     assert pq.read_table(path, decryption_properties=pe.create_decryption_properties(key, aad_prefix=prefix)).num_rows == 100
     with pytest.raises(OSError, match="AAD"):
         pq.read_table(path, decryption_properties=pe.create_decryption_properties(key))
+
+
+def test_columns_without_nulls_store_no_levels(owner, tmp_path: Path) -> None:
+    """In its file a column without nulls is one that may have none, which is faster on both sides; to its reader all columns are alike."""
+    source = pa.table({"full": pa.array([1.0, 2.0]), "holes": pa.array([1.0, None])})
+    owner.encrypt(source, tmp_path / "dataset")
+    opened_ = reading.open_dataset(tmp_path / "dataset", owner=owner.identity.public, keystore=owner.keystore)
+    (part,) = opened_.body.parts
+    key = part_key(part, secret=opened_.secret, dataset_id=opened_.manifest.dataset_id, version=1)
+    schema = pq.read_schema(tmp_path / "dataset" / part.file, decryption_properties=key.decryption())
+    assert {field.name: field.nullable for field in schema} == {"full": False, "holes": True}
+    assert all(field.nullable for field in opened_.table(part).schema)
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.bool_(), pa.string(), pa.list_(pa.float64())])
+@pytest.mark.parametrize("has_nulls", [False, True])
+def test_batches_are_joined_whatever_they_hold(kind: pa.DataType, *, has_nulls: bool) -> None:
+    """Batches of one table are joined in place where their memory is one; others, in any order, are copied: the rows are the same."""
+    values = [
+        [float(number)] if pa.types.is_list(kind) else number % 2 == 0 if pa.types.is_boolean(kind) else number for number in range(20)
+    ]
+    whole = pa.array([None if has_nulls and not number % 3 else value for number, value in enumerate(values)]).cast(kind)
+    cut = [whole.slice(2, 5), whole.slice(7, 1), whole.slice(8, 9)]
+    assert _joined(cut).equals(whole.slice(2, 15))
+    assert pa.types.is_list(kind) or _joined(cut).buffers()[-1].address == whole.buffers()[-1].address
+    for others in ([cut[0], cut[2]], [cut[1], cut[0]], [whole.slice(0, 3), pa.concat_arrays([whole.slice(3)])]):
+        assert _joined(others).equals(pa.concat_arrays(others))
 
 
 def test_rows_are_shuffled(owner, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ _ROOMS = threading.local()
 _COLUMN_ROOM = 2**14
 # Lengths from here to 2**21 take three bytes in the footer's encoding, so a change of padding changes the file by the same amount.
 _PADDING_FLOOR = 2**14
+# A column's values are handed over in batches, each with a cost of its own; the size of pages is bounded apart.
+_VALUES_AT_ONCE = 2**16
 
 
 def encode_part(
@@ -44,6 +46,7 @@ def encode_part(
         size_hiding: Whether the file is padded.
     """
     key, salt = DataKey.generate(), os.urandom(_SALT_BYTES)
+    table = _without_levels(table)
     prefix = aad_prefix(dataset_id, version, ordinal, table.num_rows, salt)
     data = _padded(table, key, prefix, compression) if size_hiding else _encrypted(table, key, prefix, compression, 0)
     file = f"part-{ordinal:05d}.parquet"
@@ -96,9 +99,10 @@ def read_part(
     if table.num_rows != part.rows:
         raise IntegrityError(f"Part {part.ordinal} holds {table.num_rows} rows, not {part.rows}.", code="integrity.part")
     # 4
-    if schema is not None and table.schema != schema:
+    found = _nullable(table.schema)
+    if schema is not None and found != schema:
         raise FormatError(f"Part {part.ordinal} has other columns than its manifest.")
-    return table
+    return pa.Table.from_arrays(table.columns, schema=found)
 
 
 def part_key(part: Part, *, secret: DataKey, dataset_id: str, version: int) -> FileKey:
@@ -107,6 +111,17 @@ def part_key(part: Part, *, secret: DataKey, dataset_id: str, version: int) -> F
     context = part_key_context(dataset_id, version, part.ordinal)
     key = unseal(secret.derive(WRAPPING_PURPOSE), context, part.wrapped_key)
     return FileKey(file=part.file, footer_key=key, aad_prefix=aad_prefix(dataset_id, version, part.ordinal, part.rows, part.salt))
+
+
+def _nullable(schema: pa.Schema) -> pa.Schema:
+    """Return the columns as a dataset has them: one part says of a column that it holds no null, another part may hold some."""
+    return pa.schema([item.with_nullable(True) for item in schema])
+
+
+def _without_levels(table: pa.Table) -> pa.Table:
+    """Return the rows with every column that holds no null as one that may hold none: Parquet then stores, and reads, no level a value."""
+    fields = [item.with_nullable(column.null_count > 0) for item, column in zip(table.schema, table.columns, strict=True)]
+    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
 
 
 def _encrypted(table: pa.Table, key: DataKey, prefix: bytes, compression: str, padding: int) -> pa.Buffer:
@@ -134,7 +149,13 @@ def _room(size: int) -> pa.Buffer:
 def _write(sink: pa.NativeFile, table: pa.Table, key: DataKey, prefix: bytes, compression: str, padding: int) -> None:
     properties = pe.create_encryption_properties(key.expose(), aad_prefix=prefix, store_aad_prefix=False)
     with pq.ParquetWriter(
-        sink, table.schema, compression=compression, use_dictionary=False, write_statistics=False, encryption_properties=properties
+        sink,
+        table.schema,
+        compression=compression,
+        use_dictionary=False,
+        write_statistics=False,
+        write_batch_size=_VALUES_AT_ONCE,
+        encryption_properties=properties,
     ) as writer:
         writer.write_table(table, row_group_size=max(1, table.num_rows))
         if padding:

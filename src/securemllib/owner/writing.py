@@ -119,7 +119,7 @@ class PartWriter:
         index = pa.array(order)
 
         def shuffled(position: int) -> pa.Array:
-            return pa.concat_arrays([batch.column(position) for batch in batches]).take(index)
+            return _joined([batch.column(position) for batch in batches]).take(index)
 
         columns = list(pool.map(shuffled, range(len(self.schema))))
         self.nullable |= {item.name for item, column in zip(self.schema, columns, strict=True) if column.null_count}
@@ -173,6 +173,20 @@ def _windows(batches: Iterator[pa.RecordBatch], rows_per_part: int | None) -> It
             rows, size = kept, sum(map(_size, waiting))
     if waiting:
         yield _Window(batches=waiting, is_only=is_only)
+
+
+def _joined(arrays: Sequence[pa.Array]) -> pa.Array:
+    """Return the arrays as one, without a copy where they are neighbours in the same memory, as the batches of a table are."""
+    first, end, places = arrays[0], arrays[0].offset, _places(arrays[0])
+    for array in arrays:
+        if first.type.num_fields or array.offset != end or _places(array) != places:
+            return pa.concat_arrays(arrays)
+        end += len(array)
+    return pa.Array.from_buffers(first.type, end - first.offset, first.buffers(), offset=first.offset)
+
+
+def _places(array: pa.Array) -> list[int | None]:
+    return [None if buffer is None else buffer.address for buffer in array.buffers()]
 
 
 def _size(batch: pa.RecordBatch) -> int:
