@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.kernels.hinge import hinge_sums
 from securemllib.algorithms.optimizers import QuasiNewton
 from securemllib.algorithms.params import require_bool, require_integer, require_number
-from securemllib.algorithms.slices import row_pieces
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import DataError
 
@@ -159,7 +159,10 @@ class LinearSVC:
         shift = block.offset - state.centre
         vector = point[: block.columns] * state.scale
         bias = float(vector @ shift) + (float(point[-1]) if self.fit_intercept else 0.0)
-        return _hinge_loss(block, vector, bias, shift)
+        if block.label is None:
+            raise DataError(f"block {block.ordinal} has no label", code="data.label")
+        loss, slope, gradient = hinge_sums(block, block.label, vector, bias)
+        return HingeStatistics(loss=loss, gradient=gradient + slope * shift, slope=slope)
 
     def update(self, state: LinearSVCState, total: HingeStatistics) -> LinearSVCState:
         """Return the state after one round."""
@@ -180,22 +183,3 @@ class LinearSVC:
             threshold=self.threshold,
             objective_history=state.search.history,
         )
-
-
-def _hinge_loss(block: Block, vector: Vector, bias: float, shift: Vector) -> HingeStatistics:
-    if block.label is None:
-        raise DataError(f"block {block.ordinal} has no label", code="data.label")
-    loss, slope, gradient = 0.0, 0.0, np.zeros(block.columns)
-    for rows, stored in row_pieces(block):
-        features = stored.astype(np.float64, copy=False)
-        sign = 2.0 * block.label[rows] - 1.0
-        slack = np.maximum(1.0 - sign * (features @ vector + bias), 0.0)
-        slopes = np.where(slack > 0.0, -sign, 0.0)
-        if block.weight is None:
-            loss += float(slack.sum())
-        else:
-            loss += float(block.weight[rows] @ slack)
-            slopes *= block.weight[rows]
-        slope += float(slopes.sum())
-        gradient += slopes @ features
-    return HingeStatistics(loss=loss, gradient=gradient + slope * shift, slope=slope)

@@ -13,6 +13,8 @@
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));
 typedef double doubles __attribute__((vector_size(4 * LANES)));
+/* As many single values as there are in one of `doubles`. */
+typedef float fours __attribute__((vector_size(2 * LANES)));
 
 #if defined(__clang__)
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -29,6 +31,25 @@ static inline floats load(const float *from)
 }
 
 static inline void store(float *to, floats value)
+{
+    memcpy(to, &value, sizeof value);
+}
+
+static inline doubles load_doubles(const double *from)
+{
+    doubles value;
+    memcpy(&value, from, sizeof value);
+    return value;
+}
+
+static inline doubles widen(const float *from)
+{
+    fours value;
+    memcpy(&value, from, sizeof value);
+    return __builtin_convertvector(value, doubles);
+}
+
+static inline void store_doubles(double *to, doubles value)
 {
     memcpy(to, &value, sizeof value);
 }

@@ -2,28 +2,12 @@
 #include "kernel.h"
 #include <math.h>
 
-typedef float fours __attribute__((vector_size(16)));
-
 /* Independent sums of a column, so that an addition need not wait for the one before it. */
 #define CHAINS 4
 /* Rows that are turned at once: their part of a few hundred columns stays in a core's second-level cache. */
 #define TILE 128
 /* The widest rows of products, with target and one: a tile of them stays in a core's caches. */
 #define WIDEST 128
-
-static inline doubles load_doubles(const double *from)
-{
-    doubles value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static inline doubles widen(const float *from)
-{
-    fours value;
-    memcpy(&value, from, sizeof value);
-    return __builtin_convertvector(value, doubles);
-}
 
 /* The sums of the columns, which are given by their addresses. */
 KERNEL void column_sums(const double *const *columns, int64_t rows, int64_t count, double *sums)

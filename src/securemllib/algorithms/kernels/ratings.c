@@ -11,18 +11,6 @@
 
 typedef float quads __attribute__((vector_size(4 * WIDTH)));
 
-static inline doubles load_doubles(const double *from)
-{
-    doubles value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static inline void store_doubles(double *to, doubles value)
-{
-    memcpy(to, &value, sizeof value);
-}
-
 static inline doubles splat_doubles(double value)
 {
     return (doubles){value, value, value, value};

@@ -8,18 +8,6 @@
 /* What MLlib adds to the probability of a token. */
 #define LEAST 1e-100
 
-static inline doubles load_doubles(const double *from)
-{
-    doubles value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
-
-static inline void store_doubles(double *to, doubles value)
-{
-    memcpy(to, &value, sizeof value);
-}
-
 static inline doubles splat_doubles(double value)
 {
     return (doubles){value, value, value, value};
