@@ -23,6 +23,7 @@ from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Block
 from securemllib.algorithms.kernels.matrix import moments
+from securemllib.algorithms.kernels.sparse import column_moments
 from securemllib.errors import DataError
 
 __all__ = ["MAX_CLASSES", "Summary"]
@@ -119,34 +120,27 @@ class Summary:
     @classmethod
     def _of_sparse(cls, block: Block, rows: csr_array) -> Self:
         """Return the same of sparse rows, whose zeros cost nothing: ``m2 = sum w (x - mean)^2 + (W - sum w) mean^2`` over the non-zeros."""
-        count, columns = rows.shape
+        count = rows.shape[0]
         weight = np.ones(count) if block.weight is None else block.weight
         weight_sum = float(weight.sum())
         scale = 1.0 / weight_sum if weight_sum > 0 else 0.0
-        used = weight != 0
-        of_value = np.repeat(weight, np.diff(rows.indptr))
-        index, values = rows.indices[of_value != 0], rows.data[of_value != 0].astype(np.float64)
-        of_value = of_value[of_value != 0]
-        mean: Vector = np.bincount(index, of_value * values, columns) * np.float64(scale)
-        stored_weight = np.bincount(index, of_value, columns)
-        m2 = np.bincount(index, of_value * (values - mean[index]) ** 2, columns) + np.maximum(weight_sum - stored_weight, 0.0) * mean**2
+        used = int(np.count_nonzero(weight))
+        found, mean, squares = column_moments(rows, block.weight)
+        stored_weight, _, stored, minimum, maximum = found.T
         # A column with fewer stored values than rows holds zeros.
-        zeros = np.bincount(index, minlength=columns) < int(used.sum())
-        minimum, maximum = np.where(zeros, 0.0, np.inf), np.where(zeros, 0.0, -np.inf)
-        np.minimum.at(minimum, index, values)
-        np.maximum.at(maximum, index, values)
+        zeros = stored < used
         invalid = np.flatnonzero(~np.isfinite(rows.data))
         label_mean, label_m2 = _moments(block.label, block.weight, scale)
         return cls(
             rows=count,
-            used_rows=int(used.sum()),
+            used_rows=used,
             weight_sum=weight_sum,
             weight_square_sum=float(weight @ weight),
             heaviest=float(weight.max(initial=0.0)),
             mean=mean,
-            m2=m2,
-            minimum=minimum,
-            maximum=maximum,
+            m2=squares + np.maximum(weight_sum - stored_weight, 0.0) * mean**2,
+            minimum=np.where(zeros, np.minimum(minimum, 0.0), minimum),
+            maximum=np.where(zeros, np.maximum(maximum, 0.0), maximum),
             label_mean=label_mean,
             label_m2=label_m2,
             invalid_features=len(np.unique(np.searchsorted(rows.indptr, invalid, side="right"))),

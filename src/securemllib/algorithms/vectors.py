@@ -229,12 +229,14 @@ def _from_spark(array: pa.StructArray, name: str) -> AnyVector:
     if (widths != widths[0]).any() or widths[0] < 0:
         raise DataError(f"The vectors of column {name!r} differ in length.", code="data.length")
     # Arrow's lists have offsets of 4 bytes.
-    starts, columns = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32), np.empty(len(flat), dtype=np.int32)
-    of_dense = np.repeat(dense, counts)
-    if int((~of_dense).sum()) != len(stored) or (len(stored) and not 0 <= stored.min() <= stored.max() < widths[0]):
+    starts, of_sparse = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32), int(counts[~dense].sum())
+    if of_sparse != len(stored) or (len(stored) and not 0 <= stored.min() <= stored.max() < widths[0]):
         raise DataError(f"The vectors of column {name!r} have indices that do not fit their values.", code="data.length")
-    columns[~of_dense] = stored
-    columns[of_dense] = (np.arange(len(flat)) - np.repeat(starts[:-1], counts))[of_dense]
+    columns = stored.astype(np.int32, copy=False)
+    if of_sparse < len(flat):
+        of_dense = np.repeat(dense, counts)
+        columns = (np.arange(len(flat)) - np.repeat(starts[:-1], counts)).astype(np.int32)
+        columns[~of_dense] = stored
     matrix = sparse.csr_array((flat, columns, starts), shape=(len(array), int(widths[0])))
     if not matrix.has_canonical_format:
         # What Arrow holds is not to be written to.
