@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
+import numpy as np
 from ckks import compare_scores
 from columns import compare_encodings
 from generators import Data
@@ -21,6 +22,7 @@ from parquet import compare_parquet
 from queries import compare_queries
 from report import entry, print_table, write_html, write_json
 from rich.console import Console
+from single_node import Library, libraries
 from training import Comparison, Trainer, blas, start_spark
 from workloads import WORKLOADS, Workload, make_data
 
@@ -78,6 +80,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--data", nargs="+", choices=["cached", "files"], default=["cached", "files"], help="where the rows lie")
     parser.add_argument("--scoring", action="store_true", help="also compare the trained models' transform, on cached rows")
+    parser.add_argument("--single-node", action="store_true", help="also compare trainings with scikit-learn on one thread or with xgboost")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="Spark's task slots")
     parser.add_argument("--directory", type=Path, help="where temporary data goes; the system's place when not given")
     options = parser.parse_args(arguments)
@@ -102,6 +105,8 @@ def _results(options: argparse.Namespace, folder: Path, facts: list[str], consol
                 data = make_data(workload, scale, folder / name)
                 yield from _trainings(options, workload, data, deployment, facts, {**about, "scale": scale})
                 shutil.rmtree(data.path)
+                if options.single_node and name in (known := libraries(options.cores)):
+                    yield _single_node(options, known[name], folder, deployment, facts, {**about, "scale": scale})
     if _PARQUET in options.workloads:
         workload = WORKLOADS["logistic_regression"]
         data = make_data(workload, options.scale, folder / _PARQUET)
@@ -156,6 +161,35 @@ def _trainings(
                 yield _scoring(workload, data, trainer.scoring(options.runs), mode=mode, about=about)
         finally:
             trainer.close()
+
+
+def _single_node(
+    options: argparse.Namespace, library: Library, folder: Path, deployment: LocalDeployment, facts: list[str], about: dict[str, Any]
+) -> dict[str, Any]:
+    workload = library.workload
+    data = make_data(workload, about["scale"], folder / f"{workload.name}-single-node")
+    features = np.ascontiguousarray(data.features, dtype=np.float32)
+    spark = start_spark(options.cores)
+    trainer = Trainer(workload=workload, data=data, spark=spark, deployment=deployment, mode=Mode.ENCLAVE.value)
+    try:
+        ours, theirs, fitted, models = trainer.beside(lambda number: library.fit(features, data.label, number), options.runs)
+    finally:
+        trainer.close()
+        shutil.rmtree(data.path)
+    facts.append(f"{workload.name}_single_node: beside {library.name}; its target is one of wall seconds.")
+    qualities = (median(workload.quality(data, each) for each in fitted), median(library.quality(data, each) for each in models))
+    return entry(
+        f"{workload.name}_single_node",
+        ours,
+        theirs,
+        shape=data.features.shape,
+        mode=Mode.ENCLAVE.value,
+        cached=True,
+        quality=(workload.quality_name, *qualities),
+        target=library.target,
+        library=library.name,
+        **about,
+    )
 
 
 def _training(workload: Workload, data: Data, comparison: Comparison, *, mode: str, cached: bool, about: dict[str, Any]) -> dict[str, Any]:

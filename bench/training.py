@@ -124,6 +124,25 @@ class Trainer:
             session.stop()
             shutil.rmtree(sealed)
 
+    def beside(self, fit: Callable[[int], object], runs: int) -> tuple[Samples, Samples, list[Fitted], list[Any]]:
+        """Compare `fit` on rows that the enclave holds with a library's, which is given the number of the run; return the models, too."""
+        session = self.deployment.session(self.spark, {"spark.securemllib.mode": self.mode})
+        sealed = self._encrypted()
+        rows = self._assembled(secure_api(), session.read(str(sealed)))
+        models: list[Any] = []
+        try:
+            ours, theirs = alternate(
+                lambda number: lambda: self._fit("ours", secure_api(), rows, number),
+                lambda number: lambda: models.append(fit(number)),
+                warm_up=_WARM_UP,
+                runs=runs,
+            )
+            fitted = [self.workload.read(model.release(), model) for model in self._models["ours"][-runs:]]
+            return ours, theirs, fitted, models[-runs:]
+        finally:
+            session.stop()
+            shutil.rmtree(sealed)
+
     def close(self) -> None:
         """End the Spark session and its enclaves."""
         enclaves = [process for process in processes().values() if role(process) == "enclave"]
