@@ -7,6 +7,8 @@ __all__ = ["Buffer", "allocate_frugally", "prctl", "syscall", "wipe"]
 
 # glibc, malloc.h: options of mallopt.
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
+# Above the columns of a part of the usual size, below the part itself.
+_LARGE = 6 << 20
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
@@ -55,7 +57,10 @@ def wipe(start: int, end: int) -> None:
 
 
 def allocate_frugally() -> None:
-    """Keep glibc from holding freed memory: in an arena a thread, and where large buffers lie between blocks that stay."""
+    """Keep glibc from holding freed memory in an arena a thread, and from fetching fresh pages for each buffer of a part.
+
+    A fresh page costs as much as decrypting what is written to it. Blocks, which stay, have pages of their own.
+    """
     if hasattr(_LIBC, "mallopt"):
         _LIBC.mallopt(_M_ARENA_MAX, 1)
-        _LIBC.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        _LIBC.mallopt(_M_MMAP_THRESHOLD, _LARGE)

@@ -17,7 +17,7 @@ PART_KEY_PURPOSE = "securemllib/part-key-wrapping/v1"
 MANIFEST_BODY_PURPOSE = "securemllib/manifest-body/v1"
 
 # The reader of a column holds its pages until all columns of the call are read, encrypted and decrypted; few at once stay in a cache, too.
-_COLUMNS_AT_ONCE = 32
+_COLUMNS_AT_ONCE = 16
 
 
 def open_part(data: memoryview, *, secret: DataKey, dataset: DatasetRef, part: Part, body: ManifestBody, columns: list[str]) -> pa.Table:
