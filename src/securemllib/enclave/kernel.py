@@ -7,8 +7,8 @@ __all__ = ["Buffer", "allocate_frugally", "prctl", "syscall", "wipe"]
 
 # glibc, malloc.h: options of mallopt.
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
-# Above the columns of a part of the usual size, below the part itself.
-_LARGE = 6 << 20
+# Above most buffers that a part of the usual size is read through, below the block that it becomes.
+_LARGE = 13 << 18
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
@@ -59,7 +59,8 @@ def wipe(start: int, end: int) -> None:
 def allocate_frugally() -> None:
     """Keep glibc from holding freed memory in an arena a thread, and from fetching fresh pages for each buffer of a part.
 
-    A fresh page costs as much as decrypting what is written to it. Blocks, which stay, have pages of their own.
+    A fresh page costs as much as decrypting what is written to it. Blocks, which stay, get pages of their own: between arrays that stay
+    a heap could not use again what lies there.
     """
     if hasattr(_LIBC, "mallopt"):
         _LIBC.mallopt(_M_ARENA_MAX, 1)

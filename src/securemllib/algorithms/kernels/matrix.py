@@ -1,6 +1,5 @@
 """Columns to centred rows, and the moments and products of rows: compiled, or in numpy."""
 
-import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,21 +59,9 @@ def centred_rows(columns: Sequence[Vector], offsets: Vector, dtype: str) -> NDAr
     held = _held(columns)
     if _CENTRED_ROWS is None or held is None or dtype != "float32" or offsets.shape != (len(held),):
         return centred_rows_twin(columns, offsets, dtype)
-    out = _own_pages(len(held[0]), len(held))
+    out = np.empty((len(held[0]), len(held)), dtype=np.float32)
     _CENTRED_ROWS(_addresses(held), *out.shape, np.ascontiguousarray(offsets), out)
     return out
-
-
-def _own_pages(rows: int, columns: int) -> NDArray[np.float32]:
-    """Return an ``(n, d)`` array outside the heap.
-
-    It stays for many trainings, and between arrays that stay a heap cannot use again what the part was read through.
-    """
-    size = rows * columns
-    if size * 4 < mmap.PAGESIZE:
-        return np.empty((rows, columns), dtype=np.float32)
-    pages = mmap.mmap(-1, size * 4, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return np.frombuffer(pages, dtype=np.float32, count=size).reshape(rows, columns)
 
 
 def centred_rows_twin(columns: Sequence[Vector], offsets: Vector, dtype: str) -> NDArray[Any]:

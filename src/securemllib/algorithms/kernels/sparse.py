@@ -84,9 +84,11 @@ def column_moments_twin(rows: csr_array, weight: Vector | None) -> tuple[Vector,
     np.minimum.at(least, index, values)
     np.maximum.at(largest, index, values)
     sums = np.bincount(index, of_value * values, width)
-    mean = sums * _scale(weight, count)
-    moments = np.stack([np.bincount(index, of_value, width), sums, np.bincount(index, minlength=width), least, largest], axis=1)
-    return moments, mean, np.bincount(index, of_value * (values - mean[index]) ** 2, width)
+    mean: Vector = sums * np.float64(_scale(weight, count))
+    columns = [np.bincount(index, of_value, width), sums, np.bincount(index, minlength=width), least, largest]
+    moments: Vector = np.stack(columns, axis=1).astype(np.float64)
+    squares: Vector = np.bincount(index, of_value * (values - mean[index]) ** 2, width).astype(np.float64)
+    return moments, mean, squares
 
 
 def _starts(rows: csr_array) -> Index:
