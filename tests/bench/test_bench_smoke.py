@@ -123,6 +123,21 @@ def test_a_small_benchmark_runs_from_end_to_end(tmp_path):
     assert results[0]["quality"] == pytest.approx(results[0]["reference_quality"], rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["logistic_regression", "kmeans", "random_forest", "naive_bayes", "gbt"])
+def test_a_library_for_one_machine_trains_on_the_same_rows(bench, tmp_path, name):
+    """What stands beside a workload trains on its rows, and its quality is what the workload's is: better than guessing."""
+    from dataclasses import replace
+
+    from single_node import libraries
+    from workloads import make_data
+
+    library = libraries(2)[name]
+    data = make_data(replace(library.workload, rows=600), 1.0, tmp_path / name)
+    found = library.quality(data, library.fit(data.features.astype("float32"), data.label, 0))
+    guessed = {"logistic_regression": 0.69, "kmeans": float((data.features**2).sum())}
+    assert found < guessed[name] if name in guessed else found > 0.55
+
+
 def test_encodings_are_measured(bench):
     """Each encoding of a column gets costs beside plain Parquet's, and a target for its number of rows."""
     from columns import compare_encodings
