@@ -34,6 +34,7 @@ GROUPS = ("region", "nation", "supplier", "customer", "part", "orders")
 # The geometric mean over the queries is to be at most this.
 _TARGET = 1.5
 _ROWS_PER_PART = 500_000
+_WARM_UP_SECONDS = 5.0
 _LITERALS = 100_000
 
 
@@ -90,7 +91,8 @@ def _compare(
         shutil.rmtree(plain, ignore_errors=True)
         return lambda: session.spark.sql(text).write.parquet(str(plain))
 
-    ours_costs, plain_costs = alternate(encoded, clear, warm_up=2, runs=runs)
+    # A run of few calls is a trial and shall not take long; in longer ones the JVM has compiled what either side runs.
+    ours_costs, plain_costs = alternate(encoded, clear, warm_up=2, runs=runs, warm_up_seconds=min(_WARM_UP_SECONDS, float(runs)))
     opened = measure(lambda: open_query_result(ours, companions), settle=0.0)
     counted = open_query_result(ours, companions).num_rows, pq.read_table(plain).num_rows
     return entry(
