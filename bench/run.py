@@ -23,6 +23,7 @@ from queries import compare_queries
 from report import entry, print_table, write_html, write_json
 from rich.console import Console
 from single_node import Library, libraries
+from streaming import compare_streams
 from training import Comparison, Trainer, blas, start_spark
 from workloads import WORKLOADS, Workload, make_data
 
@@ -37,7 +38,8 @@ _TPCH = "tpch"
 # TPC-H's scale factor at --scale 1: 600,000 rows of lineitem.
 _TPCH_SCALE = 0.1
 _CKKS = "ckks"
-_CHOICES = [*WORKLOADS, _PARQUET, _ENCODINGS, _TPCH, _CKKS]
+_STREAMING = "streaming"
+_CHOICES = [*WORKLOADS, _PARQUET, _ENCODINGS, _TPCH, _CKKS, _STREAMING]
 _SCORING_TARGET = 0.5
 
 
@@ -114,8 +116,8 @@ def _results(options: argparse.Namespace, folder: Path, facts: list[str], consol
     if _ENCODINGS in options.workloads:
         yield from _encoded(options, {**about, "scale": options.scale})
         facts.append("Encodings: beside writing the same column as plain Parquet into memory; the target is one of CPU seconds.")
-    if {_TPCH, _CKKS} & set(options.workloads):
-        yield from _without_enclaves(options, folder, facts, {**about, "scale": options.scale})
+    if {_TPCH, _CKKS, _STREAMING} & set(options.workloads):
+        yield from _queries_and_scores(options, folder, facts, {**about, "scale": options.scale})
     scales = ", ".join(f"{scale:g}" for scale in options.scales)
     facts.append(f"Spark {version('pyspark')}, local[{options.cores}]; scale {scales}; {options.runs} alternated runs.")
     facts.append("Files lie in the system's page cache for both sides; ours are encrypted anew for each run, so no enclave has seen them.")
@@ -124,7 +126,7 @@ def _results(options: argparse.Namespace, folder: Path, facts: list[str], consol
     )
 
 
-def _without_enclaves(options: argparse.Namespace, folder: Path, facts: list[str], about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _queries_and_scores(options: argparse.Namespace, folder: Path, facts: list[str], about: dict[str, Any]) -> Iterator[dict[str, Any]]:
     spark = start_spark(options.cores)
     try:
         ratios = []
@@ -140,6 +142,10 @@ def _without_enclaves(options: argparse.Namespace, folder: Path, facts: list[str
             scores = compare_scores(spark, folder / _CKKS, scale=options.scale, runs=options.runs, about=about)
             facts.append(f"CKKS: {scores['rows_per_cpu_second']:,.0f} rows a CPU second, Spark included.")
             yield scores
+        if _STREAMING in options.workloads:
+            stream = compare_streams(spark, folder / _STREAMING, scale=options.scale, runs=options.runs, about=about)
+            facts.append(f"A sealed stream: {stream['rows_per_cpu_second']:,.0f} rows a CPU second, all processes included.")
+            yield stream
     finally:
         spark.stop()
 

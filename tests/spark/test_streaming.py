@@ -1,6 +1,7 @@
 """Does a stream of sealed parts give each row once, whatever restarts, and does its reader notice what a host did to it?"""
 
 import shutil
+import threading
 
 import pytest
 
@@ -161,6 +162,32 @@ def test_an_owner_may_extend_while_a_batch_runs(deployment, session, tmp_path):
     writer = frame.writeStream.foreachBatch(batch).option("checkpointLocation", str(tmp_path / "checkpoint"))
     writer.trigger(availableNow=True).start().awaitTermination()
     assert seen == [(0, (0, 1), 1), (0, (0, 1), 2)]
+
+
+def test_a_rate_source_feeds_a_sealed_stream(spark, deployment, session, tmp_path):
+    """Rows that the owner's own Spark makes, batch by batch, become parts of a dataset, and a sealed stream gives each of them once."""
+    batches, enough = [], threading.Event()
+
+    def add(batch, number):
+        table = batch.select("value").toArrow()
+        if number == 0:
+            deployment.dataset(table, "rated")
+        elif number < 3:
+            deployment.extend(str(deployment.folder / "rated"), table)
+        if number < 3:
+            batches.append(table.num_rows)
+        else:
+            enough.set()
+
+    source = spark.readStream.format("rate-micro-batch").option("rowsPerBatch", 40).load()
+    query = source.writeStream.foreachBatch(add).option("checkpointLocation", str(tmp_path / "clear")).start()
+    assert enough.wait(60)
+    query.stop()
+    rows = session.read(str(deployment.folder / "rated")).withColumn("half", col("value") * 0.5).select("value", "half")
+    found = run(rows, tmp_path).open(parts=3)
+    assert batches == [40, 40, 40]
+    assert sorted(found["value"].to_pylist()) == list(range(120))
+    assert found["half"].to_pylist() == [value / 2 for value in found["value"].to_pylist()]
 
 
 def test_a_stream_says_what_it_needs(frame, tmp_path):
