@@ -103,8 +103,10 @@ def _naive_bayes(features: np.ndarray, label: np.ndarray, _: int) -> Any:
 def _boosting(cores: int, features: np.ndarray, label: np.ndarray, number: int) -> Any:
     from xgboost import XGBClassifier
 
+    # Spark's tasks are told to use one thread each by a variable that this library reads, too.
     params = {"n_estimators": _TREES, "max_depth": _DEPTH, "max_bin": _BINS, "learning_rate": 0.1, "tree_method": "hist"}
-    return XGBClassifier(**params, n_jobs=cores, random_state=number).fit(features, label)
+    with threadpool_limits(cores, user_api="openmp"):
+        return XGBClassifier(**params, n_jobs=cores, random_state=number).fit(features, label)
 
 
 def _accuracy(data: Data, model: Any) -> float:
