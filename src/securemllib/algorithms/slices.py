@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from securemllib.algorithms.base import Block
+from securemllib.algorithms.base import Array, Block
 
-__all__ = ["product_type", "row_pieces", "row_slices"]
+__all__ = ["is_whole", "product_type", "row_pieces", "row_slices"]
 
 # 4096 rows of 50 float32 features; second-level caches of servers hold 1 to 2 MB.
 _SLICE_BYTES = 800 << 10
@@ -42,6 +43,12 @@ def row_pieces(block: Block) -> Iterator[tuple[slice, Any]]:
         first, last = matrix.indptr[start], matrix.indptr[stop]
         stored = (matrix.data[first:last], matrix.indices[first:last], matrix.indptr[start : stop + 1] - first)
         yield slice(start, stop), csr_array(stored, shape=(stop - start, block.columns))
+
+
+def is_whole(block: Block, label: NDArray[np.float64], vector: Array) -> bool:
+    """Return whether dense rows, labels, weights and a vector of their columns have the lengths that a compiled loop reads."""
+    weights = block.rows if block.weight is None else len(block.weight)
+    return vector.shape == (block.columns,) and block.features.shape[1] == block.columns and len(label) == weights == block.rows
 
 
 def product_type(block: Block) -> Any:

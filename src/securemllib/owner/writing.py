@@ -178,6 +178,8 @@ def _windows(batches: Iterator[pa.RecordBatch], rows_per_part: int | None) -> It
 def _joined(arrays: Sequence[pa.Array]) -> pa.Array:
     """Return the arrays as one, without a copy where they are neighbours in the same memory, as the batches of a table are."""
     first, end, places = arrays[0], arrays[0].offset, _places(arrays[0])
+    if len(arrays) == 1:
+        return first
     for array in arrays:
         if first.type.num_fields or array.offset != end or _places(array) != places:
             return pa.concat_arrays(arrays)

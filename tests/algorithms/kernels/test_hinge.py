@@ -50,6 +50,12 @@ def test_a_margin_that_overflows_is_no_loss_of_zero() -> None:
         assert np.isnan(hinge.hinge_twin(of, np.ones(5), vector, 0.0)[0])
 
 
+def test_rows_that_fill_up_the_last_four_add_nothing() -> None:
+    """A last row with an infinite loss makes the loss infinite, although it also stands where rows are missing."""
+    of = Block(ordinal=0, features=np.ones((5, 8), dtype=np.float32), offset=np.zeros(8), label=np.ones(5), weight=None)
+    assert hinge.hinge_sums(of, np.ones(5), np.full(8, -np.inf), 0.0)[0] == np.inf
+
+
 def test_a_rerun_gives_the_same_bytes() -> None:
     """The compiled sums of the same rows are equal in every bit."""
     of = block(3, 1001, 37, scale=1.0, weighted=True)

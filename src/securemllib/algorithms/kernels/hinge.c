@@ -56,8 +56,8 @@ KERNEL void hinge_loss(const float *features, const double *label, const double 
             int64_t i = start + k < rows ? start + k : rows - 1;
             double w = start + k >= rows ? 0.0 : weight ? weight[i] : 1.0;
             double sign = 2.0 * label[i] - 1.0, slack = 1.0 - sign * margin[k];
-            /* A margin that overflowed is no number, and its loss neither. */
-            losses[k] += slack <= 0.0 ? 0.0 : w * slack;
+            /* A margin that is no number has no loss either. */
+            losses[k] += slack <= 0.0 || w == 0.0 ? 0.0 : w * slack;
             slope[k] = slack > 0.0 ? -sign * w : 0.0;
             slopes[k] += slope[k];
             is_flat &= slope[k] == 0.0;

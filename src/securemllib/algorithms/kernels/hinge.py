@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block
 from securemllib.algorithms.kernels.library import INTEGER, REAL, array_of, function
-from securemllib.algorithms.slices import product_type, row_pieces
+from securemllib.algorithms.slices import is_whole, product_type, row_pieces
 
 __all__ = ["hinge_sums", "hinge_twin"]
 
@@ -26,7 +26,7 @@ def hinge_sums(block: Block, label: Vector, vector: Vector, bias: float) -> tupl
         vector: ``(d,)`` coefficients.
         bias: Constant of the margin.
     """
-    if _HINGE is None or product_type(block) != np.float32 or not _fit(block, label, vector):
+    if _HINGE is None or product_type(block) != np.float32 or not is_whole(block, label, vector):
         return hinge_twin(block, label, vector, bias)
     sums, gradient = np.zeros(2), np.zeros(block.columns)
     _HINGE(block.features, label, block.weight, block.rows, block.columns, vector, bias, gradient, sums)
@@ -49,8 +49,3 @@ def hinge_twin(block: Block, label: Vector, vector: Vector, bias: float) -> tupl
         slope += float(slopes.sum())
         gradient += slopes @ features
     return loss, slope, gradient
-
-
-def _fit(block: Block, label: Vector, vector: Vector) -> bool:
-    weights = block.rows if block.weight is None else len(block.weight)
-    return vector.shape == (block.columns,) and block.features.shape[1] == block.columns and len(label) == weights == block.rows

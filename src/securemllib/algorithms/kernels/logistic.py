@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Array, Block
 from securemllib.algorithms.kernels.library import INTEGER, LANES, REAL, array_of, function, padded
-from securemllib.algorithms.slices import product_type, row_pieces
+from securemllib.algorithms.slices import is_whole, product_type, row_pieces
 
 __all__ = ["binomial_sums", "binomial_twin", "softmax_residuals", "softmax_twin"]
 
@@ -30,7 +30,7 @@ def binomial_sums(block: Block, label: Vector, vector: Array, bias: float) -> tu
         bias: Constant of the margin.
     """
     columns = block.columns
-    if _BINOMIAL is None or product_type(block) != np.float32 or columns < LANES or not _fit(block, label, vector):
+    if _BINOMIAL is None or product_type(block) != np.float32 or columns < LANES or not is_whole(block, label, vector):
         return binomial_twin(block, label, vector, bias)
     sums, gradient, scratch = np.zeros(2), np.zeros(columns), np.empty(padded(columns), dtype=np.float32)
     _BINOMIAL(block.features, label, block.weight, block.rows, columns, vector, bias, scratch, gradient, sums)
@@ -92,11 +92,6 @@ def softmax_twin(margins: Array, label: Vector, weight: Vector | None) -> tuple[
         losses *= weight
         margins *= weight.astype(dtype)
     return float(losses.sum()), margins.sum(axis=1, dtype=np.float64)
-
-
-def _fit(block: Block, label: Vector, vector: Array) -> bool:
-    weights = block.rows if block.weight is None else len(block.weight)
-    return vector.shape == (block.columns,) and block.features.shape[1] == block.columns and len(label) == weights == block.rows
 
 
 def _are_classes(label: Vector, classes: int) -> bool:
