@@ -171,9 +171,9 @@ def test_a_rate_source_feeds_a_sealed_stream(spark, deployment, session, tmp_pat
     def add(batch, number):
         table = batch.select("value").toArrow()
         if number == 0:
-            deployment.dataset(table, "rated")
+            deployment.dataset(table, "from-a-rate-source")
         elif number < 3:
-            deployment.extend(str(deployment.folder / "rated"), table)
+            deployment.extend(str(deployment.folder / "from-a-rate-source"), table)
         if number < 3:
             batches.append(table.num_rows)
         else:
@@ -183,7 +183,7 @@ def test_a_rate_source_feeds_a_sealed_stream(spark, deployment, session, tmp_pat
     query = source.writeStream.foreachBatch(add).option("checkpointLocation", str(tmp_path / "clear")).start()
     assert enough.wait(60)
     query.stop()
-    rows = session.read(str(deployment.folder / "rated")).withColumn("half", col("value") * 0.5).select("value", "half")
+    rows = session.read(str(deployment.folder / "from-a-rate-source")).withColumn("half", col("value") * 0.5).select("value", "half")
     found = run(rows, tmp_path).open(parts=3)
     assert batches == [40, 40, 40]
     assert sorted(found["value"].to_pylist()) == list(range(120))
