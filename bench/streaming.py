@@ -4,7 +4,6 @@ A logistic regression over 50 features scores rows in micro-batches; ours are se
 Each run is a new query that goes on from its checkpoint with the rows that came since.
 """
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,6 @@ def compare_streams(spark: SparkSession, folder: Path, *, scale: float, runs: in
             counted = SealedStream(session, str(folder / "sealed")).open().num_rows, spark.read.parquet(str(folder / "scored")).count()
         finally:
             session.stop()
-            shutil.rmtree(folder, ignore_errors=True)
     result = entry(
         "streaming_logistic_regression",
         *samples,
