@@ -5,13 +5,14 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
 from securemllib.errors import FormatError, UnavailableError, error_from_code
 from securemllib.wire.attestation import Challenge
 from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
 __all__ = ["Asked", "BrokerAddress", "BrokerClient", "Submitted", "broker_client"]
@@ -42,8 +43,10 @@ class BrokerAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Record):
     """A challenge and the session that takes its answer: for one enclave, once."""
+
+    TYPE: ClassVar[str] = "relay-asked"
 
     session: str
     challenge: Challenge

@@ -4,8 +4,9 @@ import secrets
 import time
 from dataclasses import dataclass
 
+from securemllib.errors import FormatError
 from securemllib.spark.agent_client import AgentClient
-from securemllib.spark.broker_client import BrokerClient, Submitted
+from securemllib.spark.broker_client import Asked, BrokerClient
 from securemllib.spark.settings import Settings
 from securemllib.wire.encoding import Value
 from securemllib.wire.identity import PublicIdentity
@@ -93,6 +94,14 @@ def specification(request: Request, settings: Settings, agent: AgentClient, brok
     )
 
 
-def submit(job: JobSpecification, agent: AgentClient, broker: BrokerClient, tee: str) -> Submitted:
-    """Return the job once its analyst signed it and the broker accepted it, with a challenge for an enclave of that TEE."""
-    return broker.submit(agent.sign(job), tee)
+def submit(job: JobSpecification, agent: AgentClient, broker: BrokerClient, tee: str) -> Asked | None:
+    """Have a job signed by its analyst and accepted by the broker, and return the challenge for its first enclave, of that TEE.
+
+    Raises:
+        SecureMLlibError: The agent or the broker refuses.
+        FormatError: The broker calls the job by another name.
+    """
+    submitted = broker.submit(agent.sign(job), tee)
+    if submitted.job_id != job.job_id:
+        raise FormatError(f"The broker calls job {job.job_id} {submitted.job_id}.")
+    return submitted.asked

@@ -9,6 +9,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 from pyspark.taskcontext import BarrierTaskContext
 
@@ -42,7 +43,7 @@ class BarrierRelay:
         self._jobs = jobs
 
     def __call__(self) -> Iterator[TaskRow]:
-        """Do one task's part of the jobs; task 0 yields the rows of their results, in order."""
+        """Do one task's part of the jobs; where the driver has no rendezvous, task 0 yields the rows of their results, in order."""
         context = BarrierTaskContext.get()
         with ExitStack() as stack:
             yield from _Task(self._jobs, context, stack).run()
@@ -57,36 +58,42 @@ class _Task:
         self._index = context.partitionId()
         # Jobs of one pass share its frames: they are counted as the first job's.
         self._crossings = Crossings(job_id=self._job.job_id)
+        self._driver: socket.socket | None = None
 
     def run(self) -> Iterator[TaskRow]:
-        """Do the task's part of the jobs, and yield the results from task 0, and from each what it counted."""
-        if self._index == 0:
-            yield from self._lead()
-        else:
-            self._follow()
-        yield crossed(self._crossings)
+        """Do the task's part of the jobs: task 0 has their results, and each what it counted.
 
-    def _meet(self, port: int) -> tuple[Peers, socket.socket | None]:
-        """Return where task 0 is, and the connection for progress where the driver can be reached."""
+        The rows go to the driver on the task's own connection, and are yielded where there is none.
+        """
+        listener = self._stack.enter_context(listen("", self._job.ports)) if self._index == 0 else None
+        peers = self._meet(0 if listener is None else listener.getsockname()[1])
+        if peers is None:
+            return
+        rows = self._follow(peers) if listener is None else self._lead(peers, listener)
+        rows.append(crossed(self._crossings))
+        if self._driver is None:
+            yield from rows
+            return
+        for row in rows:
+            send(self._driver, replace(row, payload=b""), row.payload)
+
+    def _meet(self, port: int) -> Peers | None:
+        """Return where task 0 is; None where nobody waits for the jobs any more, because one was refused."""
         job = self._job
         if job.rendezvous is None:
             messages = self._context.allGather(f"{secrets.token_hex(16)} {port} {_own_address()}")
             generation, first, host = messages[0].split(" ")
-            return Peers(generation=generation, host=host, port=int(first)), None
-        driver = self._stack.enter_context(connect(*job.rendezvous))
+            return Peers(generation=generation, host=host, port=int(first), asked=tuple(job.asked for job in self._jobs))
+        self._driver = driver = self._stack.enter_context(connect(*job.rendezvous))
         own = str(driver.getsockname()[0])
         send(driver, Join(job_id=job.job_id, task=self._index, tasks=job.tasks, host=own, port=port))
-        peers, _ = receive(driver, (Peers,), payload_limit=0)
-        if not isinstance(peers, Peers):
-            raise FormatError("The driver did not say where task 0 is.")
-        return peers, driver
+        peers, _ = receive(driver, (Peers, Stop), payload_limit=0)
+        return peers if isinstance(peers, Peers) else None
 
-    def _lead(self) -> list[TaskRow]:
-        listener = self._stack.enter_context(listen("", self._job.ports))
-        met, driver = self._meet(listener.getsockname()[1])
+    def _lead(self, met: Peers, listener: socket.socket) -> list[TaskRow]:
         others = self._accept(listener, met.generation)
         try:
-            found = self._finish(met.generation, others, driver)
+            found = self._finish(met, others)
             rows = [TaskRow(kind=FINISHED, number=finished.round, payload=finished.to_bytes()) for finished in found]
         except SecureMLlibError as error:
             if is_passing(error):
@@ -96,22 +103,20 @@ class _Task:
             send(other, Stop())
         return rows
 
-    def _finish(self, generation: str, others: dict[int, socket.socket], driver: socket.socket | None) -> list[Finished]:
+    def _finish(self, met: Peers, others: dict[int, socket.socket]) -> list[Finished]:
         # The tasks that follow ask for keys once a round begins, so nobody else answers the jobs' first challenges.
-        with reached(self._job.enclave, generation) as node:
-            trainings = [Training(job, node) for job in self._jobs]
+        with reached(self._job.enclave, met.generation) as node:
+            trainings = [Training(replace(job, asked=asked), node) for job, asked in zip(self._jobs, met.asked, strict=True)]
             while active := {index: training for index, training in enumerate(trainings) if training.finished is None}:
-                self._pass(node.enclave, active, others, driver)
+                self._pass(node.enclave, active, others)
             self._crossings = node.enclave.crossings(self._job.job_id)
             return [training.finished for training in trainings if training.finished is not None]
 
-    def _pass(
-        self, enclave: EnclaveClient, active: dict[int, Training], others: dict[int, socket.socket], driver: socket.socket | None
-    ) -> None:
+    def _pass(self, enclave: EnclaveClient, active: dict[int, Training], others: dict[int, socket.socket]) -> None:
         """Compute a round of every job that is not done."""
-        if driver is not None:
+        if self._driver is not None:
             highest = max(training.round for training in active.values())
-            send(driver, Progress(round=highest, jobs=len(active), read_again=enclave.read_again))
+            send(self._driver, Progress(round=highest, jobs=len(active), read_again=enclave.read_again))
         for other in others.values():
             for left, (index, training) in zip(range(len(active) - 1, -1, -1), active.items(), strict=True):
                 send(other, Round(round=training.round, job=index, more=left > 0), training.state)
@@ -156,8 +161,7 @@ class _Task:
                 connection.close()
         return dict(sorted(others.items()))
 
-    def _follow(self) -> None:
-        peers, _ = self._meet(0)
+    def _follow(self, peers: Peers) -> list[TaskRow]:
         first = self._stack.enter_context(connect(peers.host, peers.port))
         send(first, Hello(generation=peers.generation, task=self._index))
         rounds = self._rounds(first)
@@ -177,6 +181,7 @@ class _Task:
                 raise
             send(first, Statistics(code=error.error_code, reason=error.reason, next_step=error.next_step))
             _wait_for_stop(first)
+        return []
 
     def _rounds(self, first: socket.socket) -> list[JobRound]:
         """Return the rounds of the next pass; none once all jobs are over."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from securemllib.spark.broker_client import Asked
 from securemllib.wire.record import Record
 
 __all__ = ["Hello", "Join", "Peers", "Progress", "Round", "Statistics", "Stop"]
@@ -29,6 +30,7 @@ class Peers(Record):
         generation: Names the attempt: a rerun has another one.
         host: Task 0's host.
         port: Task 0's port.
+        asked: For each job the challenge of its first enclave, where there is one.
     """
 
     TYPE: ClassVar[str] = "relay-peers"
@@ -36,6 +38,7 @@ class Peers(Record):
     generation: str
     host: str
     port: int
+    asked: tuple[Asked | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,6 @@ class Statistics(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop(Record):
-    """Task 0 tells that all jobs are over."""
+    """Task 0 tells that all jobs are over, or the driver that nobody waits for them."""
 
     TYPE: ClassVar[str] = "relay-stop"

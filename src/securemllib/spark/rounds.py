@@ -2,23 +2,24 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from threading import Lock
+from threading import Lock, Thread
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
+from pyspark.util import InheritableThread
 
 from securemllib.errors import FormatError, UnavailableError, error_from_code
-from securemllib.spark.broker_client import broker_client
+from securemllib.spark.broker_client import Asked, broker_client
 from securemllib.spark.cluster import Cluster
 from securemllib.spark.crossings import Crossings
 from securemllib.spark.progress import Progress
 from securemllib.spark.relay import BarrierRelay
 from securemllib.spark.relay_job import CROSSED, FAILED, FINISHED, ROWS, RelayJob, TaskRow
-from securemllib.spark.rendezvous import Rendezvous
+from securemllib.spark.rendezvous import Gathering, OnRound, Rendezvous
 from securemllib.spark.round_jobs import RowsRelay, run_round_jobs
 from securemllib.spark.tasks import TaskFunction, run_tasks
 from securemllib.wire.task import Finished
@@ -33,8 +34,12 @@ _BARRIER_ATTEMPTS = 4
 # A standalone master starts a lost executor anew within seconds; a machine that takes longer is done without.
 _SLOTS_SECONDS = 30.0
 _POLL_SECONDS = 0.5
+# A task has nothing to do once it has sent what it found; one of a refused job may still wait for a slot.
+_ENDING_SECONDS = 5.0
 # A search over hyperparameters runs hundreds of jobs.
 _COUNTED_JOBS = 1_000
+
+Accepted = Callable[[], tuple[Asked | None, ...]]
 
 
 class Engine:
@@ -51,6 +56,7 @@ class Engine:
         self._rendezvous: Rendezvous | None = None
         self._crossings: dict[str, Crossings] = {}
         self._lock = Lock()
+        self._stages: list[Thread] = []
 
     @property
     def crossings(self) -> dict[str, Crossings]:
@@ -59,7 +65,10 @@ class Engine:
             return dict(self._crossings)
 
     def close(self) -> None:
-        """Stop listening for tasks."""
+        """Stop listening for tasks, once those whose results are here have ended."""
+        deadline = time.monotonic() + _ENDING_SECONDS
+        for stage in self._stages:
+            stage.join(max(0.0, deadline - time.monotonic()))
         if self._rendezvous is not None:
             self._rendezvous.stop()
             self._rendezvous = None
@@ -70,19 +79,21 @@ class Engine:
             self._rendezvous = Rendezvous(*address)
         return None if self._rendezvous is None else self._rendezvous.address
 
-    def fit(self, jobs: tuple[RelayJob, ...], title: str, *, barrier: bool, rows: int | None = None) -> list[Finished]:
+    def fit(self, jobs: tuple[RelayJob, ...], accepted: Accepted, title: str, *, barrier: bool, rows: int | None = None) -> list[Finished]:
         """Return the results of jobs of rounds over the same rows, in order.
 
-        In a barrier stage each pass over the rows is a round of all jobs; without one they run one after the other.
+        In a barrier stage each pass over the rows is a round of all jobs; without one they run one after the other. Where the driver has a
+        rendezvous Spark starts the stage while the broker judges the jobs, and its tasks begin once all are accepted.
 
         Args:
             jobs: The jobs.
+            accepted: Has them accepted by the broker, and returns each one's challenge for its first enclave.
             title: What the user sees of them; no value of the data.
             barrier: Whether their tasks fit into one barrier stage.
             rows: Rows of the dataset, None where its owner hides them.
 
         Raises:
-            SecureMLlibError: What an enclave or a task reported.
+            SecureMLlibError: What the broker, an enclave or a task reported.
         """
         first, others = jobs[0].job_id, len(jobs) - 1
         description = f"SecureMLlib {title}, job {first[:12]}{f' and {others} more' if others else ''}"
@@ -93,29 +104,46 @@ class Engine:
                     progress.at_round(number)
                     self._describe(f"{description}, round {number}")
 
-                return [run_round_jobs(job, self._run, at_round) for job in jobs]
+                return [run_round_jobs(job, self._run, at_round) for job in _asked(jobs, accepted())]
             # Spark takes a job's description when it is submitted, so the one stage of all rounds keeps its first.
-            if self._rendezvous is not None:
-                self._rendezvous.open(first, progress.at_round)
-            try:
-                left = self._stage(jobs)
-            finally:
-                if self._rendezvous is not None:
-                    self._rendezvous.close(first)
+            if self._rendezvous is None:
+                left = self._stage(_asked(jobs, accepted()))
+            else:
+                left = self._left(self._meeting(self._rendezvous, jobs, accepted, progress.at_round))
         finished = [row for row in left if row.kind == FINISHED]
         if len(finished) != len(jobs):
             raise FormatError(f"The stage of job {first} left {len(finished)} results of {len(jobs)}.")
         return [Finished.from_bytes(row.payload) for row in finished]
 
-    def _stage(self, jobs: tuple[RelayJob, ...]) -> list[TaskRow]:
+    def _meeting(self, rendezvous: Rendezvous, jobs: tuple[RelayJob, ...], accepted: Accepted, on_round: OnRound) -> list[TaskRow]:
+        """Return the rows of a stage that Spark runs in another thread, as soon as they are here."""
+        gathering = rendezvous.open(jobs[0].job_id, on_round)
+
+        def run() -> None:
+            with gathering.ending():
+                self._stage(jobs, gathering)
+
+        stage = InheritableThread(target=run, name="securemllib-stage", daemon=True)
+        with self._lock:
+            self._stages = [*(running for running in self._stages if running.is_alive()), stage]
+        stage.start()
+        try:
+            gathering.accept(accepted())
+            return gathering.rows()
+        finally:
+            rendezvous.close(jobs[0].job_id)
+
+    def _stage(self, jobs: tuple[RelayJob, ...], gathering: Gathering | None = None) -> list[TaskRow]:
         """Return what the barrier stage left: it may be lost any number of times while a head moves, a few times while they stand."""
         reached: list[int | None] = [None] * len(jobs)
         attempts = _BARRIER_ATTEMPTS
         while True:
+            if gathering is not None:
+                gathering.begin()
             try:
                 return self._run(BarrierRelay(jobs), jobs[0].tasks, True)
             except UnavailableError as error:
-                if error.error_code != _LOST:
+                if error.error_code != _LOST or (gathering is not None and gathering.is_dismissed):
                     raise
                 attempts -= 1
                 if attempts == 0:
@@ -148,6 +176,10 @@ class Engine:
                 next_step="See the failed stage in the Spark UI; its executors or enclaves end early.",
                 code=_LOST,
             ) from error
+        return self._left(found)
+
+    def _left(self, found: list[TaskRow]) -> list[TaskRow]:
+        """Raise what failed among a stage's rows, count what crossed an enclave's border, and return the others."""
         for row in found:
             if row.kind == FAILED:
                 raise error_from_code(*json.loads(row.payload))
@@ -178,3 +210,7 @@ class Engine:
     def _describe(self, description: str) -> None:
         if self._cluster.context is not None:
             self._cluster.context.setJobDescription(description)
+
+
+def _asked(jobs: tuple[RelayJob, ...], challenges: tuple[Asked | None, ...]) -> tuple[RelayJob, ...]:
+    return tuple(replace(job, asked=asked) for job, asked in zip(jobs, challenges, strict=True))

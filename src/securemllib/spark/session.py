@@ -6,7 +6,8 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from pyspark.sql import SparkSession
@@ -14,7 +15,7 @@ from pyspark.sql import SparkSession
 from securemllib.errors import FormatError, PolicyError, SecureMLlibError, UnavailableError, UsageError
 from securemllib.spark.agent_client import AgentClient, agent_socket
 from securemllib.spark.blocks import Blocks
-from securemllib.spark.broker_client import BrokerAddress, BrokerClient, broker_client
+from securemllib.spark.broker_client import Asked, BrokerAddress, BrokerClient, broker_client
 from securemllib.spark.cluster import Cluster
 from securemllib.spark.column_types import schema_of
 from securemllib.spark.crossings import Crossings
@@ -199,19 +200,24 @@ class SecureSession:
         if parts == 0:
             raise UsageError("The dataset has no parts.", code="data.no_rows")
         tasks, barrier = self._placement(parts)
-        prepared: list[tuple[JobSpecification, RelayJob]] = []
+        prepared = [self._prepare(frame, request, self.settings.shares or tasks, tasks, barrier) for frame, request in wanted]
+        jobs, relays = tuple(job for job, _ in prepared), tuple(relay for _, relay in prepared)
+        title = ", ".join(dict.fromkeys(request.operation for _, request in wanted))
+        finished = self._engine.fit(relays, partial(self._accepted, jobs), title, barrier=barrier, rows=first.known_rows)
+        return [self._outcome(job, done) for job, done in zip(jobs, finished, strict=True)]
+
+    def _accepted(self, jobs: tuple[JobSpecification, ...]) -> tuple[Asked | None, ...]:
+        """Have jobs signed and accepted, and return their challenges; one that is refused holds back all: those before it do not run."""
+        asked: list[Asked | None] = []
         try:
-            for frame, request in wanted:
-                prepared.append(self._prepare(frame, request, self.settings.shares or tasks, tasks, barrier))
+            for job in jobs:
+                with self._lock:
+                    asked.append(submit(job, self.agent, self.broker, self.settings.enclave.announced))
         except SecureMLlibError:
-            # One that is refused holds back all: those that were accepted before it do not run.
-            for job, _ in prepared:
+            for job in jobs[: len(asked)]:
                 self._give_up(job)
             raise
-        relays = tuple(relay for _, relay in prepared)
-        title = ", ".join(dict.fromkeys(request.operation for _, request in wanted))
-        finished = self._engine.fit(relays, title, barrier=barrier, rows=first.known_rows)
-        return [self._outcome(job, done) for (job, _), done in zip(prepared, finished, strict=True)]
+        return tuple(asked)
 
     def _outcome(self, job: JobSpecification, finished: Finished) -> Outcome:
         self._give_up(job)
@@ -240,6 +246,7 @@ class SecureSession:
             operation=ROWS_OPERATION, params={}, inputs={}, plan=frame.plan, outputs=((OutputKind.ROWS, to, columns),), dtype="float64"
         )
         job, relay = self._prepare(frame, request, tasks, tasks, False)
+        relay = replace(relay, asked=self._accepted((job,))[0])
         rows = sorted(self._engine.rows(relay, 1, "rows"), key=lambda row: row.number)
         self._give_up(job)
         return job, tuple(row.payload for row in rows)
@@ -284,9 +291,7 @@ class SecureSession:
             # A job whose aggregator may move between executors resumes from the head each round.
             settings = self.settings if barrier else self.settings.every_round()
             job = specification(request, settings, self.agent, self._broker_fingerprint, shares)
-            submitted = submit(job, self.agent, self.broker, self.settings.enclave.announced)
-        if (job_id := submitted.job_id) != job.job_id:
-            raise FormatError(f"The broker calls job {job.job_id} {job_id}.")
+        job_id = job.job_id
         relay = RelayJob(
             job_id=job_id,
             manifest=frame.source.encoded,
@@ -301,7 +306,6 @@ class SecureSession:
             enclave=self.settings.enclave,
             ports=self.settings.ports,
             rendezvous=self._engine.rendezvous() if barrier else None,
-            asked=submitted.asked,
         )
         return job, relay
 

@@ -1,0 +1,179 @@
+"""What do the tasks of a stage meet at the driver, and what does the driver learn of them?"""
+
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+
+from securemllib.errors import FormatError, PolicyError, UnavailableError
+from securemllib.spark import rendezvous, rounds
+from securemllib.spark.cluster import Cluster
+from securemllib.spark.relay_job import CROSSED, FINISHED, TaskRow
+from securemllib.spark.relay_messages import Join, Peers, Progress, Stop
+from securemllib.spark.rendezvous import Rendezvous
+from securemllib.spark.sockets import connect
+from securemllib.wire.framing import receive, send
+from tests.spark.test_fewer_tasks import JOB as RELAY_JOB
+
+JOB = "j" * 64
+
+
+@pytest.fixture
+def meeting():
+    """A rendezvous and a function that lets a task join it."""
+    with ExitStack() as stack:
+        place = Rendezvous("127.0.0.1", "127.0.0.1")
+        stack.callback(place.stop)
+
+        def join(task, tasks=2, job=JOB):
+            connection = stack.enter_context(connect(*place.address))
+            connection.settimeout(10.0)
+            send(connection, Join(job_id=job, task=task, tasks=tasks, host="127.0.0.1", port=1000 + task))
+            return connection
+
+        yield place, join
+
+
+def told(connection):
+    """Return what the driver says."""
+    return receive(connection, (Peers, Stop))[0]
+
+
+def leave(connection, *rows):
+    """Send rows as a task does, and what it counted."""
+    for kind, payload in (*rows, (CROSSED, b"counted")):
+        send(connection, TaskRow(kind=kind, number=0, payload=b""), payload)
+
+
+def is_waiting(connection):
+    """Return whether the driver says nothing yet."""
+    connection.settimeout(0.2)
+    try:
+        return connection.recv(1, socket.MSG_PEEK) == b"never"
+    except TimeoutError:
+        return True
+    finally:
+        connection.settimeout(10.0)
+
+
+def test_tasks_begin_once_the_jobs_are_accepted_and_all_are_there(meeting):
+    """Neither an unaccepted job nor half a stage begins; then all are told the same place of task 0."""
+    place, join = meeting
+    gathering = place.open(JOB, lambda *_: None)
+    tasks = [join(0), join(1)]
+    assert all(is_waiting(task) for task in tasks)
+    gathering.accept((None,))
+    first, second = (told(task) for task in tasks)
+    assert first == second
+    assert (first.port, first.asked) == (1000, (None,))
+
+
+def test_rows_are_there_when_every_task_sent_its_last(meeting):
+    """The driver has them before the stage is over, with the rounds on the way."""
+    place, join = meeting
+    seen = []
+    gathering = place.open(JOB, lambda *progress: seen.append(progress))
+    gathering.accept((None,))
+    tasks = [join(0), join(1)]
+    for task in tasks:
+        assert isinstance(told(task), Peers)
+    send(tasks[0], Progress(round=3, jobs=1, read_again=5))
+    leave(tasks[0], (FINISHED, b"model"))
+    found = []
+    waiting = threading.Thread(target=lambda: found.extend(gathering.rows()), daemon=True)
+    waiting.start()
+    time.sleep(0.2)
+    assert not found
+    leave(tasks[1])
+    waiting.join(10.0)
+    assert [(row.kind, row.payload) for row in found] == [(FINISHED, b"model"), (CROSSED, b"counted"), (CROSSED, b"counted")]
+    assert seen == [(3, 5, 1)]
+
+
+def test_only_a_whole_attempt_counts(meeting):
+    """Rows of an attempt that was lost are no results, and tasks that waited in it are not taken for those of the next."""
+    place, join = meeting
+    gathering = place.open(JOB, lambda *_: None)
+    gathering.accept((None,))
+    gathering.begin()
+    lost = [join(0), join(1)]
+    before = told(lost[0]).generation
+    leave(lost[0], (FINISHED, b"lost"))
+    lost[1].close()
+    gathering.begin()
+    stale = join(1)
+    assert is_waiting(stale)
+    gathering.begin()
+    tasks = [join(0), join(1)]
+    assert told(tasks[0]).generation == told(tasks[1]).generation != before
+    leave(tasks[0], (FINISHED, b"model"))
+    leave(tasks[1])
+    assert [row.payload for row in gathering.rows() if row.kind == FINISHED] == [b"model"]
+
+
+def test_tasks_of_a_refused_job_are_sent_home(meeting):
+    """Those that wait, those that come later, and those of jobs that nobody knows: none of them fails, so that Spark runs none again."""
+    place, join = meeting
+    place.open(JOB, lambda *_: None)
+    waiting = join(0)
+    assert is_waiting(waiting)
+    place.close(JOB)
+    for task in (waiting, join(1), join(0, job="unknown")):
+        assert isinstance(told(task), Stop)
+
+
+def test_what_ended_the_stage_is_raised(meeting, monkeypatch):
+    """A stage that failed says why; one that ended well and left nothing is noticed."""
+    monkeypatch.setattr(rendezvous, "_ARRIVAL_SECONDS", 0.1)
+    place, _ = meeting
+    failing, silent = (place.open(job, lambda *_: None) for job in ("a", "b"))
+    with failing.ending():
+        raise UnavailableError("lost", code="unavailable.stage")
+    with silent.ending():
+        pass
+    with pytest.raises(UnavailableError, match="lost"):
+        failing.rows()
+    with pytest.raises(FormatError, match="did not arrive"):
+        silent.rows()
+
+
+def test_a_lost_stage_that_nobody_waits_for_is_not_run_again():
+    """Once its results are here, or its job was refused, a stage that Spark loses stays lost."""
+    gathering = rendezvous.Gathering(lambda *_: None)
+    gathering.dismiss()
+
+    class Losing(rounds.Engine):
+        ran = 0
+
+        def _run(self, function, tasks, barrier):
+            self.ran += 1
+            raise UnavailableError("lost", code="unavailable.stage")
+
+    engine = Losing(None, None)
+    job = type("Job", (), {"tasks": 1})()
+    with pytest.raises(UnavailableError):
+        engine._stage((job,), gathering)
+    assert engine.ran == 1
+
+
+def test_a_refused_job_raises_the_refusal_and_leaves_the_session_working(spark, meeting):
+    """Spark has begun the stage when the broker refuses: its tasks end, and the slots are free again."""
+    del meeting
+    engine = rounds.Engine(spark, Cluster(spark))
+    where = engine.rendezvous()
+
+    def refused():
+        raise PolicyError("no")
+
+    jobs = (replace(RELAY_JOB, rendezvous=where, tasks=2),)
+    for _ in range(2):
+        with pytest.raises(PolicyError, match="no"):
+            engine.fit(jobs, refused, "refused", barrier=True)
+    for stage in engine._stages:
+        stage.join(60.0)
+    engine.close()
+    assert not any(stage.is_alive() for stage in engine._stages)
+    assert spark.sparkContext.parallelize(range(2), 2).barrier().mapPartitions(lambda rows: rows).count() == 2
