@@ -1,6 +1,7 @@
 """Vector columns, dense and sparse, and how stored Arrow columns become them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ __all__ = [
 VECTOR = pa.struct({"type": pa.int8(), "size": pa.int32(), "indices": pa.list_(pa.int32()), "values": pa.list_(pa.float64())})
 
 _FLOAT64 = pa.float64()
+_NESTED = frozenset(kind.id for kind in (VECTOR, pa.list_(pa.int8()), pa.large_list(pa.int8()), pa.list_(pa.int8(), 1)))
 # Every statistic of a column takes 8 bytes a column, in an enclave that other owners use, too.
 MOST_COLUMNS = 2**26
 # What is transposed at once stays in a core's second-level cache.
@@ -36,7 +38,7 @@ _TILE_BYTES = 512 << 10
 _FEWEST_ROWS = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vector:
     """A vector column, kept as its columns until an algorithm asks for the matrix.
 
@@ -61,12 +63,16 @@ class Vector:
         """The number of columns."""
         return len(self.columns)
 
+    @cached_property
+    def sums(self) -> NDArray[np.float64]:
+        """The sums of the columns: ``(d,)``."""
+        return column_sums(self.columns)
+
     def invalid(self) -> NDArray[np.bool_]:
         """Return which rows hold a NaN: ``(n,)``."""
         found = np.zeros(self.rows, dtype=bool)
-        for column, total in zip(self.columns, column_sums(self.columns), strict=True):
-            if np.isnan(total):
-                found |= np.isnan(column)
+        for index in np.flatnonzero(np.isnan(self.sums)):
+            found |= np.isnan(self.columns[index])
         return found
 
     def take(self, mask: NDArray[np.bool_]) -> "Vector":
@@ -79,7 +85,7 @@ class Vector:
 
     def centred(self, dtype: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Return the ``(n, d)`` matrix of one dtype minus the columns' means, and the means."""
-        means = column_sums(self.columns) / max(self.rows, 1)
+        means = self.sums / max(self.rows, 1)
         # A column with an infinite value has no centre; the algorithm refuses the row or treats it as MLlib does.
         means = np.where(np.isfinite(means), means, 0.0)
         return centred_rows(self.columns, means, dtype), means
@@ -158,7 +164,7 @@ def type_text(kind: pa.DataType) -> str:
 
 def is_stored_vector(kind: pa.DataType) -> bool:
     """Return whether a stored column of this type is a vector column: a list of numbers, or Spark's vector."""
-    return any(of(kind) for of in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_struct))
+    return kind.id in _NESTED
 
 
 def stored_vector(array: pa.Array, name: str) -> AnyVector:
@@ -167,9 +173,9 @@ def stored_vector(array: pa.Array, name: str) -> AnyVector:
     Raises:
         DataError: A vector is null, the vectors differ in length, or their values are no numbers.
     """
-    if pa.types.is_struct(array.type):
-        return _from_spark(array, name)
-    return _from_lists(array, name) if is_stored_vector(array.type) else Vector((numbers(array, name),))
+    if not is_stored_vector(array.type):
+        return Vector((numbers(array, name),))
+    return _from_spark(array, name) if pa.types.is_struct(array.type) else _from_lists(array, name)
 
 
 def to_stored(vector: AnyVector) -> pa.Array:

@@ -45,7 +45,9 @@ def open_part(data: memoryview, *, secret: DataKey, dataset: DatasetRef, part: P
     except (OSError, pa.ArrowException):
         raise UnsealError(f"Part {part.ordinal} was changed, or is another part.", code="integrity.part") from None
     expected = {column.name: column.type for column in body.columns}
-    if table.num_rows != part.rows or any(type_text(field.type) != expected[field.name] for field in table.schema):
+    if table.num_rows != part.rows or any(
+        type_text(kind) != expected[name] for name, kind in zip(table.column_names, table.schema.types, strict=True)
+    ):
         raise IntegrityError(f"Part {part.ordinal} does not hold the rows that the manifest says.", code="integrity.part")
     return table
 
@@ -58,5 +60,5 @@ def _read(file: pq.ParquetFile, columns: list[str]) -> pa.Table:
     ]
     if len(tables) == 1:
         return tables[0]
-    fields = pa.schema([field for table in tables for field in table.schema])
-    return pa.Table.from_arrays([column for table in tables for column in table.columns], schema=fields)
+    names = [name for table in tables for name in table.column_names]
+    return pa.Table.from_arrays([column for table in tables for column in table.columns], names=names)
