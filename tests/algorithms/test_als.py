@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 
 from securemllib.algorithms.als import ALS
 from securemllib.algorithms.als_model import ALSFactors, ALSModel, best
-from securemllib.algorithms.als_ratings import unit_vectors
+from securemllib.algorithms.als_ratings import owners, unit_vectors
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.transformer import Column
 from securemllib.errors import DataError, UsageError
@@ -62,6 +62,17 @@ def _objective(user, item, rating, model, reg, alpha=None):
     np.add.at(more, (u, i), alpha * np.abs(rating))
     np.add.at(wanted, (u, i), np.where(rating > 0, 1 + alpha * np.abs(rating), 0.0))
     return ((1 + more) * products**2 - 2 * wanted * products).sum() + ridge
+
+
+@pytest.mark.parametrize("least", [0, -(2**31), 2**31 - 41])
+def test_an_id_belongs_to_one_shard_whoever_asks(least):
+    """The shard of an id is the same among many ids, which are looked up in a table, and among few; and shards get about as many."""
+    ids = (least + np.arange(40)).astype(np.int32)
+    many = np.repeat(ids, 3)
+    few = np.concatenate([owners(SEED, "user", ids[[index, -1 - index]], 3) for index in range(20)])
+    dense = owners(SEED, "user", many, 3)[::3]
+    np.testing.assert_array_equal(np.stack([dense[:20], dense[:19:-1]], axis=1).ravel(), few)
+    assert np.bincount(dense, minlength=3).min() > 4
 
 
 def _mllib(spark, frame, **params):

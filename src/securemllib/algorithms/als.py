@@ -189,8 +189,16 @@ class ALS:
                 self._equations(state, shard, side, part), self.reg_param * side.counts[part], nonnegative=self.nonnegative
             )
         for receiver in range(shard.count):
-            wanted = getattr(shard.received(_Wanted, _MATCH, receiver), state.stage)
-            shard.send(receiver, _Solved(factors=found[np.searchsorted(side.ids, wanted)]))
+            shard.send(receiver, _Solved(factors=found[self._wanted(state, shard, side, receiver)]))
+        return found
+
+    def _wanted(self, state: ALSState, shard: Shard, side: Side, receiver: int) -> NDArray[np.int64]:
+        """Return the positions of the ids whose factors another shard wants; they stay the same in all rounds."""
+
+        def asked() -> NDArray[np.int64]:
+            return np.searchsorted(side.ids, getattr(shard.received(_Wanted, _MATCH, receiver), state.stage))
+
+        found: NDArray[np.int64] = shard.scratch.get(f"als.{state.stage}.{receiver}", b"", asked)
         return found
 
     def _equations(self, state: ALSState, shard: Shard, side: Side, part: slice) -> Floats:
@@ -201,8 +209,7 @@ class ALS:
         for sender in range(shard.count):
             starts, sources, ratings = side.of(sender, part)
             if len(sources):
-                confidences, targets = self._weighed(ratings.astype(np.float64))
-                total += equations(starts, sources, confidences, targets, self._others(state, shard, side, sender))
+                equations(starts, sources, *self._weighed(ratings), self._others(state, shard, side, sender), total)
         return total
 
     def _weighed(self, ratings: Floats) -> tuple[Floats | None, Floats]:

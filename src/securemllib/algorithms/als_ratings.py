@@ -46,8 +46,9 @@ class Ratings:
         """Return the ratings' users or items."""
         return self.user if side == USER else self.item
 
-    def take(self, rows: NDArray[np.bool_]) -> "Ratings":
+    def take(self, chosen: NDArray[np.bool_]) -> "Ratings":
         """Return some of them."""
+        rows = np.flatnonzero(chosen)
         return Ratings(user=self.user[rows], item=self.item[rows], rating=self.rating[rows])
 
 
@@ -68,7 +69,7 @@ class Side:
         counts: ``(m,)`` ratings of each, of implicit ones those above 0.
         starts: ``(s m + 1,)`` where the ratings start of each shard's ids with each own id.
         sources: ``(n,)`` positions of the ratings' other ids among those that are wanted of their shard.
-        ratings: ``(n,)``.
+        ratings: ``(n,)``, in double precision as each round reads them.
         wanted: The other ids that the ratings are of, ascending shard by shard; of its own shard all ids.
         wanted_starts: ``(s + 1,)`` where those of each shard start.
     """
@@ -77,7 +78,7 @@ class Side:
     counts: Floats
     starts: NDArray[np.int64]
     sources: NDArray[np.int32]
-    ratings: Factors
+    ratings: Floats
     wanted: Ids
     wanted_starts: NDArray[np.int64]
 
@@ -85,7 +86,7 @@ class Side:
         """Return the ids that are wanted of one shard."""
         return self.wanted[self.wanted_starts[shard] : self.wanted_starts[shard + 1]]
 
-    def of(self, shard: int, part: slice) -> tuple[NDArray[np.int64], NDArray[np.int32], Factors]:
+    def of(self, shard: int, part: slice) -> tuple[NDArray[np.int64], NDArray[np.int32], Floats]:
         """Return the starts, sources and ratings of some own ids with one shard's ids."""
         first = shard * len(self.ids)
         starts = self.starts[first + part.start : first + part.stop + 1]
@@ -95,7 +96,15 @@ class Side:
 
 def owners(seed: Seed, side: str, ids: Ids, count: int) -> NDArray[np.int64]:
     """Return the shard of each user or item, which nobody can tell who does not know the seed."""
-    return (_mixed(seed, f"{side}s", ids.astype(np.int64).astype(np.uint64)) % np.uint64(count)).astype(np.int64)
+    span = _span(ids)
+    if not span:
+        return _owners(seed, side, ids.astype(np.int64), count)
+    least = int(ids.min())
+    return _owners(seed, side, np.arange(least, least + span), count)[ids.astype(np.int64) - least]
+
+
+def _owners(seed: Seed, side: str, ids: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    return (_mixed(seed, f"{side}s", ids.astype(np.uint64)) % np.uint64(count)).astype(np.int64)
 
 
 def unit_vectors(seed: Seed, side: str, ids: Ids, rank: int) -> Factors:
@@ -147,15 +156,16 @@ def side_of(shard: Shard, side: str, seed: Seed, received: Callable[[], list[Rat
 
 def _sorted(ratings: Ratings, side: str, seed: Seed, shard: Shard, *, implicit: bool) -> tuple[NDArray[Any], ...]:
     other, count = ITEM if side == USER else USER, shard.count
-    beside = ratings.ids(other)
-    own_others, _ = _distinct(beside[owners(seed, other, beside, count) == shard.index])
-    ratings = ratings.take(owners(seed, side, ratings.ids(side), count) == shard.index)
+    beside, mine = ratings.ids(other), owners(seed, side, ratings.ids(side), count) == shard.index
+    theirs = owners(seed, other, beside, count)
+    own_others, _ = _distinct(beside[theirs == shard.index])
+    ratings, theirs = ratings.take(mine), theirs[mine]
     ids, position = _distinct(ratings.ids(side))
     # The columns of a matrix with one value a row: a counting sort, which keeps the order of equal ids.
-    cells, n = owners(seed, other, ratings.ids(other), count) * len(ids) + position, len(position)
+    cells, n = theirs * len(ids) + position, len(position)
     one_each = csr_array((np.ones(n, dtype=np.int8), cells, np.arange(n + 1)), shape=(n, count * len(ids))).tocsc()
     order, starts = one_each.indices, one_each.indptr.astype(np.int64)
-    beside, values = ratings.ids(other)[order], ratings.rating[order]
+    beside, values = ratings.ids(other)[order], ratings.rating[order].astype(np.float64)
     sources, wanted = np.zeros(n, dtype=np.int32), []
     for owner in range(count):
         rows = slice(int(starts[owner * len(ids)]), int(starts[(owner + 1) * len(ids)]))
@@ -171,14 +181,20 @@ def _sorted(ratings: Ratings, side: str, seed: Seed, shard: Shard, *, implicit: 
 
 def _distinct(ids: Ids) -> tuple[Ids, NDArray[np.int64]]:
     """Return the distinct ids, ascending, and each id's position among them."""
-    span = int(ids.max()) - int(ids.min()) + 1 if len(ids) else 0
-    if not 0 < span <= _TABLE_SHARE * len(ids):
+    span = _span(ids)
+    if not span:
         found, position = np.unique(ids, return_inverse=True)
         return found, position.astype(np.int64)
     shifted = ids.astype(np.int64) - int(ids.min())
     present = np.zeros(span, dtype=np.bool_)
     present[shifted] = True
     return (np.flatnonzero(present) + int(ids.min())).astype(np.int32), (np.cumsum(present) - 1)[shifted]
+
+
+def _span(ids: Ids) -> int:
+    """Return the size of a table of all ids from the least to the greatest, 0 where a sort is cheaper."""
+    span = int(ids.max()) - int(ids.min()) + 1 if len(ids) else 0
+    return span if span <= _TABLE_SHARE * len(ids) else 0
 
 
 def _ids(block: Block, side: str) -> Ids:

@@ -29,6 +29,10 @@ def test_equations_are_those_of_numpy(seed, rows, sources, rank, weighted):
     np.testing.assert_allclose(whole, twin, rtol=1e-11, atol=1e-10)
     part = ratings.equations(starts[rows // 2 :], chosen, given_confidences, targets, factors)
     np.testing.assert_array_equal(part, whole[rows // 2 :])
+    for of in (ratings.equations, ratings.equations_twin):
+        total = np.ones_like(whole)
+        assert of(starts, chosen, given_confidences, targets, factors, total) is total
+        np.testing.assert_allclose(total - 1.0, twin, rtol=1e-11, atol=1e-10)
 
 
 @settings(max_examples=60, deadline=None)
@@ -67,7 +71,7 @@ def test_what_does_not_fit_is_refused_before_the_call():
     back[1] = back[-1]
     for bad in (
         {"factors": factors[:2]}, {"sources": chosen - 1}, {"starts": beyond}, {"starts": back}, {"starts": starts - 1},
-        {"targets": targets[1:]}, {"confidences": confidences[1:]},
+        {"targets": targets[1:]}, {"confidences": confidences[1:]}, {"total": np.zeros((4, ratings.width(3)))},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"fit|none"):
             ratings.equations(**{**good, **bad})

@@ -82,13 +82,13 @@ INLINE void equations_of(const int64_t *starts, const int32_t *sources, const do
         }
         for (int64_t i = 0; i < rank; i++)
             for (int64_t j = i; j < rank; j++)
-                *equations++ = matrix[i * k + j];
+                *equations++ += matrix[i * k + j];
         for (int64_t j = 0; j < rank; j++)
-            *equations++ = side[j];
+            *equations++ += side[j];
     }
 }
 
-/* For each row: the upper triangle of sum c f f', row by row, then sum t f. work holds k k + k + 2 TOGETHER k numbers. */
+/* Adds to the equations of each row: the upper triangle of sum c f f', row by row, then sum t f. work holds k k + k + 2 TOGETHER k numbers. */
 KERNEL void ratings_equations(const int64_t *starts, const int32_t *sources, const double *confidences, const double *targets,
                               int64_t rows, const float *factors, int64_t rank, int64_t k, double *work, double *equations)
 {

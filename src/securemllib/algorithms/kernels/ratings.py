@@ -38,6 +38,7 @@ def equations(
     confidences: Floats | None,
     targets: Floats,
     factors: NDArray[np.float32],
+    total: Floats | None = None,
 ) -> Floats:
     """Return the equations of rows: ``(m, width)``.
 
@@ -47,15 +48,18 @@ def equations(
         confidences: Of each rating; None where all are 1.
         targets: Of each rating.
         factors: ``(n, r)``.
+        total: ``(m, width)`` equations that these are added to, in place; none when not given.
     """
     _check(starts, sources, confidences, targets, factors)
     if _EQUATIONS is None:
-        return equations_twin(starts, sources, confidences, targets, factors)
+        return equations_twin(starts, sources, confidences, targets, factors, total)
     rows, rank = len(starts) - 1, factors.shape[1]
     k = -(-rank // _WIDTH) * _WIDTH
     padded = np.zeros((len(factors), k), dtype=np.float32)
     padded[:, :rank] = factors
-    found = np.empty((rows, width(rank)))
+    found = np.zeros((rows, width(rank))) if total is None else total
+    if found.shape != (rows, width(rank)):
+        raise ValueError(f"equations of {found.shape} do not fit {rows} rows of rank {rank}")
     work = np.empty(k * k + k + 2 * _TOGETHER * k)
     _EQUATIONS(starts, sources, confidences, targets, rows, padded, rank, k, work, found)
     return found
@@ -67,6 +71,7 @@ def equations_twin(
     confidences: Floats | None,
     targets: Floats,
     factors: NDArray[np.float32],
+    total: Floats | None = None,
 ) -> Floats:
     """Return what `equations` returns, with numpy: ratings as a sparse matrix times products of factors."""
     first, last, rank = int(starts[0]), int(starts[-1]), factors.shape[1]
@@ -81,7 +86,10 @@ def equations_twin(
         pairs = slice(start, min(start + size, len(one)))
         found[:, pairs] = np.asarray(rows @ (wide[:, one[pairs]] * wide[:, other[pairs]]))
     found[:, len(one) :] = np.asarray(csr_array((targets[first:last], sources[first:last], starts - first), shape=shape) @ wide)
-    return found
+    if total is None:
+        return found
+    total += found
+    return total
 
 
 def solve(rows: Floats, ridges: Floats) -> tuple[Floats, int]:
