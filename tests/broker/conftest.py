@@ -14,6 +14,7 @@ import httpx
 import pytest
 import structlog
 import uvicorn
+from sqlalchemy import create_engine, text
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -89,3 +90,20 @@ def postgresql() -> Iterator[str]:
     finally:
         run(str(binaries / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
         shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def stored(request: pytest.FixtureRequest, tmp_path: Path, keystore: Keystore) -> Iterator[World]:
+    """A world whose broker keeps its data in each of the databases."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path / 'broker.db'}"
+    else:
+        url = request.getfixturevalue("postgresql")
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(text("DROP SCHEMA public CASCADE"))
+            connection.execute(text("CREATE SCHEMA public"))
+        engine.dispose()
+    world = make_world(tmp_path, keystore, url)
+    yield world
+    world.broker.close()

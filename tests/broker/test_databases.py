@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,31 +9,11 @@ import pytest
 from broker_world import Enclave, World, job_on, make_world, rule_for
 
 from securemllib.broker.audit_log import entries, signed_head, verify_log
-from securemllib.broker.keystore import Keystore
 from securemllib.broker.store import Database, Store
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import FreshnessError, PolicyError, UnavailableError, UnsealError, UsageError
 from securemllib.wire.plan import Plan
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def stored(request: pytest.FixtureRequest, tmp_path: Path, keystore: Keystore) -> Iterator[World]:
-    """A world whose broker keeps its data in each of the databases."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'broker.db'}"
-    else:
-        from sqlalchemy import create_engine, text
-
-        url = request.getfixturevalue("postgresql")
-        engine = create_engine(url)
-        with engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-        engine.dispose()
-    world = make_world(tmp_path, keystore, url)
-    yield world
-    world.broker.close()
 
 
 def test_a_job_survives_a_restart(stored: World, tmp_path: Path) -> None:

@@ -4,17 +4,20 @@ import io
 import re
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from broker_world import World, make_world, rule_for
+from sqlalchemy import create_engine, text
 from typer.testing import CliRunner
 
 from securemllib.broker.audit_log import AuditHead, entries, signed_head, verify_log
 from securemllib.broker.backup import read_keystore, read_rows, write_backup
 from securemllib.broker.keystore import Keystore, create_keystore, open_keystore
 from securemllib.broker.recovery import combine, split
+from securemllib.broker.schema import Base
 from securemllib.broker.service import Broker
 from securemllib.broker.store import Database, Store
 from securemllib.cli import app
@@ -43,9 +46,9 @@ def shares_of(keystore: Keystore, threshold: int = 2) -> tuple[Signed, list[str]
 
 def backup_of(world: World, key: Signed) -> bytes:
     """Return a backup of the world's broker, which goes on."""
-    file, database = io.BytesIO(), Database(world.url)
-    write_backup(file, world.keystore, database, key, now=int(world.clock.now))
-    database.close()
+    file = io.BytesIO()
+    with closing(Database(world.url)) as database:
+        write_backup(file, world.keystore, database, key, now=int(world.clock.now))
     return file.getvalue()
 
 
@@ -69,6 +72,15 @@ def acceptance(world: World, head: AuditHead, signer: PrivateIdentity | None = N
     return (signer or world.owner.identity).sign(record)
 
 
+def execute(world: World, *statements: str) -> None:
+    """Change the world's database behind its broker's back."""
+    engine = create_engine(world.url)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
 def refused(call: Callable[[], object], code: str) -> None:
     """Expect a refusal with that code."""
     with pytest.raises(SecureMLlibError) as found:
@@ -85,8 +97,6 @@ def test_the_drill(world: World, tmp_path: Path, database: str, request: pytest.
     world.broker.close()
     url = f"sqlite:///{tmp_path / 'new.db'}"
     if database == "postgresql":
-        from sqlalchemy import create_engine, text
-
         url = request.getfixturevalue("postgresql")
         engine = create_engine(url)
         with engine.begin() as connection:
@@ -170,6 +180,22 @@ def test_a_changed_or_cut_backup_is_refused(world: World, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="empty database"):
         read(backup)
     store.close()
+
+
+def test_an_older_versions_database_is_backed_up(stored: World, tmp_path: Path) -> None:
+    """Without tables that came later it restores with those empty; without a column of one, or without any table, it is refused."""
+    stored.enrol()
+    key, words = shares_of(stored.keystore)
+    execute(stored, "DROP TABLE recovery", "DROP TABLE key_encryption_key")
+    again = restored(backup_of(stored, key), words[:2], stored, tmp_path / "new", f"sqlite:///{tmp_path / 'new.db'}")
+    again.broker.accept_store(acceptance(again, again.broker.recover()))
+    again.granted(again.submit())
+    again.broker.close()
+    execute(stored, "ALTER TABLE datasets DROP COLUMN is_frozen")
+    with pytest.raises(UsageError, match="datasets has no column is_frozen"):
+        backup_of(stored, key)
+    execute(stored, *(f"DROP TABLE IF EXISTS {table.name}" for table in reversed(Base.metadata.sorted_tables)))
+    refused(lambda: backup_of(stored, key), "usage.database")
 
 
 def test_a_database_that_is_put_back_under_a_running_broker_is_noticed(world: World, tmp_path: Path) -> None:
@@ -270,6 +296,9 @@ def test_the_drill_from_the_command(home: Path) -> None:
         run("broker", "backup", str(home / "none.backup"))
     run("broker", "trust-owner", str(home / "carol.pub"))
     run("broker", "custodians", *(str(home / f"{name}.pub") for name in names), "--threshold", "2", "--output", str(home / "shares"))
+    sqlite3.connect(home / "other.db").close()
+    with pytest.raises(UsageError, match="no table of a broker"):
+        run("broker", "backup", str(home / "broker.backup"), "--database", f"sqlite:///{home / 'other.db'}")
     run("broker", "backup", str(home / "broker.backup"))
     for name in names:
         words = run("identity", "share", str(home / "shares" / f"{name}.share"), "--identity", name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import BinaryIO, ClassVar, cast
 
-from sqlalchemy import Table, insert, select
+from sqlalchemy import Table, insert, inspect, select
 from sqlalchemy.orm import Session
 
 from securemllib.broker.keystore import Keystore, pack, unpack
@@ -57,12 +57,17 @@ class _Header(Record):
 def write_backup(file: BinaryIO, keystore: Keystore, database: Database, key: Signed, *, now: int) -> None:
     """Write a backup of a broker, which may go on working: the rows are one snapshot.
 
+    A table that an older version's database does not have yet counts as empty, as it is once a broker of this version opens it.
+
     Args:
         file: Where to.
         keystore: The broker's keys.
         database: Its database, opened to read.
         key: Its signed `RecoveryKey`.
         now: Seconds since 1970.
+
+    Raises:
+        UsageError: It is no broker's database, or its tables have other columns than this version's.
     """
     broker = keystore.identity.public
     recovery = verify(key, RecoveryKey, broker)
@@ -116,12 +121,29 @@ def read_rows(store: Store, groups: Iterator[list[Value]]) -> None:
 
 
 def _groups(session: Session) -> Iterator[list[object]]:
-    for table in _tables():
+    for table in _tables_in(session):
         found = session.execute(select(table).execution_options(yield_per=_ROWS))
         # SQLAlchemy's names are a kind of `str` of its own.
         names = [str(name) for name in table.columns.keys()]  # noqa: SIM118 - columns iterate as columns
         for rows in found.partitions(_ROWS):
             yield [str(table.name), names, [list(row) for row in rows]]
+
+
+def _tables_in(session: Session) -> list[Table]:
+    inspector = inspect(session.connection())
+    present = set(inspector.get_table_names())
+    found = [table for table in _tables() if table.name in present]
+    if not found:
+        raise UsageError("The database holds no table of a broker.", next_step="Name the broker's own database.", code="usage.database")
+    for table in found:
+        there = {column["name"] for column in inspector.get_columns(table.name)}
+        if missing := sorted(set(table.columns.keys()) - there):
+            raise UsageError(
+                f"The database's table {table.name} has no column {missing[0]}.",
+                next_step="Back it up with the version of SecureMLlib that serves it.",
+                code="usage.database",
+            )
+    return found
 
 
 def _tables() -> list[Table]:

@@ -2,6 +2,7 @@
 
 import time
 from base64 import b64encode
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ from securemllib.cli.broker_home import (
     open_broker,
     read_identity,
 )
-from securemllib.errors import UsageError
+from securemllib.errors import SecureMLlibError, UsageError
 from securemllib.wire.signed import Signed
 
 __all__ = ["register"]
@@ -72,10 +73,13 @@ def backup(
         raise UsageError("The broker has no custodians.", next_step="Name them with `securemllib broker custodians`.")
     keystore = _keystore(files, passphrase_file)
     key = Signed.from_bytes(files.recovery.read_bytes())
-    opened = Database(database or files.database)
-    with path.open("xb") as file:
-        write_backup(file, keystore, opened, key, now=int(time.time()))
-    opened.close()
+    with closing(Database(database or files.database)) as opened, path.open("xb") as file:
+        try:
+            write_backup(file, keystore, opened, key, now=int(time.time()))
+        except SecureMLlibError:
+            # A cut-off file under the name of a backup would be found out only when it is needed.
+            path.unlink()
+            raise
     console.print(f"wrote {path}   the key-encryption key, where there is one, is not in it", markup=False)
 
 
