@@ -371,6 +371,18 @@ def test_only_recommendations_are_collected(steps: tuple[Any, ...], column: str)
     refused(job(*steps, inputs={"features": column}, **options), known, "columns")
 
 
+def test_losses_of_trees_leave_as_a_metric() -> None:
+    """What ``evaluateEachIteration`` asks for takes the output ``metric`` of the rows' policy; without it, it is refused."""
+    step = ApplyModel(model=MODEL, input_columns=("age",), outputs={"iterations": "i"}, params={"iterations": True})
+    metric = (Output(kind=OutputKind.METRIC, recipient=ANALYST),)
+    asked = job(
+        step, operation="BoostingEvaluator", params={"lossType": "logistic"}, inputs={"features": "i", "label": "income"}, outputs=metric
+    )
+    authorise(asked, facts(RULE, behind=(RULE,)), now=NOW)
+    silent = replace(RULE, outputs={kind: output for kind, output in RULE.outputs.items() if kind is not OutputKind.METRIC})
+    refused(asked, facts(silent, behind=(RULE,)), "outputs")
+
+
 def test_models_are_finished_and_exact() -> None:
     """A model that is not finished, or another digest of one that is, is refused, in a plan and in a release."""
     known = facts(RULE, behind=(RULE,))

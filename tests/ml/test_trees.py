@@ -7,10 +7,13 @@ import pytest
 from pyspark.ml import classification, regression
 from pyspark.ml.linalg import Vectors
 
-from securemllib.errors import SealedError, UsageError
+from securemllib.errors import PolicyError, SealedError, UsageError
 from securemllib.ml.classification import DecisionTreeClassifier, GBTClassifier, RandomForestClassificationModel, RandomForestClassifier
+from securemllib.ml.feature import VectorAssembler
 from securemllib.ml.regression import DecisionTreeRegressor, GBTRegressor
 from securemllib.spark.functions import col
+from securemllib.wire.job import OutputKind
+from tests.deployment import patients
 
 ROW = Vectors.dense(50.0, 3.0, 120.0)
 
@@ -68,6 +71,20 @@ def test_the_loss_after_each_tree_is_mllibs(features, plain):
             model.evaluateEachIteration(plain, "logistic")
     with pytest.raises(UsageError, match="SecureDataFrame"):
         ours.evaluateEachIteration(plain, "squared")
+
+
+def test_the_loss_after_each_tree_needs_the_output_metric(deployment, session):
+    """Under a policy that lets no metric leave the losses are refused; once it does, they come."""
+    path = deployment.dataset(patients(120), "no-metric")
+    dataset_id = deployment.enrol(path)
+    deployment.allow(dataset_id, outputs=(OutputKind.SEALED_MODEL,))
+    rows = VectorAssembler(inputCols=["age", "dose"], outputCol="features").transform(session.read(path))
+    model = GBTClassifier(labelCol="ill", maxIter=1, maxDepth=1).fit(rows)
+    with pytest.raises(PolicyError, match="metric") as refused:
+        model.evaluateEachIteration(rows)
+    assert refused.value.error_code == "refused.policy.outputs"
+    deployment.allow(dataset_id, outputs=(OutputKind.SEALED_MODEL, OutputKind.METRIC))
+    assert len(model.evaluateEachIteration(rows)) == 1
 
 
 def _same_splits(ours, theirs):
