@@ -62,7 +62,7 @@ def test_folds_follow_from_the_seed(frame):
 
 
 def test_cross_validation_finds_the_better_entry(targeted, pipeline, evaluator, tmp_path):
-    """The best entry of a grid over a pipeline is trained on all rows, stays sealed, and is saved with its metrics and grid."""
+    """The best entry of a grid over a pipeline is trained on all rows, stays sealed, and is saved and copied with its metrics and grid."""
     estimator, grid = pipeline
     validator = CrossValidator(
         estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, numFolds=2, seed=3, parallelism=2, collectSubModels=True
@@ -79,6 +79,17 @@ def test_cross_validation_finds_the_better_entry(targeted, pipeline, evaluator, 
     assert [len(fold) for fold in loaded.subModels] == [2, 2]
     assert loaded.uid == model.uid
     assert loaded.getNumFolds() == 2
+    copied = model.copy({model.numFolds: 7})
+    assert (type(copied), copied.getNumFolds(), copied.avgMetrics, copied.stdMetrics) == (
+        CrossValidatorModel,
+        7,
+        model.avgMetrics,
+        model.stdMetrics,
+    )
+    copied.stdMetrics = []
+    copied.save(str(tmp_path / "copied"))
+    assert CrossValidatorModel.load(str(tmp_path / "copied")).stdMetrics == []
+    assert len(model.stdMetrics) == 2
     assert evaluator.evaluate(loaded.transform(targeted)) == evaluator.evaluate(model.transform(targeted))
 
 
@@ -91,17 +102,21 @@ def test_a_validator_is_saved_with_its_grid(pipeline, evaluator, tmp_path):
     assert loaded.getNumFolds() == 5
     assert [list(entry.values()) for entry in loaded.getEstimatorParamMaps()] == [[1e6], [0.0]]
     assert all(loaded.getEstimator().getStages()[1].hasParam(param.name) for entry in loaded.getEstimatorParamMaps() for param in entry)
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError, match=r"Load it with `CrossValidator.load`"):
         TrainValidationSplit.load(str(tmp_path / "validator"))
 
 
 def test_a_train_validation_split_finds_the_better_entry(targeted, pipeline, evaluator, tmp_path):
-    """One split ranks the grid as cross-validation does, and its model is saved and loaded."""
+    """One split ranks the grid as cross-validation does, and its model is saved, loaded and copied."""
     estimator, grid = pipeline
     model = TrainValidationSplit(estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, trainRatio=0.7, seed=3).fit(targeted)
     assert model.validationMetrics[1] < model.validationMetrics[0]
     model.save(str(tmp_path / "model"))
     assert TrainValidationSplitModel.load(str(tmp_path / "model")).validationMetrics == model.validationMetrics
+    copied = model.copy()
+    assert (copied.subModels, copied.validationMetrics, copied.getTrainRatio()) == (None, model.validationMetrics, 0.7)
+    copied.save(str(tmp_path / "copied"))
+    assert evaluator.evaluate(copied.transform(targeted)) == evaluator.evaluate(model.transform(targeted))
 
 
 def test_folds_of_the_analysts_own(targeted, evaluator):

@@ -152,7 +152,8 @@ def load_any(folder: Folder, expected: type[Any]) -> Any:
     metadata = _metadata(folder)
     cls = KINDS.get(metadata["kind"])
     if cls is None or not issubclass(cls, expected):
-        raise FormatError(f"{folder.root} holds a {metadata['kind']!r}, not a {expected.__name__}.")
+        advice = None if cls is None else f"Load it with `{cls.__name__}.load`."
+        raise FormatError(f"{folder.root} holds a {metadata['kind']!r}, not a {expected.__name__}.", next_step=advice)
     stages = [load_any(folder.child("stages").child(_plain_name(name)), Persistent) for name in metadata["stages"]]
     instance = _instance(cls, folder, stages, metadata["extra"])
     try:

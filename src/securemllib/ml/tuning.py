@@ -145,6 +145,12 @@ class CrossValidatorModel(SecureValidator, original.CrossValidatorModel):  # typ
         model.restore(stages[:2], extra["grid"])
         return model
 
+    def copy(self, extra: Any = None) -> "CrossValidatorModel":
+        """Return a copy, of all its models too; extra Params are the copy's and its best model's."""
+        folds = None if self.subModels is None else [[model.copy() for model in fold] for fold in self.subModels]
+        model = CrossValidatorModel(self.bestModel.copy(extra or {}), list(self.avgMetrics), folds, list(self.stdMetrics))
+        return self._copyValues(model, extra)
+
     def _transform(self, dataset: Any) -> Any:
         frame: Any = require_sealed(dataset, "CrossValidatorModel.transform")
         return self.bestModel.transform(frame)
@@ -184,6 +190,12 @@ class TrainValidationSplitModel(SecureValidator, original.TrainValidationSplitMo
         model = cls(stages[2], _floats(extra["metrics"]), stages[3:] or None)
         model.restore(stages[:2], extra["grid"])
         return model
+
+    def copy(self, extra: Any = None) -> "TrainValidationSplitModel":
+        """Return a copy, of all its models too; extra Params are the copy's and its best model's."""
+        models = None if self.subModels is None else [model.copy() for model in self.subModels]
+        model = TrainValidationSplitModel(self.bestModel.copy(extra or {}), list(self.validationMetrics), models)
+        return self._copyValues(model, extra)
 
     def _transform(self, dataset: Any) -> Any:
         frame: Any = require_sealed(dataset, "TrainValidationSplitModel.transform")
