@@ -29,7 +29,7 @@ import securemllib.ml
 import securemllib.spark.functions
 from securemllib.algorithms.vectors import VECTOR
 from securemllib.errors import SealedError, SecureMLlibError
-from securemllib.ml import base, checks, stat
+from securemllib.ml import base, checks, recommendation, stat
 from securemllib.ml.persistence import KINDS
 from securemllib.ml.summaries import Summary
 from securemllib.spark.dataframe import SecureDataFrame
@@ -87,7 +87,9 @@ class Sealing:
             stack.enter_context(mock.patch.object(spark_base.Transformer, "transform", self._opening(spark_base.Transformer.transform)))
             stack.enter_context(mock.patch.object(base.SecureModel, "__getattr__", self._released(base.SecureModel.__getattr__)))
             stack.enter_context(mock.patch.object(base.SecureModel, "summary", self._summary(base.SecureModel.summary)))
-            for kind, name in ((stat.ChiSquareTest, "test"), (stat.Correlation, "corr")):
+            released = [(stat.ChiSquareTest, "test"), (stat.Correlation, "corr")]
+            released += [(recommendation.ALSModel, name) for name in vars(recommendation.ALSModel) if name.startswith("recommendFor")]
+            for kind, name in released:
                 stack.enter_context(mock.patch.object(kind, name, self._evaluated(getattr(kind, name))))
             for kind in KINDS.values():
                 if "evaluate" in vars(kind):
@@ -115,8 +117,8 @@ class Sealing:
         if isinstance(value, pd.DataFrame):
             rows = list(value.itertuples(index=False, name=None))
             return SparkSession.active().createDataFrame(rows, list(value.columns))
-        if isinstance(value, Row):
-            return SparkSession.active().createDataFrame([value])
+        if isinstance(value, Row) or (isinstance(value, list) and value and all(isinstance(row, Row) for row in value)):
+            return SparkSession.active().createDataFrame([value] if isinstance(value, Row) else value)
         if isinstance(value, Summary):
             names = {"__init__": lambda shown: None, "__getattribute__": lambda shown, name: self._shown(getattr(value, name))}
             return type(type(value).__name__, (type(value),), names)()

@@ -1,6 +1,6 @@
 """Runs Spark's own tests of pyspark.ml, from its source repository, against sealed training, and counts what passes.
 
-    python -m tests.spark_suite.run SPARK_SOURCE [--report docs/spark-tests.md] [--outcomes FILE] [FILE...]
+    python -m tests.spark_suite.run SPARK_SOURCE [--commit TEXT] [--report docs/spark-tests.md] [--outcomes FILE] [FILE...]
 
 ``SPARK_SOURCE`` is a checkout of Apache Spark's repository at the release of the installed pyspark. Its test files are read, their imports
 of ``pyspark.ml`` are changed, and nothing else of them is; they are not part of this repository.
@@ -169,8 +169,9 @@ def run_module(module: types.ModuleType, spark: SparkSession, result: unittest.T
             test.run(result)
 
 
-def report(outcomes: dict[str, dict[str, str]], version: str) -> str:
-    """Return the page that lists what passes."""
+def report(outcomes: dict[str, dict[str, str]], version: str, commit: str) -> str:
+    """Return the page that lists what passes; tests that Spark itself skips are left out."""
+    outcomes = {name: {test: text for test, text in tests.items() if not text.startswith("skipped")} for name, tests in outcomes.items()}
     counts = {name: Counter(map(_kind, tests.values())) for name, tests in outcomes.items()}
     total = sum(counts.values(), Counter())
     lines = [
@@ -181,8 +182,9 @@ def report(outcomes: dict[str, dict[str, str]], version: str) -> str:
         "reads is released to its analyst. `python -m tests.spark_suite.run SPARK_SOURCE` repeats it. Changed are imports of",
         "pyspark.ml, of its exceptions, and of functions of columns from `pyspark.sql.functions`.",
         "",
-        "All tests of the files below were run, each as Spark's repository had it at some commit of the 4 line; not run were",
-        f"{', '.join(f'`{name}`' for name in FILES if name not in outcomes) or 'none'}, and files that test no estimator or transformer.",
+        f"The files below, as Spark's repository had them at {commit}, test estimators and transformers; not run were",
+        f"{', '.join(f'`{name}`' for name in FILES if name not in outcomes) or 'none of them'}.",
+        "Tests that Spark's repository skips are left out.",
         "",
         "| file | tests | pass | need a class that is not built | differ |",
         "|---|--:|--:|--:|--:|",
@@ -207,6 +209,7 @@ def main() -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="a checkout of Apache Spark's repository")
+    parser.add_argument("--commit", default="some commit", help="what the page says that the checkout is of")
     parser.add_argument("--report", type=Path, help="write the counted list here")
     parser.add_argument("--outcomes", type=Path, help="keep outcomes here, beside those of earlier runs of other files")
     parser.add_argument("--trace", action="store_true", help="print the traceback of what does not pass")
@@ -221,7 +224,7 @@ def main() -> None:
     outcomes = dict(sorted(outcomes.items()))
     if kept:
         kept.write_text(json.dumps(outcomes), encoding="utf-8")
-    text = report(outcomes, pyspark.__version__)
+    text = report(outcomes, pyspark.__version__, arguments.commit)
     if target:
         target.write_text(text, encoding="utf-8")
     print(text)

@@ -49,6 +49,10 @@ class LineTests(unittest.TestCase):
     def test_refused(self):
         LinearRegression(aggregationDepth=3).fit(self.df)
 
+    @unittest.skip("Spark's own reason")
+    def test_skipped(self):
+        pass
+
     def test_missing_class(self):
         BisectingKMeans(k=2).fit(self.df)
 """
@@ -91,7 +95,9 @@ def test_what_does_not_pass_says_why(outcomes):
 
 
 def test_the_report_counts_each_kind(outcomes):
-    """The page counts tests that pass, those that need a class that is not built, and those that differ."""
-    text = report({"test_line.py": outcomes}, "4")
+    """The page counts tests that pass, that need a class that is not built, and that differ, and leaves out those that Spark skips."""
+    text = report({"test_line.py": outcomes}, "4", "the commit 0c0ffee")
+    assert "at the commit 0c0ffee" in text
+    assert "test_skipped" not in text
     assert "**2 of 5 pass**" in text
     assert "| test_line.py | 5 | 2 | 1 | 2 |" in text
