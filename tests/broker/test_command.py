@@ -183,7 +183,7 @@ def test_an_owner_accepts_a_restored_broker_from_the_command(home: Path) -> None
         shown = run("", "identity", "share", str(home / "shares" / f"{name}.share"), "--identity", name)
         (home / f"{name}.words").write_text(shown.splitlines()[-1], encoding="ascii")
     words = [f"--share={home / name}.words" for name in ("carol", "dave")]
-    told = run("broker", "restore", str(home / "backup"), *words, "--no-passphrase", "--home", str(home / "two"))
+    told = run("broker", "restore", str(home / "backup"), *words, "--no-passphrase", "--nothing-revoked", "--home", str(home / "two"))
     numbers = re.search(r"accept-store --sequence (\d+) --entry ([0-9a-f]{64})", told)
     assert numbers is not None
     with serving("--home", str(home / "two")) as printed:

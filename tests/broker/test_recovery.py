@@ -105,7 +105,7 @@ def test_the_drill(world: World, tmp_path: Path, database: str, request: pytest.
         engine.dispose()
     again = restored(backup, [words[2], words[0]], world, tmp_path / "new", url)
     assert again.broker.identity == world.keystore.identity.public
-    head = again.broker.recover()
+    head = again.broker.recover([])
     refused(again.submit, "refused.store.restored")
     again.broker.accept_store(acceptance(again, head))
     grant = again.granted(again.submit()).grant
@@ -188,7 +188,7 @@ def test_an_older_versions_database_is_backed_up(stored: World, tmp_path: Path) 
     key, words = shares_of(stored.keystore)
     execute(stored, "DROP TABLE recovery", "DROP TABLE key_encryption_key")
     again = restored(backup_of(stored, key), words[:2], stored, tmp_path / "new", f"sqlite:///{tmp_path / 'new.db'}")
-    again.broker.accept_store(acceptance(again, again.broker.recover()))
+    again.broker.accept_store(acceptance(again, again.broker.recover([])))
     again.granted(again.submit())
     again.broker.close()
     execute(stored, "ALTER TABLE datasets DROP COLUMN is_frozen")
@@ -248,7 +248,7 @@ def test_an_older_store_waits_for_its_owners(world: World) -> None:
     with pytest.raises(FreshnessError, match="older"):
         Broker(world.keystore, world.url, world.folder / "head.sml", clock=world.clock)
     world.broker = Broker(world.keystore, world.url, world.folder / "head.sml", clock=world.clock, may_be_older=True)
-    head = world.broker.recover()
+    head = world.broker.recover([])
     refused(world.submit, "refused.store.restored")
     refused(lambda: world.broker.move_head(running, enclave.update(None, enclave.head(1))), "integrity.freshness.finished")
     stranger = PrivateIdentity.generate("stranger")
@@ -266,6 +266,41 @@ def test_an_older_store_waits_for_its_owners(world: World) -> None:
     world.granted(world.submit())
     world.broker.close()
     Broker(world.keystore, world.url, world.folder / "head.sml", clock=world.clock).close()
+
+
+def test_what_was_revoked_since_is_revoked_before_it_could_accept(world: World, tmp_path: Path) -> None:
+    """An owner's identity that was revoked after the backup accepts nothing and sends no policy; unrevoked, it would. The log tells."""
+    world.enrol()
+    key, words = shares_of(world.keystore)
+    backup, thief = backup_of(world, key), world.owner.identity
+    world.broker.revoke_by_operator(thief.public.fingerprint)
+    for stated, folder in (([thief.public.fingerprint], "stated"), ([], "forgotten")):
+        again = restored(backup, words[:2], world, tmp_path / folder, f"sqlite:///{tmp_path / folder}.db")
+        head = again.broker.recover(stated)
+        policy = again.owner.policy(rule_for(again.analyst.public), serial=2)
+        if stated:
+            refused(lambda again=again, head=head: again.broker.accept_store(acceptance(again, head)), "refused.key.revoked")
+            refused(lambda again=again, policy=policy: again.broker.set_policy(again.owner.dataset_id, policy), "refused.key.revoked")
+            refused(again.submit, "refused.store.restored")
+            event = next(event for event in again.events() if event["event"] == "recover")
+            assert event["revoked"] == stated
+        else:
+            again.broker.set_policy(again.owner.dataset_id, policy)
+            again.broker.accept_store(acceptance(again, head))
+            again.submit()
+        again.broker.close()
+
+
+def test_a_slip_revokes_nobody_and_is_refused(world: World) -> None:
+    """What is no fingerprint is refused, and with it the whole recovery; a fingerprint is revoked."""
+    fingerprint = world.analyst.public.fingerprint
+    for wrong in (fingerprint[:-1], fingerprint.upper(), ""):
+        refused(lambda wrong=wrong: world.broker.revoke_by_operator(wrong), "usage.fingerprint")
+        refused(lambda wrong=wrong: world.broker.recover([fingerprint, wrong]), "usage.fingerprint")
+    world.enrol()
+    world.submit()
+    world.broker.revoke_by_operator(fingerprint)
+    refused(world.submit, "refused.key.revoked")
 
 
 @pytest.fixture
@@ -304,10 +339,17 @@ def test_the_drill_from_the_command(home: Path) -> None:
         words = run("identity", "share", str(home / "shares" / f"{name}.share"), "--identity", name)
         (home / f"{name}.words").write_text(words, encoding="ascii")
     arguments = ["broker", "restore", str(home / "broker.backup"), "--no-passphrase", "--home"]
+    shares = ["--share", str(home / "erin.words"), "--share", str(home / "carol.words")]
+    dave = re.findall(r"[a-z2-7]{52}", run("identity", "show", "--identity", "dave"))[0]
+    for stated in ([], ["--nothing-revoked", "--revoked", dave], ["--revoked", dave[:-1]]):
+        with pytest.raises(UsageError, match=r"revoked|fingerprint"):
+            run(*arguments, str(home / "none"), *shares, *stated)
+    assert not (home / "none").exists()
+    arguments.insert(2, "--nothing-revoked")
     with pytest.raises(UnsealError):
         run(*arguments, str(home / "one"), "--share", str(home / "carol.words"))
     assert not (home / "one").exists()
-    told = run(*arguments, str(home / "two"), "--share", str(home / "erin.words"), "--share", str(home / "carol.words"))
+    told = run(*arguments, str(home / "two"), *shares)
     assert public.fingerprint in told
     assert re.search(r"accept-store --sequence 1 --entry [0-9a-f]{64}", told)
     assert open_keystore(home / "two" / "keystore.sml", None).identity.public == public

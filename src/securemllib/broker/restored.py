@@ -1,8 +1,11 @@
 """Going on from an older store: its datasets are frozen until their owners accept what was forgotten.
 
 What was decided after the older copy is unknown: newer versions and policies, counted runs, revocations, heads of jobs. So every job ends,
-and no dataset is used until its owner has enrolled its latest version, sent the policy that is to be in force, and accepted the store.
+no dataset is used until its owner has enrolled its latest version, sent the policy that is to be in force, and accepted the store, and the
+operator states what was revoked since: in the same step, before an identity that was revoked could accept anything.
 """
+
+from collections.abc import Iterable
 
 from sqlalchemy import select, update
 
@@ -11,7 +14,7 @@ from securemllib.broker.custody import Transaction
 from securemllib.broker.datasets import owner_identity
 from securemllib.broker.freshness import REQUEST_SECONDS, check_created
 from securemllib.broker.schema import ACCEPTED, FINISHED, DatasetRow, JobRow, RecoveryRow
-from securemllib.broker.standing import check_signer
+from securemllib.broker.standing import check_signer, revoke_by_operator
 from securemllib.crypto.identity import verify
 from securemllib.errors import FreshnessError
 from securemllib.wire.notices import StoreAcceptance
@@ -22,15 +25,23 @@ __all__ = ["accept", "freeze"]
 _RECOVERY_ROW = 1
 
 
-def freeze(transaction: Transaction) -> AuditHead:
-    """End every job, freeze every dataset, and return the end of the log that the owners are to accept."""
+def freeze(transaction: Transaction, revoked: Iterable[str]) -> AuditHead:
+    """End every job, freeze every dataset, revoke again, and return the end of the log that the owners are to accept.
+
+    Args:
+        transaction: The broker's.
+        revoked: The fingerprints of all identities that were revoked after the older copy; others may be among them.
+    """
     signed, session = signed_head(transaction.session), transaction.session
     broker = transaction.identity.public
     head = AuditHead(broker=broker.fingerprint, sequence=0, entry=bytes(32)) if signed is None else verify(signed, AuditHead, broker)
     session.merge(RecoveryRow(identifier=_RECOVERY_ROW, sequence=head.sequence, entry=head.entry))
     session.execute(update(DatasetRow).values(is_frozen=True))
     session.execute(update(JobRow).where(JobRow.status == ACCEPTED).values(status=FINISHED))
-    transaction.detail |= {"restored": head.sequence, "head": head.entry.hex()}
+    again = sorted(set(revoked))
+    for fingerprint in again:
+        revoke_by_operator(transaction, fingerprint)
+    transaction.detail |= {"restored": head.sequence, "head": head.entry.hex(), "revoked": again}
     transaction.datasets |= set(session.scalars(select(DatasetRow.dataset_id)))
     return head
 

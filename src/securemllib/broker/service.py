@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from securemllib.broker import datasets, heads, jobs, policy_changes, release, restored, standing
@@ -99,10 +99,10 @@ class Broker:
         with self._custody.decide("accept-clock", any_time=True):
             pass
 
-    def recover(self) -> AuditHead:
+    def recover(self, revoked: Iterable[str]) -> AuditHead:
         """Go on from an older store and return the end of its log, for the owners to accept: for the broker's operator; see `restored`."""
         with self._custody.decide("recover", any_time=True) as transaction:
-            return restored.freeze(transaction)
+            return restored.freeze(transaction, revoked)
 
     def accept_store(self, signed: Signed) -> list[str]:
         """Unfreeze the datasets of the owner that signed, and return their ids; see `restored.accept`."""

@@ -16,12 +16,22 @@ from securemllib.broker.freshness import REQUEST_SECONDS, check_created
 from securemllib.broker.schema import DatasetRow, KeyRow, OwnerRow
 from securemllib.crypto.identity import verify
 from securemllib.errors import FreshnessError, RefusedError, UsageError
-from securemllib.policy.model import Approvals, Policy, Quorum
+from securemllib.policy.model import FINGERPRINT, Approvals, Policy, Quorum
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.notices import KeyRevocation, KeyRotation
 from securemllib.wire.signed import Signed
 
-__all__ = ["check_not_revoked", "check_signer", "newest", "revoke", "revoke_by_operator", "revoked_among", "rotate", "with_successors"]
+__all__ = [
+    "check_fingerprint",
+    "check_not_revoked",
+    "check_signer",
+    "newest",
+    "revoke",
+    "revoke_by_operator",
+    "revoked_among",
+    "rotate",
+    "with_successors",
+]
 
 # Nobody rotates daily; a longer chain is an attack on the one who has to follow it.
 _CHAIN_LIMIT = 100
@@ -70,7 +80,12 @@ def revoke(transaction: Transaction, signed: Signed) -> str:
 
 
 def revoke_by_operator(transaction: Transaction, fingerprint: str) -> None:
-    """Revoke an identity. A successor that it named stays in force: revoke that too if it is not its holder's."""
+    """Revoke an identity. A successor that it named stays in force: revoke that too if it is not its holder's.
+
+    Raises:
+        UsageError: It is no fingerprint: a slip would revoke nobody.
+    """
+    check_fingerprint(fingerprint)
     transaction.detail["revoked"] = fingerprint
     transaction.datasets |= set(_datasets_of(transaction, fingerprint))
     row = transaction.session.get(KeyRow, fingerprint)
@@ -78,6 +93,12 @@ def revoke_by_operator(transaction: Transaction, fingerprint: str) -> None:
         _put(transaction, KeyRow(fingerprint=fingerprint, successor=None, is_revoked=True, at=transaction.now))
     elif not row.is_revoked:
         row.is_revoked, row.at = True, transaction.now
+
+
+def check_fingerprint(text: str) -> None:
+    """Refuse what cannot be a fingerprint; `UsageError`."""
+    if not FINGERPRINT.fullmatch(text):
+        raise UsageError(f"{text[:64]!r} is no fingerprint.", next_step="Give its 52 letters and digits.", code="usage.fingerprint")
 
 
 def check_signer(transaction: Transaction, fingerprint: str) -> None:

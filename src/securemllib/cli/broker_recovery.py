@@ -15,6 +15,7 @@ from securemllib.broker.keystore import Keystore, has_passphrase, open_keystore,
 from securemllib.broker.recovery import combine, split
 from securemllib.broker.server import configure_logs
 from securemllib.broker.service import Broker
+from securemllib.broker.standing import check_fingerprint
 from securemllib.broker.store import Database, Store
 from securemllib.cli.broker_home import (
     DatabaseOption,
@@ -30,6 +31,11 @@ from securemllib.errors import SecureMLlibError, UsageError
 from securemllib.wire.signed import Signed
 
 __all__ = ["register"]
+
+Revoked = Annotated[
+    list[str] | None, typer.Option("--revoked", help="Fingerprint of an identity that was revoked since; as often as needed.")
+]
+NothingRevoked = Annotated[bool, typer.Option("--nothing-revoked", help="State that no identity was revoked since.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -90,9 +96,12 @@ def restore(
     database: DatabaseOption = None,
     passphrase_file: PassphraseFile = None,
     no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Protect the keys by file permissions alone.")] = False,
+    revoked: Revoked = None,
+    nothing_revoked: NothingRevoked = False,
 ) -> None:
     """Make a broker from a backup, in a new directory and an empty database. Its datasets wait for their owners."""
     configure_logs()
+    again = _revoked(revoked, nothing_revoked)
     files = files_of(home)
     recovery = combine([words.read_text(encoding="ascii") for words in share])
     files.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -102,24 +111,46 @@ def restore(
         store = Store(database or files.database, keystore.store_key)
         read_rows(store, groups)
         store.close()
+    broker = Broker(keystore, database or files.database, files.head)
+    head = broker.recover(again)
+    broker.close()
+    # The keys come last: a restoration that is cut off leaves no broker that would serve what is not frozen.
     write_keystore(files.keystore, keystore, passphrase)
     write_private(files.recovery, key.to_bytes())
     files.public.write_text(b64encode(keystore.identity.public.to_bytes()).decode() + "\n", encoding="ascii")
-    broker = Broker(keystore, database or files.database, files.head)
     console.print(f"restored {keystore.identity.public.fingerprint}   compare it with what owners know", markup=False)
-    _tell(broker.recover())
-    broker.close()
+    _tell(head)
 
 
-def recover(home: HomeOption = None, database: DatabaseOption = None, passphrase_file: PassphraseFile = None) -> None:
+def recover(
+    home: HomeOption = None,
+    database: DatabaseOption = None,
+    passphrase_file: PassphraseFile = None,
+    revoked: Revoked = None,
+    nothing_revoked: NothingRevoked = False,
+) -> None:
     """Go on from a database that is older than this broker's last entry. Its datasets wait for their owners."""
+    again = _revoked(revoked, nothing_revoked)
     broker = open_broker(files_of(home), database, passphrase_file, may_be_older=True)
-    _tell(broker.recover())
+    _tell(broker.recover(again))
     broker.close()
+
+
+def _revoked(revoked: list[str] | None, nothing_revoked: bool) -> list[str]:
+    """Return what the operator states; a copy that has forgotten revocations is not gone on from without that."""
+    if bool(revoked) == nothing_revoked:
+        raise UsageError(
+            "It must be stated which identities were revoked after the older copy, which has forgotten it.",
+            next_step="Name each with --revoked, as exported audit logs and owners tell, or say --nothing-revoked.",
+            code="usage.revoked",
+        )
+    for fingerprint in revoked or ():
+        check_fingerprint(fingerprint)
+    return revoked or []
 
 
 def _tell(head: AuditHead) -> None:
-    console.print("what was decided after that entry is forgotten: revoke again what was revoked; every job has ended", markup=False)
+    console.print("what was decided after that entry is forgotten: rotate again what was rotated; every job has ended", markup=False)
     console.print("each owner enrols the latest version, submits the policy, and then accepts:", markup=False)
     console.print(f"  securemllib accept-store --sequence {head.sequence} --entry {head.entry.hex()}", markup=False)
 

@@ -1,6 +1,5 @@
 """Policies as owners write them: YAML, read strictly, so that a misspelt bound is an error and not a missing bound."""
 
-import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from securemllib.errors import FormatError, UsageError
 from securemllib.owner.identity_file import load_public
 from securemllib.owner.policy_problems import Problem, problems_of
 from securemllib.owner.strict_yaml import read_yaml_lines
-from securemllib.policy.model import ANY, Policy
+from securemllib.policy.model import ANY, FINGERPRINT, Policy
 from securemllib.wire.policy import AppraisalPolicy
 
 __all__ = ["TEMPLATE", "Written", "for_broker", "load_appraisals", "load_policy", "policy_from_text", "read_policy"]
@@ -64,7 +63,6 @@ rules:
 # insecure_risk: the-operator-can-read-everything   # ... and says what that means, without which production refuses it
 """
 
-_FINGERPRINT = re.compile(r"[a-z2-7]{52}")
 _OWN_FIELDS = ("dataset", "people")
 Path_ = tuple[str | int, ...]
 
@@ -264,7 +262,7 @@ class _Resolver:
 
     def fingerprint(self, person: Any, place: Path_) -> Any:
         text = self._people.get(person, person) if isinstance(person, str) else person
-        if not isinstance(text, str) or _FINGERPRINT.fullmatch(text):
+        if not isinstance(text, str) or FINGERPRINT.fullmatch(text):
             return text
         if text.endswith(".pub"):
             return load_public(self._written.directory / text).fingerprint

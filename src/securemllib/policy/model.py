@@ -21,6 +21,7 @@ from securemllib.wire.policy import AppraisalPolicy, SignerRule
 
 __all__ = [
     "ANY",
+    "FINGERPRINT",
     "INSECURE_RISK",
     "KEYLESS",
     "OPERATIONS",
@@ -42,7 +43,7 @@ KEYLESS = frozenset({OutputKind.SEALED_MODEL, OutputKind.SEALED_STATISTICS})
 # What whoever accepts processes without a TEE has to write down in a production profile.
 INSECURE_RISK = "the-operator-can-read-everything"
 _STRICT = ConfigDict(extra="forbid", strict=True)
-_FINGERPRINT = re.compile(r"[a-z2-7]{52}")
+FINGERPRINT = re.compile(r"[a-z2-7]{52}")
 # ISVPRODID and ISVSVN are 16 bits wide.
 _SIXTEEN_BITS = 2**16 - 1
 
@@ -328,7 +329,7 @@ class Policy:
             | {self.owner}
             | ({self.broker} if self.broker is not None else set())
         )
-        if unknown := [person for person in people if not _FINGERPRINT.fullmatch(person)]:
+        if unknown := [person for person in people if not FINGERPRINT.fullmatch(person)]:
             raise FormatError(f"{len(unknown)} people of the policy have no fingerprint.")
         for quorum in (self.approvals.policy_change, self.approvals.model_release):
             if quorum is not None:
