@@ -11,6 +11,7 @@ from securemllib.ml.feature import VectorAssembler
 from securemllib.ml.regression import LinearRegression, LinearRegressionModel
 from securemllib.ml.release import ReleasedModel
 from securemllib.spark import SecureSession
+from securemllib.spark.functions import col
 
 FIRST, SECOND = (np.random.default_rng(seed).normal(size=(40, 2)) + [[9.0 * (row % 2), 0.0] for row in range(40)] for seed in (1, 2))
 
@@ -27,11 +28,17 @@ def active(session, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def growing(deployment, session):
+def rows(deployment, session):
     """A dataset of two parts, one after the other."""
     path = deployment.dataset(table(FIRST), "updates")
     deployment.extend(path, table(SECOND))
-    return VectorAssembler(inputCols=["x", "y"], outputCol="features").transform(session.read(path))
+    return session.read(path)
+
+
+@pytest.fixture(scope="module")
+def growing(rows):
+    """The dataset's rows, with a vector of two columns."""
+    return VectorAssembler(inputCols=["x", "y"], outputCol="features").transform(rows)
 
 
 def test_a_stream_moves_clusters(growing, tmp_path):
@@ -64,6 +71,22 @@ def test_a_regression_starts_at_the_model(growing):
         estimator.update(model, growing)
     with pytest.raises(UsageError):
         KMeans().update(model, growing.of_parts(1, 2))
+
+
+@pytest.mark.parametrize("estimator", [KMeans(k=2, maxIter=1, seed=1), LogisticRegression(maxIter=1)], ids=["clusters", "classes"])
+def test_a_batch_has_the_columns_of_the_model(growing, rows, estimator):
+    """A batch whose vector is of other columns, or in another order, is refused; the model's columns, of some of the rows, are taken."""
+    model = estimator.fit(growing.of_parts(0, 1))
+    for columns in (["y", "x"], ["x", "label"]):
+        other = VectorAssembler(inputCols=columns, outputCol="features").transform(rows.of_parts(1, 2))
+        with pytest.raises(PolicyError, match="columns of the model") as refused:
+            estimator.update(model, other)
+        assert refused.value.error_code == "refused.policy.continuation_columns"
+    with pytest.raises(PolicyError, match="columns of the model"):
+        estimator.copy({estimator.featuresCol: "others"}).update(
+            model, VectorAssembler(inputCols=["x", "y"], outputCol="others").transform(rows.of_parts(1, 2))
+        )
+    assert estimator.update(model, growing.of_parts(1, 2).filter(col("y") > -1.0))
 
 
 ESTIMATORS = {"linear": lambda: LinearRegression(regParam=0.1), "bayes": lambda: NaiveBayes(modelType="gaussian")}

@@ -222,6 +222,7 @@ def _model_facts(transaction: Transaction, model_id: str) -> ModelFacts | None:
         lineage=lineage_of(row),
         operation=trained.operation,
         params=trained.params,
+        inputs=trained.inputs,
         plan=trained.plan,
         earlier=tuple(earlier),
     )

@@ -5,7 +5,7 @@ the owner's log, and never leave the broker otherwise.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from securemllib.errors import FormatError, FreshnessError, PolicyError
 from securemllib.policy.approval import ReleaseApproval
@@ -15,7 +15,7 @@ from securemllib.policy.rules import Leaving, Question
 from securemllib.policy.verdict import Verdict, judge
 from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.job import RELEASE_OPERATION, JobSpecification
-from securemllib.wire.plan import ModelRef, ParamValue, Plan
+from securemllib.wire.plan import Filter, ModelRef, ParamValue, Parts, Plan, RandomSplit
 
 __all__ = ["DatasetFacts", "Decision", "Facts", "ModelFacts", "Permission", "authorise", "involved"]
 
@@ -42,7 +42,7 @@ class DatasetFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """A finished model, all datasets behind it, and the operation with its Params and plan that trained it.
+    """A finished model, all datasets behind it, and the operation with its Params, inputs and plan that trained it.
 
     ``earlier`` has the Params of the trainings that it goes on from, which shaped it, too.
     """
@@ -51,6 +51,7 @@ class ModelFacts:
     lineage: tuple[DatasetRef, ...]
     operation: str
     params: Mapping[str, ParamValue]
+    inputs: Mapping[str, str] = field(default_factory=dict)
     plan: Plan | None = None
     earlier: tuple[Mapping[str, ParamValue], ...] = ()
 
@@ -102,6 +103,7 @@ def authorise(job: JobSpecification, facts: Facts, *, now: int, counted: Mapping
     3. Its source is the latest version of a known dataset.
     4. What collects recommendations reads those of a model and nothing else: otherwise its summary would be rows of any columns.
     5. A training that goes on from a model has its operation, and reads the parts right behind the model's: no row counts twice.
+       It reads them by the model's columns, made by the same steps; which rows it leaves out is its own matter.
     6. For every involved dataset (the source and all datasets behind the models), its policy has not expired, and one rule of it
        allows all of: analyst, operation with its Params, columns (of the source), mode, outputs, time and number of runs. A rule that
        allows a model's release allows the operation that trained it, too, and each training that it goes on from: fitted transformers hold
@@ -183,6 +185,17 @@ def _check_continues(job: JobSpecification, facts: Facts) -> None:
             next_step=f"Go on from a {job.operation} model of the same dataset, with the parts right behind its own.",
             code="refused.policy.continuation",
         )
+    if dict(job.inputs) != dict(known.inputs) or _makers(job.plan) != _makers(before):
+        raise PolicyError(
+            f"The training does not read the columns of the model {job.model.model_id}, or makes them by other steps.",
+            next_step="Give the estimator the same columns and transform the batch as the rows before; only filters of rows may differ.",
+            code="refused.policy.continuation_columns",
+        )
+
+
+def _makers(plan: Plan | None) -> list[object]:
+    """Return the steps of a plan that make columns: the others choose rows."""
+    return [] if plan is None else [step for step in plan.steps if not isinstance(step, Parts | Filter | RandomSplit)]
 
 
 def _permission(job: JobSpecification, dataset_id: str, facts: Facts, now: int, counted_by: str | None) -> Permission:
