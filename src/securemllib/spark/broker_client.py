@@ -1,5 +1,6 @@
 """The host's side of the key broker's HTTP interface: it carries signed and sealed records, and opens none."""
 
+import atexit
 import time
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
@@ -157,8 +158,11 @@ class BrokerClient:
 
 @lru_cache(maxsize=16)
 def broker_client(address: BrokerAddress) -> BrokerClient:
-    """Return this process's client of a broker: all its requests share a connection."""
-    return BrokerClient(address)
+    """Return this process's client of a broker: all its requests share a connection, which ends with the process."""
+    client = BrokerClient(address)
+    # Sessions come and go while others use it, so none of them hangs up.
+    atexit.register(client.close)
+    return client
 
 
 def _context(address: BrokerAddress) -> Any:
