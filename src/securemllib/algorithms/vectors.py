@@ -80,8 +80,8 @@ class Vector:
         return Vector(tuple(column[mask] for column in self.columns))
 
     def matrix(self) -> NDArray[np.float64]:
-        """Return the ``(n, d)`` float64 matrix."""
-        return centred_rows(self.columns, np.zeros(len(self.columns)), "float64")
+        """Return the ``(n, d)`` float64 matrix, column by column in memory: nothing is transposed."""
+        return np.array(self.columns, dtype=np.float64).reshape(self.width, self.rows).T
 
     def centred(self, dtype: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Return the ``(n, d)`` matrix of one dtype minus the columns' means, and the means."""

@@ -35,7 +35,8 @@ class TreesModel:
         """Return the leaves, ``(n,)`` of each tree, that rows reach; rows of another width raise DataError."""
         if features.shape[1] != self.num_features:
             raise DataError(f"The model has {self.num_features} columns, the rows have {features.shape[1]}.", code="data.width")
-        return [self.forest.leaves(features, tree) for tree in range(len(self.forest.roots))]
+        rows = np.ascontiguousarray(features)
+        return [self.forest.leaves(rows, tree) for tree in range(len(self.forest.roots))]
 
     def with_leaves(self, outputs: dict[str, Floats], leaves: list[NDArray[np.int32]], *, single: bool) -> dict[str, Floats]:
         """Return the outputs, and the leaves' numbers if they are asked for: of one tree ``(n,)``, else ``(n, trees)``."""
