@@ -147,7 +147,7 @@ class KMeansModel:
         if self.distance_measure == "cosine":
             return {"prediction": steps.nearest(steps.unit(features), steps.unit(self.cluster_centers)).astype(np.int32)}
         middle = self.cluster_centers.mean(axis=0)
-        return {"prediction": steps.nearest(features - middle, self.cluster_centers - middle).astype(np.int32)}
+        return {"prediction": steps.nearest(features, self.cluster_centers, middle).astype(np.int32)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

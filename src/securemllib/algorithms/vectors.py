@@ -1,6 +1,6 @@
 """Vector columns, dense and sparse, and how stored Arrow columns become them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -44,14 +44,22 @@ class Vector:
 
     Attributes:
         columns: ``d`` arrays of shape ``(n,)`` float64.
+        whole: The matrix, read-only, where the columns are views of one.
     """
 
     columns: tuple[NDArray[np.float64], ...]
+    whole: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, matrix: NDArray[np.float64]) -> "Vector":
         """Return the vector column of an ``(n, d)`` matrix."""
         return cls(tuple(np.ascontiguousarray(column) for column in matrix.T))
+
+    def together(self) -> "Vector":
+        """Return the same columns in one piece of memory, so that their matrix needs no copy."""
+        matrix = self.matrix()
+        matrix.flags.writeable = False
+        return Vector(tuple(matrix.T), matrix)
 
     @property
     def rows(self) -> int:
@@ -68,6 +76,11 @@ class Vector:
         """The sums of the columns: ``(d,)``."""
         return column_sums(self.columns)
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all columns."""
+        return sum(column.nbytes for column in self.columns)
+
     def invalid(self) -> NDArray[np.bool_]:
         """Return which rows hold a NaN: ``(n,)``."""
         found = np.zeros(self.rows, dtype=bool)
@@ -81,6 +94,8 @@ class Vector:
 
     def matrix(self) -> NDArray[np.float64]:
         """Return the ``(n, d)`` float64 matrix, column by column in memory: nothing is transposed."""
+        if self.whole is not None:
+            return self.whole
         return np.array(self.columns, dtype=np.float64).reshape(self.width, self.rows).T
 
     def centred(self, dtype: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
@@ -114,6 +129,15 @@ class SparseVector:
     def width(self) -> int:
         """The number of columns."""
         return int(self.values.shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the values that are stored, and of where they stand."""
+        return int(self.values.data.nbytes + self.values.indices.nbytes + self.values.indptr.nbytes)
+
+    def together(self) -> "SparseVector":
+        """Return the same vector column, which is in few pieces already."""
+        return self
 
     def invalid(self) -> NDArray[np.bool_]:
         """Return which rows hold a NaN: ``(n,)``."""

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from math import prod
 from threading import Lock
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,19 +20,31 @@ def failed_allocation(error: MemoryError) -> int:
     return prod(shape) * dtype.itemsize if isinstance(dtype, np.dtype) else 0
 
 
-class CachedBlock:
-    """A block and its summary, computed once."""
+class Sized(Protocol):
+    """What knows its bytes: a `Block`, or `Rows`."""
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes."""
+        ...
+
+
+B = TypeVar("B", bound=Sized)
+
+
+class CachedBlock(Generic[B]):
+    """A block and its summary, computed once; or rows that are ready for a model."""
 
     __slots__ = ("_lock", "_summary", "block", "size")
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: B) -> None:
         self.block = block
         self.size = block.nbytes
         self._summary: Summary | None = None
         self._lock = Lock()
 
     @property
-    def summary(self) -> Summary:
+    def summary(self: "CachedBlock[Block]") -> Summary:
         """The block's summary statistics."""
         with self._lock:
             if self._summary is None:
@@ -49,11 +62,11 @@ class BlockCache:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
-        self._blocks: OrderedDict[tuple[bytes, int], CachedBlock] = OrderedDict()
+        self._blocks: OrderedDict[tuple[bytes, int], CachedBlock[Any]] = OrderedDict()
         self._scratches: dict[tuple[str, int], Scratch] = {}
         self._lock = Lock()
 
-    def get(self, origin: bytes, ordinal: int) -> CachedBlock | None:
+    def get(self, origin: bytes, ordinal: int) -> CachedBlock[Any] | None:
         """Return a block, or None when it is not held."""
         with self._lock:
             found = self._blocks.get((origin, ordinal))
@@ -61,7 +74,7 @@ class BlockCache:
                 self._blocks.move_to_end((origin, ordinal))
             return found
 
-    def put(self, origin: bytes, ordinal: int, block: Block) -> CachedBlock:
+    def put(self, origin: bytes, ordinal: int, block: B) -> CachedBlock[B]:
         """Hold a block, and drop others of another origin until it fits.
 
         Blocks of one origin are never dropped for each other: a round that scans more than fits keeps the first blocks and

@@ -32,19 +32,14 @@ from securemllib.wire.plan import (
     WithColumn,
 )
 
-__all__ = ["begin", "execute", "follow", "of_columns", "read_table"]
+__all__ = ["begin", "execute", "follow", "read_table"]
 
 
 def read_table(table: pa.Table) -> Rows:
     """Return a part's stored rows."""
     columns = zip(table.column_names, table.itercolumns(), strict=True)
     scalars = {name: column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for name, column in columns}
-    return of_columns(scalars, table.num_rows)
-
-
-def of_columns(columns: Mapping[str, pa.Array], count: int) -> Rows:
-    """Return a part's stored rows, so many of them."""
-    return Rows(count=count, scalars=dict(columns), vectors={}, positions=np.arange(count, dtype=np.int64))
+    return Rows(count=table.num_rows, scalars=scalars, vectors={}, positions=np.arange(table.num_rows, dtype=np.int64))
 
 
 def execute(plan: Plan, rows: Rows, *, ordinal: int, seed: Seed, models: Mapping[ModelRef, Usable]) -> Rows:
@@ -63,9 +58,9 @@ def execute(plan: Plan, rows: Rows, *, ordinal: int, seed: Seed, models: Mapping
     return rows
 
 
-def begin(rows: Rows, *, ordinal: int, seed: Seed) -> Rows:
-    """Return the rows of a part as stored, ready for the steps of plans; arguments as those of `execute`."""
-    stored = rows.count
+def begin(rows: Rows, *, ordinal: int, seed: Seed, stored: int | None = None) -> Rows:
+    """Return the rows of a part, ready for the steps of plans; arguments as those of `execute`, and the part's rows where some are gone."""
+    stored = rows.count if stored is None else stored
     return replace(rows, draw=lambda purpose, drawn: seed.generator(purpose, drawn, ordinal).random(stored))
 
 

@@ -1,23 +1,30 @@
-"""One part as several jobs of one pass read it: opened once, and what their plans begin with in common is executed once."""
+"""One part as several jobs of one pass read it: opened once, and what their plans begin with in common is executed once.
 
+Rows that a model scores are held as those that an algorithm reads are, so that a model is applied to rows that are decrypted already.
+What they are held under follows from the dataset secret, the dataset's version, the plan up to the model, with the models in it, and
+the columns: only a job that was granted all of that finds them.
+"""
+
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import reduce
-
-import numpy as np
 
 from securemllib.algorithms.base import Block
 from securemllib.enclave.cache import BlockCache, CachedBlock
 from securemllib.enclave.host import Host
-from securemllib.enclave.models import usable
+from securemllib.enclave.models import Usable, usable
 from securemllib.enclave.parts import open_part
-from securemllib.enclave.plan import begin, follow, of_columns, read_table
+from securemllib.enclave.plan import begin, follow, read_table
 from securemllib.enclave.rows import Rows
 from securemllib.enclave.session import Session
 from securemllib.errors import CapacityError
 from securemllib.wire.dataset import Part
-from securemllib.wire.plan import Step
+from securemllib.wire.plan import ModelRef, Step
 
 __all__ = ["Reading"]
+
+# What the rows that a model reads are held under.
+_READY_PURPOSE = "securemllib/cached-rows/v1"
 
 
 class Reading:
@@ -25,21 +32,20 @@ class Reading:
 
     Args:
         part: The part.
-        cache: Keeps the shards of models that rows ask for, and columns as they are stored.
+        cache: Keeps the shards of models that rows ask for, and rows that models read.
         host: Has its encrypted bytes.
         again: Whether further plans will be executed; then the rows after each step of the last one are kept.
-        hold: Whether the columns that are read stay in the cache for jobs to come, because no block is made of them that would.
 
     Attributes:
         part: The part.
         blocks: The blocks that were made of it, by what they were made of.
     """
 
-    def __init__(self, part: Part, cache: BlockCache, host: Host, *, again: bool = False, hold: bool = False) -> None:
+    def __init__(self, part: Part, cache: BlockCache, host: Host, *, again: bool = False) -> None:
         self.part = part
-        self.blocks: dict[bytes, CachedBlock] = {}
+        self.blocks: dict[bytes, CachedBlock[Block]] = {}
         self._cache, self._host = cache, host
-        self._again, self._hold = again, hold
+        self._again = again
         self._columns: tuple[str, ...] | None = None
         # The plan that was executed last: its steps, and the rows before the first and after each.
         self._steps: tuple[Step, ...] = ()
@@ -47,10 +53,9 @@ class Reading:
 
     def rows(self, session: Session) -> Rows:
         """Return the part's rows after the job's plan."""
-        plan, scratch = session.plan.pruned(session.job.result_columns), self._cache.scratch(session.job_id, b"", -1)
-        models = {reference: usable(opened, scratch, self._host) for reference, opened in session.models.items()}
+        plan, models = session.plan.pruned(session.job.result_columns), self._models(session)
         if not self._again:
-            return reduce(lambda rows, step: follow(step, rows, models), plan.steps, self._stored(session))
+            return _followed(plan.steps, self._stored(session), models)
         if session.columns != self._columns:
             self._columns, self._steps, self._trail = session.columns, (), [self._stored(session)]
         done = _common(self._steps, plan.steps)
@@ -59,17 +64,25 @@ class Reading:
             self._trail.append(follow(step, self._trail[-1], models))
         return self._trail[-1]
 
-    def _stored(self, session: Session) -> Rows:
-        held = self._cache.get(session.columns_key, self.part.ordinal)
-        rows = self._opened(session) if held is None else of_columns(held.block.raw, held.block.rows)
-        if held is None and self._hold:
-            block = Block(ordinal=self.part.ordinal, features=np.zeros((rows.count, 0)), offset=np.zeros(0), raw=rows.scalars)
-            # Columns that are larger than the bound are read again each time.
+    def scored(self, session: Session) -> Rows:
+        """Return the part's rows after the job's plan, which applies a model; what its last model reads is held for scorings to come."""
+        wanted, models = session.job.result_columns, self._models(session)
+        before, columns, after = session.plan.pruned(wanted).around_model(wanted)
+        origin = session.secret.derive_bytes(32, _READY_PURPOSE, before.to_bytes(), *sorted(columns))
+        held = self._cache.get(origin, self.part.ordinal)
+        ready = _followed(before.steps, self._stored(session), models).together(columns) if held is None else held.block
+        if held is None:
+            # Rows that are larger than the bound are read again each time.
             with suppress(CapacityError):
-                self._cache.put(session.columns_key, self.part.ordinal, block)
-        return begin(rows, ordinal=self.part.ordinal, seed=session.split_seed)
+                self._cache.put(origin, self.part.ordinal, ready)
+        ready = begin(ready, ordinal=self.part.ordinal, seed=session.split_seed, stored=self.part.rows)
+        return _followed(after, ready, models)
 
-    def _opened(self, session: Session) -> Rows:
+    def _models(self, session: Session) -> dict[ModelRef, Usable]:
+        scratch = self._cache.scratch(session.job_id, b"", -1)
+        return {reference: usable(opened, scratch, self._host) for reference, opened in session.models.items()}
+
+    def _stored(self, session: Session) -> Rows:
         table = open_part(
             self._host.part(self.part),
             secret=session.secret,
@@ -78,7 +91,11 @@ class Reading:
             body=session.body,
             columns=list(session.columns),
         )
-        return read_table(table)
+        return begin(read_table(table), ordinal=self.part.ordinal, seed=session.split_seed)
+
+
+def _followed(steps: tuple[Step, ...], rows: Rows, models: Mapping[ModelRef, Usable]) -> Rows:
+    return reduce(lambda rows, step: follow(step, rows, models), steps, rows)
 
 
 def _common(one: tuple[Step, ...], two: tuple[Step, ...]) -> int:

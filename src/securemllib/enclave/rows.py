@@ -46,6 +46,11 @@ class Rows:
         """All columns."""
         return frozenset(self.scalars) | frozenset(self.vectors)
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all columns."""
+        return self.positions.nbytes + sum(int(column.nbytes) for column in (*self.scalars.values(), *self.vectors.values()))
+
     def take(self, mask: NDArray[np.bool_]) -> "Rows":
         """Return the rows where the mask is true."""
         if mask.all():
@@ -108,6 +113,11 @@ class Rows:
             arities={new: self.arities[old] for new, old in names.items() if old in self.arities},
             labels={new: self.labels[old] for new, old in names.items() if old in self.labels},
         )
+
+    def together(self, names: frozenset[str]) -> "Rows":
+        """Return only the given columns, each vector in one piece, as a cache holds them: without what draws numbers, which a key makes."""
+        kept = self.renamed({name: name for name in self.names & names})
+        return replace(kept, vectors={name: vector.together() for name, vector in kept.vectors.items()}, draw=None)
 
     def with_columns(self, columns: Mapping[str, Column]) -> "Rows":
         """Return the rows with columns added or replaced."""

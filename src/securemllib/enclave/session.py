@@ -25,7 +25,6 @@ __all__ = ["Session", "check_unseen", "install"]
 
 _SAMPLING_PURPOSE = "securemllib/sampling/v1"
 _CACHE_PURPOSE = "securemllib/cache/v1"
-_COLUMNS_PURPOSE = "securemllib/cached-columns/v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +48,6 @@ class Session:
         lineage: The datasets that the job's result derives from.
         columns: The dataset's columns that the job reads.
         cache_key: What a block's content depends on; only a holder of the dataset secret can compute it.
-        columns_key: The same of the columns that the job reads, as they are stored.
     """
 
     job_id: str
@@ -68,7 +66,6 @@ class Session:
     lineage: tuple[DatasetRef, ...]
     columns: tuple[str, ...]
     cache_key: bytes
-    columns_key: bytes
 
     def share(self, index: int) -> tuple[Part, ...]:
         """Return the parts of one share, in order; `FormatError` where the job has no such share."""
@@ -117,7 +114,6 @@ def install(request: Install, *, challenge: Challenge, identity: PrivateIdentity
     models, lineage = _open_models(request.models, job, grant, host)
     if job.model is not None:
         check_unseen(body, job.plan, models[job.model].sealed.lineage)
-    columns = tuple(sorted(job.plan.source_columns(job.result_columns, tuple(column.name for column in body.columns))))
     return Session(
         job_id=challenge.job_id,
         job=job,
@@ -133,9 +129,8 @@ def install(request: Install, *, challenge: Challenge, identity: PrivateIdentity
         algorithm=None if job.operation == ROWS_OPERATION else build(job.operation, job.params),
         models=models,
         lineage=tuple(dict.fromkeys((job.plan.source, *lineage))),
-        columns=columns,
+        columns=tuple(sorted(job.plan.source_columns(job.result_columns, tuple(column.name for column in body.columns)))),
         cache_key=_cache_key(secret, job),
-        columns_key=secret.derive_bytes(32, _COLUMNS_PURPOSE, job.plan.source.to_bytes(), *columns),
     )
 
 

@@ -302,6 +302,18 @@ class Plan(Record):
             needed = _needed_before(step, needed)
         return replace(self, steps=tuple(reversed(steps)))
 
+    def around_model(self, wanted: frozenset[str]) -> "tuple[Plan, frozenset[str], tuple[Step, ...]]":
+        """Return what goes before the last model that the plan applies, the columns that the rest reads, and the rest.
+
+        Args:
+            wanted: Columns of the plan's result.
+        """
+        last = max((index for index, step in enumerate(self.steps) if isinstance(step, ApplyModel)), default=0)
+        needed = set(wanted)
+        for step in reversed(self.steps[last:]):
+            needed = _needed_before(step, needed)
+        return replace(self, steps=self.steps[:last]), frozenset(needed), self.steps[last:]
+
 
 def _used(step: Step, needed: set[str]) -> Step | None:
     if isinstance(step, Project):

@@ -63,11 +63,19 @@ def squared_distances(rows: Array, centers: Array) -> Floats:
     return squared
 
 
-def nearest(rows: Array, centers: Array) -> NDArray[np.intp]:
-    """Return the index of each row's nearest centre, the first of equally near ones."""
+def nearest(rows: Array, centers: Array, middle: Array | None = None) -> NDArray[np.intp]:
+    """Return the index of each row's nearest centre, the first of equally near ones.
+
+    Args:
+        rows: ``(n, d)``.
+        centers: ``(k, d)``.
+        middle: ``(d,)``, taken from both, so that large values do not cancel; nothing where it is None.
+    """
+    if middle is not None:
+        centers = centers - middle
     found = np.empty(rows.shape[0], dtype=np.intp)
     for part in _slices(rows.shape[0], rows.shape[1], centers.shape[0], rows.itemsize):
-        found[part] = _scores(rows[part], centers).argmax(axis=0)
+        found[part] = _scores(rows[part] if middle is None else rows[part] - middle, centers).argmax(axis=0)
     return found
 
 
