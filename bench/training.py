@@ -112,7 +112,7 @@ class Trainer:
 
         def ours(_: int) -> Callable[[], object]:
             shutil.rmtree(out, ignore_errors=True)
-            return lambda: model.transform(rows).release(columns=[output]).save(str(out))
+            return lambda: model.transform(rows).release(columns=[output], path=str(out))
 
         def theirs(_: int) -> Callable[[], object]:
             return lambda: reference.transform(frame).select(output).write.mode("overwrite").parquet(str(out))

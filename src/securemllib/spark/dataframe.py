@@ -223,14 +223,16 @@ class SecureDataFrame:
 
         return [(of(tuple(other for other in range(number) if other != fold)), of((fold,))) for fold in range(number)]
 
-    def release(self, *, to: PublicIdentity | None = None, columns: list[str]) -> "SealedRows":
+    def release(self, *, to: PublicIdentity | None = None, columns: list[str], path: str | None = None) -> "SealedRows":
         """Return sealed rows that one recipient can open, if the owner's policy allows it.
 
         Args:
             to: The recipient; the analyst when not given.
             columns: The columns that leave.
+            path: A folder that all executors reach, to which they write the files that `SealedRows.save` would; without it the rows go
+                through the driver and stay in its memory.
         """
-        return self.session.release_rows(self, to, tuple(columns))
+        return self.session.release_rows(self, to, tuple(columns), path)
 
     @property
     def writeStream(self) -> "SealedStreamWriter":

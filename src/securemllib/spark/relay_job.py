@@ -10,7 +10,7 @@ from securemllib.spark.settings import EnclaveSettings
 from securemllib.spark.storage import Folder
 from securemllib.wire.record import Record
 
-__all__ = ["CROSSED", "FAILED", "FINISHED", "MASKED", "ROWS", "STATE", "STATISTICS", "RelayJob", "TaskRow", "crossed"]
+__all__ = ["CROSSED", "FAILED", "FINISHED", "MASKED", "ROWS", "STATE", "STATISTICS", "RelayJob", "TaskRow", "crossed", "rows_file"]
 
 FINISHED, FAILED, ROWS, STATE, STATISTICS, MASKED = "finished", "failed", "rows", "state", "statistics", "masked"
 CROSSED = "crossed"
@@ -52,6 +52,7 @@ class RelayJob:
         ports: First and last port to listen on.
         rendezvous: Host and port of the driver's rendezvous; None where tasks cannot reach the driver.
         asked: A challenge for the job's first enclave; None where it was not given.
+        out: Where tasks write sealed rows; None where they return them to the driver.
     """
 
     job_id: str
@@ -68,6 +69,7 @@ class RelayJob:
     ports: tuple[int, int]
     rendezvous: tuple[str, int] | None
     asked: Asked | None = None
+    out: Folder | None = None
 
     @property
     def checkpoints(self) -> Folder:
@@ -77,6 +79,11 @@ class RelayJob:
     def shares_of(self, task: int) -> tuple[int, ...]:
         """Return the shares that one task computes."""
         return tuple(range(task, self.shares, self.tasks))
+
+
+def rows_file(ordinal: int) -> str:
+    """Return the name of the file of a part's sealed rows."""
+    return f"rows-{ordinal:05d}.sml"
 
 
 def crossed(crossings: Crossings) -> TaskRow:

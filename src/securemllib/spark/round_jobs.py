@@ -14,7 +14,7 @@ from securemllib.spark.aggregation import FINISHED_CODE, Aggregation, stored_res
 from securemllib.spark.failures import is_passing
 from securemllib.spark.node import ANY_GENERATION, granted
 from securemllib.spark.relay import failed
-from securemllib.spark.relay_job import FINISHED, MASKED, ROWS, STATE, STATISTICS, RelayJob, TaskRow, crossed
+from securemllib.spark.relay_job import FINISHED, MASKED, ROWS, STATE, STATISTICS, RelayJob, TaskRow, crossed, rows_file
 from securemllib.spark.training import compute_shares
 from securemllib.wire.record import Record
 from securemllib.wire.task import Advanced, Finished, Materialise, Materialised
@@ -114,6 +114,10 @@ class RowsRelay(_Relay):
                 for index in range(self._outputs):
                     request = Materialise(job_id=job.job_id, ordinal=ordinal, output=index)
                     _, sealed = enclave.ask(request, types=(Materialised,), dataset=job.dataset, parts=job.parts)
+                    if job.out is not None:
+                        # Whoever loses them with a machine's power asks again, as of any file that Spark writes.
+                        job.out.write(rows_file(ordinal), sealed, is_synced=False)
+                        sealed = sealed[:0]
                     yield TaskRow(kind=ROWS, number=ordinal, payload=bytes(sealed))
             yield crossed(enclave.crossings(job.job_id))
 

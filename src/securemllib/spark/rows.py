@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from securemllib.errors import CoverError, IntegrityError
+from securemllib.spark.relay_job import rows_file
 from securemllib.spark.storage import Folder
 from securemllib.wire.result import SealedResult
 
@@ -14,7 +15,25 @@ if TYPE_CHECKING:
 
     from securemllib.spark.session import SecureSession
 
-__all__ = ["SealedRows"]
+__all__ = ["SealedRows", "StoredResults"]
+
+
+class StoredResults:
+    """The encodings of `SealedResult` that tasks wrote to a folder, one a part, each read when it is asked for.
+
+    Args:
+        folder: The folder.
+        count: How many there are.
+    """
+
+    def __init__(self, folder: Folder, count: int) -> None:
+        self._folder, self._count = folder, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self._folder.read(rows_file(ordinal)) for ordinal in range(self._count))
 
 
 class SealedRows:
@@ -26,7 +45,7 @@ class SealedRows:
         results: The encodings of `SealedResult`.
     """
 
-    def __init__(self, session: "SecureSession", job_id: str, results: tuple[bytes, ...]) -> None:
+    def __init__(self, session: "SecureSession", job_id: str, results: tuple[bytes, ...] | StoredResults) -> None:
         self._session = session
         self.job_id = job_id
         self._results = results
@@ -42,7 +61,7 @@ class SealedRows:
         folder = Folder.of(path)
         for result in self._results:
             ordinal = SealedResult.from_bytes(result).ordinal
-            folder.write(f"rows-{ordinal:05d}.sml", result)
+            folder.write(rows_file(ordinal), result)
 
     def open(self) -> pa.Table:
         """Return the rows, opened by the analyst's agent.

@@ -24,7 +24,7 @@ from securemllib.spark.jobs import Outcome, Request, specification, submit
 from securemllib.spark.parts_source import MANIFEST_FILE
 from securemllib.spark.relay_job import RelayJob
 from securemllib.spark.rounds import Engine
-from securemllib.spark.rows import SealedRows
+from securemllib.spark.rows import SealedRows, StoredResults
 from securemllib.spark.settings import PREFIX, Settings
 from securemllib.spark.storage import Folder
 from securemllib.wire.dataset import Manifest
@@ -229,15 +229,21 @@ class SecureSession:
                 trees[result.kind] = self.agent.open_tree(job.job_id, encoded)
         return Outcome(job_id=job.job_id, rounds=finished.round, model=finished.model, trees=trees, sealed=finished.results)
 
-    def release_rows(self, frame: SecureDataFrame, to: PublicIdentity | None, columns: tuple[str, ...]) -> SealedRows:
+    def release_rows(
+        self, frame: SecureDataFrame, to: PublicIdentity | None, columns: tuple[str, ...], path: str | None = None
+    ) -> SealedRows:
         """Run a job that hands out rows; see `SecureDataFrame.release`."""
-        job, results = self.sealed_rows(frame, to, columns)
-        return SealedRows(self, job.job_id, results)
+        out = None if path is None else Folder.of(path)
+        job, results = self.sealed_rows(frame, to, columns, out)
+        return SealedRows(self, job.job_id, results if out is None else StoredResults(out, len(results)))
 
     def sealed_rows(
-        self, frame: SecureDataFrame, to: PublicIdentity | None, columns: tuple[str, ...]
+        self, frame: SecureDataFrame, to: PublicIdentity | None, columns: tuple[str, ...], out: Folder | None = None
     ) -> tuple[JobSpecification, tuple[bytes, ...]]:
-        """Run a job that hands out rows, and return it with an encoded `SealedResult` for each part that the plan reads, in order."""
+        """Run a job that hands out rows, and return it with an encoded `SealedResult` for each part that the plan reads, in order.
+
+        They are empty where the tasks write them to a folder.
+        """
         if not columns:
             raise UsageError("Name the columns that leave.")
         parts = frame.part_count
@@ -246,7 +252,7 @@ class SecureSession:
             operation=ROWS_OPERATION, params={}, inputs={}, plan=frame.plan, outputs=((OutputKind.ROWS, to, columns),), dtype="float64"
         )
         job, relay = self._prepare(frame, request, tasks, tasks, False)
-        relay = replace(relay, asked=self._accepted((job,))[0])
+        relay = replace(relay, asked=self._accepted((job,))[0], out=out)
         rows = sorted(self._engine.rows(relay, 1, "rows"), key=lambda row: row.number)
         self._give_up(job)
         return job, tuple(row.payload for row in rows)

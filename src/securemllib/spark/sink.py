@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from securemllib.errors import CoverError, FreshnessError, IntegrityError, UsageError
+from securemllib.spark.relay_job import rows_file
 from securemllib.spark.storage import Folder
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import ROWS_OPERATION, JobSpecification
@@ -75,7 +76,7 @@ class SealedSink:
         job, results = self._session.sealed_rows(frame, self._recipient, tuple(frame.columns))
         folder = self._folder.child(_name(number))
         for ordinal, result in enumerate(results):
-            folder.write(_rows(ordinal), result)
+            folder.write(rows_file(ordinal), result)
         folder.write(_JOB, job.to_bytes())
 
 
@@ -116,7 +117,7 @@ class SealedStream:
             if first != end:
                 raise CoverError(f"Batch {number} begins with part {first}, the one before ended before part {end}.")
             for ordinal in range(after - first):
-                result = self._folder.child(_name(number)).read(_rows(ordinal))
+                result = self._folder.child(_name(number)).read(rows_file(ordinal))
                 reply, payload = self._session.agent.open_table(job.job_id, result)
                 if (reply.ordinal, reply.parts) != (ordinal, after - first):
                     raise CoverError(f"Batch {number} has the rows of part {first + reply.ordinal} in the place of part {first + ordinal}.")
@@ -169,7 +170,3 @@ def _job(folder: Folder, number: int) -> JobSpecification:
 
 def _name(number: int) -> str:
     return f"batch-{number:08d}"
-
-
-def _rows(ordinal: int) -> str:
-    return f"rows-{ordinal:05d}.sml"
