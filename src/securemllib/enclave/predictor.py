@@ -16,7 +16,6 @@ def materialise(session: Session, *, ordinal: int, output: int, cache: BlockCach
     outputs = session.job.output(OutputKind.ROWS)
     if not 0 <= ordinal < len(session.parts) or not 0 <= output < len(outputs):
         raise FormatError(f"The job has {len(session.parts)} parts and {len(outputs)} outputs of rows.")
-    reading = Reading(session.parts[ordinal], cache, host)
-    rows = reading.scored(session) if session.plan.models else reading.rows(session)
+    rows = Reading(session.parts[ordinal], cache, host).scored(session)
     table = rows_table(rows, outputs[output].columns)
     return sealed_result(session, outputs[output], ordinal=ordinal, table=table).to_bytes()

@@ -65,9 +65,12 @@ class Reading:
         return self._trail[-1]
 
     def scored(self, session: Session) -> Rows:
-        """Return the part's rows after the job's plan, which applies a model; what its last model reads is held for scorings to come."""
+        """Return the part's rows after the job's plan; what the last model in it reads is held for scorings to come."""
         wanted, models = session.job.result_columns, self._models(session)
-        before, columns, after = session.plan.pruned(wanted).around_model(wanted)
+        plan = session.plan.pruned(wanted)
+        if not plan.models:
+            return self.rows(session)
+        before, columns, after = plan.around_model(wanted)
         origin = session.secret.derive_bytes(32, _READY_PURPOSE, before.to_bytes(), *sorted(columns))
         held = self._cache.get(origin, self.part.ordinal)
         ready = _followed(before.steps, self._stored(session), models).together(columns) if held is None else held.block
