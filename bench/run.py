@@ -81,7 +81,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--modes", nargs="+", choices=[mode.value for mode in Mode], default=[Mode.ENCLAVE.value], help="where statistics are added"
     )
     parser.add_argument("--data", nargs="+", choices=["cached", "files"], default=["cached", "files"], help="where the rows lie")
-    parser.add_argument("--scoring", action="store_true", help="also compare the trained models' transform, on cached rows")
+    parser.add_argument("--scoring", action="store_true", help="also compare the trained models' transform")
     parser.add_argument("--single-node", action="store_true", help="also compare trainings with scikit-learn on one thread or with xgboost")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="Spark's task slots")
     parser.add_argument("--directory", type=Path, help="where temporary data goes; the system's place when not given")
@@ -163,8 +163,8 @@ def _trainings(
             for where in options.data:
                 comparison = trainer.cached(options.runs) if where == "cached" else trainer.cold(options.runs)
                 yield _training(workload, data, comparison, mode=mode, cached=where == "cached", about={**about, "blas": library})
-            if options.scoring:
-                yield _scoring(workload, data, trainer.scoring(options.runs), mode=mode, about=about)
+            for cached in [where == "cached" for where in options.data if options.scoring]:
+                yield _scoring(workload, data, trainer.scoring(options.runs, cached=cached), mode=mode, cached=cached, about=about)
         finally:
             trainer.close()
 
@@ -223,7 +223,9 @@ def _training(workload: Workload, data: Data, comparison: Comparison, *, mode: s
     )
 
 
-def _scoring(workload: Workload, data: Data, sides: tuple[Samples, Samples], *, mode: str, about: dict[str, Any]) -> dict[str, Any]:
+def _scoring(
+    workload: Workload, data: Data, sides: tuple[Samples, Samples], *, mode: str, cached: bool, about: dict[str, Any]
+) -> dict[str, Any]:
     rows = data.features.shape[0]
     speeds = [rows / median(samples.wall) for samples in sides]
     return entry(
@@ -231,7 +233,7 @@ def _scoring(workload: Workload, data: Data, sides: tuple[Samples, Samples], *, 
         *sides,
         shape=data.features.shape,
         mode=mode,
-        cached=True,
+        cached=cached,
         quality=("rows/s", *speeds),
         target=_SCORING_TARGET,
         **about,

@@ -101,28 +101,41 @@ class Trainer:
             session.stop()
             shutil.rmtree(self.deployment.directory / "datasets", ignore_errors=True)
 
-    def scoring(self, runs: int) -> tuple[Samples, Samples]:
-        """Compare `transform` on cached data: ours gives sealed rows for the analyst, MLlib's Parquet, each written to files."""
+    def scoring(self, runs: int, *, cached: bool) -> tuple[Samples, Samples]:
+        """Compare `transform` and the writing of the column that it adds: ours as sealed rows for the analyst, MLlib's as Parquet.
+
+        On both sides tasks write the files, with the defaults of each and without waiting for the disk. Cached rows lie in Spark's memory
+        and, since a scoring before, in the enclave's; from files ours are a dataset that no enclave has seen, each time anew.
+        """
         output, out = self.workload.output, self.deployment.directory / "scored"
-        frame = self._cached()
         session = self.deployment.session(self.spark, {"spark.securemllib.mode": self.mode})
-        sealed = self._encrypted()
+        sealed, plain, path = self._encrypted(), self._cached(), str(self.data.path)
         rows = self._assembled(secure_api(), session.read(str(sealed)))
-        model, reference = (self.workload.estimator(api, 0).fit(data) for api, data in ((secure_api(), rows), (mllib_api(), frame)))
+        model, reference = (self.workload.estimator(api, 0).fit(data) for api, data in ((secure_api(), rows), (mllib_api(), plain)))
+        if not cached:
+            plain.unpersist()
 
         def ours(_: int) -> Callable[[], object]:
             shutil.rmtree(out, ignore_errors=True)
-            return lambda: model.transform(rows).release(columns=[output], path=str(out))
+            folder = sealed if cached else self._encrypted()
+            return lambda: model.transform(self._assembled(secure_api(), session.read(str(folder)))).release(
+                columns=[output], path=str(out)
+            )
 
         def theirs(_: int) -> Callable[[], object]:
-            return lambda: reference.transform(frame).select(output).write.mode("overwrite").parquet(str(out))
+            def frame() -> DataFrame:
+                return plain if cached else self._assembled(mllib_api(), self.spark.read.parquet(path))
+
+            return lambda: reference.transform(frame()).select(output).write.mode("overwrite").parquet(str(out))
 
         try:
-            return alternate(ours, theirs, warm_up=_WARM_UP, runs=runs, warm_up_seconds=min(_WARM_UP_SECONDS, 2.0 * runs))
+            return alternate(
+                ours, theirs, warm_up=_WARM_UP, runs=runs, warm_up_seconds=min(_WARM_UP_SECONDS, 2.0 * runs) if cached else 0.0
+            )
         finally:
-            frame.unpersist()
+            plain.unpersist()
             session.stop()
-            shutil.rmtree(sealed)
+            shutil.rmtree(self.deployment.directory / "datasets", ignore_errors=True)
 
     def beside(self, fit: Callable[[int], object], runs: int) -> tuple[Samples, Samples, list[Fitted], list[Any]]:
         """Compare `fit` on rows that the enclave holds with a library's, which is given the number of the run; return the models, too."""

@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import DataFrame
 from pyspark.sql.types import BooleanType, DoubleType, LongType
 
-from securemllib.errors import SealedError, UsageError
+from securemllib.errors import CoverError, SealedError, UsageError
 from securemllib.spark import SecureDataFrame, SecureSession
 from securemllib.spark.functions import abs as absolute
 from securemllib.spark.functions import col, exp, isnull, lit, log, log1p, sqrt
@@ -140,6 +140,20 @@ def test_released_rows_are_those_of_the_plan(frame, table):
     expected = table.to_pandas().query("age > 50 and dose > 3.0")
     assert sorted(opened["twice"].to_pylist()) == sorted(expected["age"] * 2)
     assert sorted(opened["name"].to_pylist()) == sorted(expected["name"])
+
+
+def test_rows_go_to_a_folder_that_was_named_and_not_through_the_driver(frame, table, tmp_path):
+    """Tasks write the sealed rows of each part into the folder, from where the same handle opens and copies them; none is missing."""
+    released = frame.release(columns=["name"], path=str(tmp_path / "out"))
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert files == [f"rows-{ordinal:05d}.sml" for ordinal in range(frame.part_count)]
+    assert len(released) == frame.part_count
+    assert sorted(released.open()["name"].to_pylist()) == sorted(table["name"].to_pylist())
+    released.save(str(tmp_path / "copy"))
+    (tmp_path / "out" / files[0]).write_bytes((tmp_path / "out" / files[1]).read_bytes())
+    with pytest.raises(CoverError):
+        released.open()
+    assert [(tmp_path / "copy" / name).read_bytes() for name in files[1:]] == [(tmp_path / "out" / name).read_bytes() for name in files[1:]]
 
 
 def test_splits_cover_the_rows_once(frame, table):
