@@ -14,7 +14,7 @@ from securemllib.wire.job import ROWS_OPERATION, Output, OutputKind
 from securemllib.wire.plan import ApplyModel, Call, Filter, Literal, Operator, Plan, RandomSplit, Reference
 from securemllib.wire.result import SealedModel
 from securemllib.wire.task import End, Materialise
-from tests.world import Dataset, Relay, World, binomial_table, run
+from tests.world import Dataset, Relay, World, binomial_table, replace, run
 
 PARTS = 4
 POSITIVE = Filter(predicate=Call(operator=Operator.GREATER, arguments=(Reference(column="x0"), Literal(value=4.0))))
@@ -34,9 +34,10 @@ def model(world):
     return SealedModel.from_bytes(finished.model)
 
 
-def scored(world, model, relay, *, before=(), after=(), columns=("p",), **changes):
+def scored(world, model, relay, *, before=(), after=(), columns=("p",), outputs=None, **changes):
     """Score all parts in a job of their own, end it, and return the rows, with the steps before and after the model."""
-    step = ApplyModel(model=model.reference, input_columns=("features",), outputs={"probability": "c", "prediction": "p"}, params={})
+    outputs = outputs or {"probability": "c", "prediction": "p"}
+    step = ApplyModel(model=model.reference, input_columns=("features",), outputs=outputs, params={})
     steps = (*before, *world.job().plan.steps, step, *after)
     job = world.job(
         ROWS_OPERATION,
@@ -72,6 +73,40 @@ def test_a_later_scoring_reads_nothing_and_gives_the_same_rows(world, model, pla
     assert first.num_rows > 50
     assert first.equals(again)
     assert first.equals(fresh)
+
+
+MODELS = {
+    "DecisionTreeClassifier": {},
+    "GaussianMixture": {"k": 2, "maxIter": 2},
+    "GBTRegressor": {"maxIter": 2},
+    "GeneralizedLinearRegression": {},
+    "KMeans": {"k": 2},
+    "LinearRegression": {},
+    "LinearSVC": {"maxIter": 3},
+    "MinMaxScaler": {},
+    "NaiveBayes": {"modelType": "gaussian"},
+    "PCA": {"k": 2},
+    "RandomForestClassifier": {"numTrees": 2},
+    "RobustScaler": {},
+    "StandardScaler": {"withMean": True},
+}
+UNLABELLED = {"GaussianMixture", "KMeans", "MinMaxScaler", "PCA", "RobustScaler", "StandardScaler"}
+STEMS = dict.fromkeys(("MinMaxScaler", "PCA", "RobustScaler", "StandardScaler"), "output")
+
+
+@pytest.mark.parametrize("operation", MODELS)
+def test_every_kind_of_model_scores_held_rows(world, operation):
+    """A model leaves the rows that it scores as they are, so a scoring of held rows gives what one of rows that were read gives."""
+    job = world.job(operation, MODELS[operation], label=None if operation in UNLABELLED else "y")
+    if operation in {"MinMaxScaler", "RobustScaler"}:
+        job = replace(job, inputs={"input0": "features"})
+    finished, _ = run(world, job, [Relay(world)])
+    relay, model = Relay(world), SealedModel.from_bytes(finished.model)
+    outputs = {STEMS.get(operation, "prediction"): "p"}
+    first, again = (scored(world, model, relay, outputs=outputs) for _ in range(2))
+    assert relay.fetched == []
+    assert first.num_rows == again.num_rows == world.dataset.table.num_rows
+    assert first.equals(again)
 
 
 def test_another_plan_finds_no_held_rows(world, model):
