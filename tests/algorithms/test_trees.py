@@ -238,28 +238,64 @@ def test_the_compiled_search_is_its_twin(params: dict[str, Any], weighs: bool, f
 
 
 @pytest.mark.parametrize(
-    ("name", "params"),
+    ("name", "params", "weighted", "marked"),
     [
-        ("DecisionTreeRegressor", {}),
-        ("RandomForestClassifier", {"bootstrap": False, "featureSubsetStrategy": "all"}),
-        ("GBTClassifier", {}),
+        ("DecisionTreeRegressor", {}, False, False),
+        ("DecisionTreeClassifier", {}, True, False),
+        ("RandomForestClassifier", {"bootstrap": False, "featureSubsetStrategy": "all"}, False, False),
+        ("GBTClassifier", {}, False, False),
+        ("GBTClassifier", {"validationTol": 0.0}, True, True),
     ],
 )
-def test_few_rows_grow_the_same_trees_in_one_round(name: str, params: dict[str, Any], fit: Any, cut: Any, monkeypatch: Any) -> None:
-    """Where the first round brings all rows, training ends with it, and its trees are those that rounds grow, but for rounding."""
+def test_few_rows_grow_the_same_trees_once_they_are_gathered(
+    name: str, params: dict[str, Any], weighted: bool, marked: bool, fit: Any, cut: Any, monkeypatch: Any
+) -> None:
+    """Training ends with the round that gathers rows, whatever their order, and its trees are those of many rounds but for rounding."""
     generator = np.random.default_rng(4)
     features = generator.normal(size=(300, 5))
     label = (features[:, 0] * features[:, 1] > 0).astype(float)
-    algorithm, blocks = build(name, params), cut(features, label)
-    state = algorithm.initial(sum_of([Summary.of(block) for block in blocks]), SEED)
-    assert not algorithm.is_done(algorithm.update(state, sum_of([algorithm.statistics(state, block) for block in blocks])))
-    rounds = fit(algorithm, cut(features, label)).forest
+    blocks = cut(features, label, generator.integers(0, 3, 300).astype(float) if weighted else None)
+    if marked:
+        blocks = [replace(block, extras={"validation": (np.arange(block.rows) % 3 == 0).astype(float)}) for block in blocks]
+    algorithm = build(name, params)
+    first = algorithm.initial(sum_of([Summary.of(block) for block in blocks]), SEED)
+    values = sum_of([algorithm.statistics(first, block) for block in blocks])
+    assert algorithm.update(first, values).phase == "grow"
+    rounds = fit(algorithm, [replace(block, scratch=Scratch()) for block in blocks]).forest
     monkeypatch.setattr(training, "_AT_ONCE", 1 << 30)
-    assert algorithm.is_done(algorithm.update(state, sum_of([algorithm.statistics(state, block) for block in blocks])))
-    once = fit(algorithm, cut(features, label)).forest
+    second = algorithm.update(first, values)
+    assert not algorithm.is_additive(second)
+    forests = []
+    for order in (blocks, blocks[::-1]):
+        last = algorithm.update(second, sum_of([algorithm.statistics(second, block) for block in order]))
+        assert algorithm.is_done(last)
+        forests.append(algorithm.to_model(last).forest)
+    assert encode(to_tree(forests[0])) == encode(to_tree(forests[1]))
     for field in ("left", "feature", "bin", "threshold"):
-        assert (getattr(once, field) == getattr(rounds, field)).all()
-    np.testing.assert_allclose(once.stats, rounds.stats, rtol=1e-9, atol=1e-9)
+        assert (getattr(forests[0], field) == getattr(rounds, field)).all()
+    np.testing.assert_allclose(forests[0].stats, rounds.stats, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("rows", "name", "params", "gathers"), [
+    (100_000, "GBTClassifier", {}, True),
+    (100_000, "GBTClassifier", {"maxIter": 1}, False),
+    (10_000_000, "GBTClassifier", {}, False),
+    (80_000, "RandomForestClassifier", {}, True),
+    (1_000_000, "RandomForestClassifier", {}, False),
+    (1_000, "DecisionTreeClassifier", {"maxBins": 300}, False),
+])  # fmt: skip
+def test_rows_are_gathered_where_histograms_are_more(
+    rows: int, name: str, params: dict[str, Any], gathers: bool, cut: Any, monkeypatch: Any
+) -> None:
+    """The bins of few rows are gathered, those of many are not, nor those of more than a byte each, whatever the depth."""
+    monkeypatch.setattr(training, "_AT_ONCE", 1 << 30)
+    features = np.random.default_rng(0).normal(size=(600, 50))
+    block = cut(features, (features[:, 0] > 0).astype(float), parts=1)[0]
+    algorithm = build(name, params)
+    state = algorithm.initial(Summary.of(block), SEED)
+    values = algorithm.statistics(state, block)
+    numbers = values.numbers * [rows / values.numbers[0], rows / values.numbers[1], 1.0, 1.0]
+    assert algorithm.update(state, replace(values, numbers=numbers)).phase == ("gather" if gathers else "grow")
 
 
 def test_the_loss_after_each_tree_is_the_weighted_mean(fit: Any, cut: Any) -> None:

@@ -16,11 +16,12 @@ loses, and equal gains go to the first candidate where rounding decides in MLlib
 more pass.
 
 Cost: two passes over the values (candidates, bins), then per level one pass over one byte a value for the smaller of two siblings only;
-the larger one's histogram is a difference. Statistics of a round take at most ``maxMemoryInMB``.
+the larger one's histogram is a difference. Statistics of a round take at most ``maxMemoryInMB``. Where the bins of all rows are fewer
+bytes than the histograms would be, a second round gathers them and no other one follows.
 
 Reveals: with mode="enclave" the number of rounds, which grows with the depth of the tree, and the size of sealed messages, which tells how
 many nodes a level splits. With mode="partitioned" the same: a histogram of few rows nearly is those rows, so histograms leave only as
-masked integers, and the first round, which carries rows, never leaves enclaves.
+masked integers, and rounds that carry rows are sealed for the aggregator.
 """
 
 from dataclasses import dataclass

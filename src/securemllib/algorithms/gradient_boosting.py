@@ -11,13 +11,13 @@ kept. Where no row is marked MLlib returns one tree; here that is refused. Every
 `securemllib.algorithms.decision_tree`.
 
 Cost: per tree and level one pass over one byte a value, of the smaller of two siblings only. Workers keep the bins and the sum of the
-trees so far with the block, and compute them anew, to the bit, where they were dropped. Where the first round's sample is all rows, no
-other round follows.
+trees so far with the block, and compute them anew, to the bit, where they were dropped. Where the bins of all rows are fewer bytes than
+the histograms would be, a second round gathers them and no other one follows.
 
 Reveals: with mode="enclave" the number of rounds, and so the number of trees that early stopping allowed and the depth of each, and the
-size of sealed messages, which tells how many nodes a level splits; of few rows nothing of that. With mode="partitioned" the same:
-histograms leave as masked integers, because the histogram of one row's gradient is that row's label; the first round, which carries
-rows, stays sealed.
+size of sealed messages, which tells how many nodes a level splits; of rows that are gathered nothing of that. With mode="partitioned" the
+same: histograms leave as masked integers, because the histogram of one row's gradient is that row's label; rounds that carry rows stay
+sealed.
 """
 
 from dataclasses import dataclass, replace
@@ -30,13 +30,14 @@ from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.columns import labels_of, weights_of
 from securemllib.algorithms.params import require_choice, require_integer, require_number
 from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.trees import training
 from securemllib.algorithms.trees.binning import Binning
 from securemllib.algorithms.trees.growing import Grower, Growth
 from securemllib.algorithms.trees.histograms import Bagging, added_values, histograms
 from securemllib.algorithms.trees.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, errors, pseudo_residuals
 from securemllib.algorithms.trees.model import TreesModel, chosen, require_a_threshold_each, require_thresholds
 from securemllib.algorithms.trees.params import TreeParams, features_per_node, lower_case, require_drawing
-from securemllib.algorithms.trees.training import Facts, TreeStatistics, candidates, facts_of, grower_of, grown_at_once, learned
+from securemllib.algorithms.trees.training import Facts, TreeStatistics
 from securemllib.errors import DataError, UsageError
 
 __all__ = ["BoostingState", "GBTClassificationModel", "GBTClassifier", "GBTRegressionModel", "GBTRegressor"]
@@ -44,7 +45,7 @@ __all__ = ["BoostingState", "GBTClassificationModel", "GBTClassifier", "GBTRegre
 Floats = NDArray[np.float64]
 
 # The phases of a training, in order. A state names its phase by the string.
-_CANDIDATES, _GROW, _CHECK, _DONE = "candidates", "grow", "check", "done"
+_CANDIDATES, _GATHER, _GROW, _CHECK, _DONE = "candidates", "gather", "grow", "check", "done"
 _BINARY = 2
 # MLlib compares with this error where the validation error is smaller.
 _SMALLEST_ERROR = 0.01
@@ -57,7 +58,8 @@ class BoostingState:
     """What the aggregator knows between rounds.
 
     Attributes:
-        phase: ``candidates`` (splits to choose from are found), ``grow``, ``check`` (the last tree's validation error) or ``done``.
+        phase: ``candidates`` (splits to choose from are found), ``gather`` (few rows are sent), ``grow``, ``check`` (the last tree's
+            validation error) or ``done``.
         seed: The root of the randomness.
         facts: What is known of the rows.
         columns: Features.
@@ -104,7 +106,7 @@ class _Boosting(TreeParams):
         require_drawing(self)
 
     def _facts(self, summary: Summary) -> Facts:
-        facts = facts_of(summary, classification=self.CLASSIFIES)
+        facts = training.facts_of(summary, classification=self.CLASSIFIES)
         if self.CLASSIFIES and facts.classes > _BINARY:
             raise DataError(f"labels must be 0 and 1; there are {facts.classes} classes", code="data.label")
         bound = _RESIDUAL * max(facts.target_sum, facts.weight_sum)
@@ -136,13 +138,15 @@ class _Boosting(TreeParams):
         if state.binning is None or state.growth is None:
             raise UsageError("the state has no candidates")
         features = features_per_node(self.feature_subset_strategy, columns=state.columns, trees=1, classification=False)
-        return grower_of(self, state.facts, state.binning, state.seed, impurity=self.impurity, features=features), state.growth
+        return training.grower_of(self, state.facts, state.binning, state.seed, impurity=self.impurity, features=features), state.growth
 
     def statistics(self, state: BoostingState, block: Block) -> TreeStatistics:
-        """Return the block's values, or its histograms and at the root of a tree the validation error of the trees before."""
+        """Return the block's values, its rows, or its histograms and at the root of a tree the validation error of the trees before."""
         if state.phase == _CANDIDATES:
-            return candidates(block, state.seed, self.max_bins, _learns(block))
+            return training.candidates(block, state.seed, self.max_bins, _learns(block))
         grower, growth = self._grower(state)
+        if state.phase == _GATHER:
+            return training.gathered(block, grower.binning)
         tree = len(growth.forest.roots) - 1
         checks = state.validates and (state.phase == _CHECK or (tree > 0 and bool(growth.pairs[0, 0] == growth.forest.roots[-1])))
         numbers = self._error(grower, growth, block, tree if state.phase == _GROW else tree + 1) if checks else np.zeros(4)
@@ -202,6 +206,9 @@ class _Boosting(TreeParams):
         """Return the state after a round."""
         if state.phase == _CANDIDATES:
             return self._begin(state, total)
+        if state.phase == _GATHER:
+            grown: BoostingState = training.grown_at_once(self, replace(state, phase=_GROW), total.rows)
+            return grown
         grower, growth = self._grower(state)
         trees = len(growth.forest.roots)
         if total.numbers[1] > 0:
@@ -217,16 +224,15 @@ class _Boosting(TreeParams):
         return replace(state, growth=growth, phase=_CHECK if state.validates else _DONE)
 
     def _begin(self, state: BoostingState, total: TreeStatistics) -> BoostingState:
-        facts, binning = learned(state.facts, total, self.max_bins)
+        facts, binning = training.learned(state.facts, total, self.max_bins)
         others, parts = total.numbers[2:]
         if parts and not others:
             raise DataError("no row of positive weight is marked for validation", code="data.validation")
-        state = replace(state, phase=_GROW, facts=facts, binning=binning, validates=bool(parts))
         features = features_per_node(self.feature_subset_strategy, columns=state.columns, trees=1, classification=False)
-        grower = grower_of(self, facts, binning, state.seed, impurity=self.impurity, features=features)
-        state = replace(state, growth=grower.nothing().planted(1, binning))
-        # Rows that are marked for validation are not in the sample.
-        return state if parts else grown_at_once(self, state, total.values, trees=self.max_iter)
+        grower = training.grower_of(self, facts, binning, state.seed, impurity=self.impurity, features=features)
+        phase = _GATHER if training.gathers(grower, facts.rows + int(others), trees=self.max_iter) else _GROW
+        growth = grower.nothing().planted(1, binning)
+        return replace(state, phase=phase, facts=facts, binning=binning, growth=growth, validates=bool(parts))
 
     def _checked(self, state: BoostingState, error: float, trees: int) -> BoostingState:
         """Return the state after a validation error, with MLlib's rule of stopping."""

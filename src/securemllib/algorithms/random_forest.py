@@ -9,11 +9,11 @@ draws are a function of the job's key, the tree and the part, so they are not ML
 Everything else is that of `securemllib.algorithms.decision_tree`.
 
 Cost: all trees grow a level a round, as far as ``maxMemoryInMB`` allows: per level and tree one pass over the bins of the drawn features.
-Where the first round's sample is all rows, no other round follows.
+Where the bins of all rows are fewer bytes than the histograms would be, a second round gathers them and no other one follows.
 
 Reveals: with mode="enclave" the number of rounds, which grows with the depth of the deepest tree, and the size of sealed messages, which
-tells how many nodes are split; of few rows nothing of that. With mode="partitioned" the same: histograms leave only as masked integers,
-and the first round, which carries rows, never leaves enclaves.
+tells how many nodes are split; of rows that are gathered nothing of that. With mode="partitioned" the same: histograms leave only as
+masked integers, and rounds that carry rows are sealed for the aggregator.
 """
 
 from dataclasses import dataclass

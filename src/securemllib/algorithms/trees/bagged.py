@@ -10,13 +10,14 @@ from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.columns import labels_of, weights_of
 from securemllib.algorithms.params import require_choice
 from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.trees import training
 from securemllib.algorithms.trees.binning import Binning
 from securemllib.algorithms.trees.forest import Forest
 from securemllib.algorithms.trees.growing import Grower, Growth
 from securemllib.algorithms.trees.histograms import Bagging, added_values, histograms
 from securemllib.algorithms.trees.impurity import CLASSIFICATION, REGRESSION
 from securemllib.algorithms.trees.params import TreeParams, lower_case
-from securemllib.algorithms.trees.training import Facts, TreeStatistics, candidates, facts_of, grower_of, grown_at_once, learned
+from securemllib.algorithms.trees.training import Facts, TreeStatistics
 from securemllib.errors import UsageError
 
 __all__ = ["BaggedTrees", "TreesState"]
@@ -24,7 +25,7 @@ __all__ = ["BaggedTrees", "TreesState"]
 Floats = NDArray[np.float64]
 
 # The phases of a training, in order. A state names its phase by the string.
-_CANDIDATES, _GROW, _LEAVES, _DONE = "candidates", "grow", "leaves", "done"
+_CANDIDATES, _GATHER, _GROW, _LEAVES, _DONE = "candidates", "gather", "grow", "leaves", "done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,8 @@ class TreesState:
     """What the aggregator knows between rounds.
 
     Attributes:
-        phase: ``candidates`` (splits to choose from are found), ``grow``, ``leaves`` (the leaves' variances are measured) or ``done``.
+        phase: ``candidates`` (splits to choose from are found), ``gather`` (few rows are sent), ``grow``, ``leaves`` (the leaves'
+            variances are measured) or ``done``.
         seed: The root of the randomness.
         facts: What is known of the rows.
         columns: Features.
@@ -83,7 +85,7 @@ class BaggedTrees(TreeParams):
             DataError: There are no rows, or features, weights or labels are not usable.
             UsageError: There are not as many thresholds as classes.
         """
-        facts = facts_of(summary, classification=self.CLASSIFIES)
+        facts = training.facts_of(summary, classification=self.CLASSIFIES)
         self._check_classes(facts.classes)
         return TreesState(
             phase=_CANDIDATES, seed=seed, facts=facts, columns=summary.columns, binning=None, growth=None, squares=np.zeros(0)
@@ -97,13 +99,15 @@ class BaggedTrees(TreeParams):
         if state.binning is None or state.growth is None:
             raise UsageError("the state has no candidates")
         features = self._features(state.columns)
-        return grower_of(self, state.facts, state.binning, state.seed, impurity=self.impurity, features=features), state.growth
+        return training.grower_of(self, state.facts, state.binning, state.seed, impurity=self.impurity, features=features), state.growth
 
     def statistics(self, state: TreesState, block: Block) -> TreeStatistics:
-        """Return the block's values, histograms, or squared deviations by leaf."""
+        """Return the block's values, its rows, histograms, or squared deviations by leaf."""
         if state.phase == _CANDIDATES:
-            return candidates(block, state.seed, self.max_bins)
+            return training.candidates(block, state.seed, self.max_bins)
         grower, growth = self._grower(state)
+        if state.phase == _GATHER:
+            return training.gathered(block, grower.binning)
         labels = labels_of(block)
         weights = None if state.facts.unit_weights and block.weight is None else weights_of(block)
         if state.phase == _LEAVES:
@@ -130,11 +134,13 @@ class BaggedTrees(TreeParams):
         if state.phase == _LEAVES:
             return replace(state, phase=_DONE, squares=total.sums[:, 0])
         if state.phase == _CANDIDATES:
-            facts, binning = learned(state.facts, total, self.max_bins)
-            state = replace(state, phase=_GROW, facts=facts, binning=binning)
-            grower = grower_of(self, facts, binning, state.seed, impurity=self.impurity, features=self._features(state.columns))
-            state = replace(state, growth=grower.nothing().planted(self._trees(), binning))
-            grown: TreesState = grown_at_once(self, state, total.values, trees=self._trees())
+            facts, binning = training.learned(state.facts, total, self.max_bins)
+            grower = training.grower_of(self, facts, binning, state.seed, impurity=self.impurity, features=self._features(state.columns))
+            phase = _GATHER if training.gathers(grower, facts.rows, trees=self._trees()) else _GROW
+            growth = grower.nothing().planted(self._trees(), binning)
+            return replace(state, phase=phase, facts=facts, binning=binning, growth=growth)
+        if state.phase == _GATHER:
+            grown: TreesState = training.grown_at_once(self, replace(state, phase=_GROW), total.rows)
             return grown
         grower, growth = self._grower(state)
         growth = grower.grown(growth, total.sums)

@@ -90,6 +90,10 @@ class Binning:
         bins: Bins = block.scratch.get("trees/bins", self.key, lambda: self._bin(block))
         return bins
 
+    def keep(self, block: Block, bins: Bins) -> None:
+        """Keep the bins of a block that has no features with it."""
+        block.scratch.get("trees/bins", self.key, lambda: bins)
+
     def _bin(self, block: Block) -> Bins:
         bins: Bins = np.zeros((block.rows, self.columns), dtype=np.uint8 if self.sizes.max(initial=0) <= _BYTE else np.uint16)
         thresholds = self.thresholds - np.repeat(block.offset, np.diff(self.starts))

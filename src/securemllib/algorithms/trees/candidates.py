@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Array, Block
-from securemllib.algorithms.columns import labels_of, weights_of
+from securemllib.algorithms.columns import weights_of
 from securemllib.errors import DataError
 
 __all__ = ["ColumnValues", "sample_size"]
@@ -46,7 +46,6 @@ class ColumnValues:
         keys: ``(s,)`` ascending keys of the sampled rows.
         rows: ``(s, d)`` the sampled rows.
         weights: ``(s,)`` their weights.
-        labels: ``(s,)`` their labels.
         quota: How many rows are sampled at most.
     """
 
@@ -57,7 +56,6 @@ class ColumnValues:
     keys: Floats
     rows: Floats
     weights: Floats
-    labels: Floats
     quota: int
 
     @classmethod
@@ -78,7 +76,6 @@ class ColumnValues:
             keys=keys[chosen],
             rows=_true_values(block.features[kept[chosen]], block.offset, resolution),
             weights=weights[kept[chosen]],
-            labels=labels_of(block)[kept[chosen]],
             quota=quota,
         )
 
@@ -98,19 +95,7 @@ class ColumnValues:
             keys=keys[order],
             rows=np.concatenate([self.rows, other.rows])[order],
             weights=np.concatenate([self.weights, other.weights])[order],
-            labels=np.concatenate([self.labels, other.labels])[order],
             quota=self.quota,
-        )
-
-    def block(self) -> Block:
-        """Return the sampled rows as a block."""
-        return Block(
-            ordinal=0,
-            features=np.ascontiguousarray(self.rows),
-            offset=np.zeros(self.rows.shape[1]),
-            label=self.labels,
-            weight=None if (self.weights == 1.0).all() else self.weights,
-            arity=self.arity if self.arity.any() else None,
         )
 
     def thresholds(self, column: int, max_bins: int) -> Floats:

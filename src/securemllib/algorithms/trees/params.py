@@ -48,8 +48,8 @@ class TreeParams:
             raise UsageError(f"max_bins must be at most {_MOST_BINS}, not {self.max_bins}", code="usage.param")
 
     def is_additive(self, state: Any) -> bool:
-        """Return whether a round yields nothing but sums: all but the first, which carries values."""
-        return bool(state.phase != "candidates")
+        """Return whether a round yields nothing but sums: all but those that carry rows."""
+        return state.phase not in {"candidates", "gather"}
 
 
 def lower_case(params: Any, *names: str) -> None:

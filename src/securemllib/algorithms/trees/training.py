@@ -1,7 +1,7 @@
-"""What trainings of trees share: what is known of the rows, one kind of statistics, and the first round, which finds the candidates.
+"""What trainings of trees share: what is known of the rows, one kind of statistics, and the first rounds.
 
-The first round's sample is all rows where these are few. Then the aggregator has what it takes to grow the trees, and grows them at
-once: the histograms of so few rows would be larger than the rows.
+The first one finds the candidates. Where the bins of all rows are fewer bytes than the histograms would be, a second one gathers them:
+then the aggregator has what it takes to grow the trees, and grows them at once.
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Seed
-from securemllib.algorithms.columns import weights_of
+from securemllib.algorithms.columns import labels_of, weights_of
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.trees.binning import Binning
 from securemllib.algorithms.trees.candidates import ColumnValues, sample_size
@@ -21,7 +21,9 @@ from securemllib.algorithms.trees.params import TreeParams
 from securemllib.algorithms.trees.splits import SplitSearch
 from securemllib.errors import DataError
 
-__all__ = ["Facts", "TreeStatistics", "candidates", "facts_of", "grower_of", "grown_at_once", "learned"]
+__all__ = [
+    "BinnedRows", "Facts", "TreeStatistics", "candidates", "facts_of", "gathered", "gathers", "grower_of", "grown_at_once", "learned",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +31,10 @@ Floats = NDArray[np.float64]
 _ROUNDING = 32.0 * float(np.finfo(np.float64).eps)
 # About two seconds of one core: a request to an enclave is to answer soon.
 _AT_ONCE = 1 << 30
+# Sealing so many bytes costs less than a round.
+_SMALL = 4 << 20
+# So many bins have a number of one byte.
+_BYTE = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +57,31 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BinnedRows:
+    """What trees learn from, of the rows of one block that weigh more than 0.
+
+    Attributes:
+        ordinal: The part's position in the dataset.
+        bins: ``(n, d)``, one byte each.
+        label: ``(n,)``.
+        weight: ``(n,)``; None where all weigh 1.
+        validation: ``(n,)``, other than 0 for rows that are not learned from; None where there are none.
+    """
+
+    ordinal: int
+    bins: NDArray[np.uint8]
+    label: Floats
+    weight: Floats | None
+    validation: Floats | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TreeStatistics:
     """What a round yields of a block.
 
     Attributes:
         values: The values of the columns, in the first round.
+        rows: The rows, in the round that gathers them.
         sums: ``(cells, channels)`` histograms, or ``(cells, 1)`` sums by leaf.
         numbers: ``(4,)``: in the first round weight and number of the rows to learn from, the number of those for validation, and the
             parts that mark rows; in rounds that measure an error, its weighted sum, the weight, and zeros.
@@ -66,10 +92,11 @@ class TreeStatistics:
     values: ColumnValues | None
     sums: Floats
     numbers: Floats
+    rows: tuple[BinnedRows, ...] = ()
 
     def __add__(self, other: Self) -> Self:
         values = self.values if other.values is None or self.values is None else self.values + other.values
-        return replace(self, values=values, sums=self.sums + other.sums, numbers=self.numbers + other.numbers)
+        return replace(self, values=values, sums=self.sums + other.sums, numbers=self.numbers + other.numbers, rows=self.rows + other.rows)
 
 
 def facts_of(summary: Summary, *, classification: bool) -> Facts:
@@ -117,26 +144,46 @@ def learned(facts: Facts, total: TreeStatistics, max_bins: int) -> tuple[Facts, 
     return facts, Binning.of(total.values, max_bins=max_bins, rows=facts.rows, multiclass=facts.classes > 2)
 
 
-def grown_at_once(algorithm: Any, state: Any, values: ColumnValues | None, *, trees: int) -> Any:
-    """Return the state after all trees have grown, where the first round's sample is all rows and these are few; else the state.
-
-    Args:
-        algorithm: The training.
-        state: Its state after the first round.
-        values: What that round yielded.
-        trees: How many trees grow.
-    """
-    if values is None or len(values.keys) != state.facts.rows:
-        return state
-    rows, depth = state.facts.rows, algorithm.max_depth
+def gathers(grower: Grower, rows: int, *, trees: int) -> bool:
+    """Return whether a round gathers so many rows, because that is less than to send histograms and few to grow trees of."""
+    depth, width = grower.max_depth, int(grower.binning.sizes.max(initial=0))
+    if width > _BYTE:
+        return False
+    nodes = min(1 << depth, rows)
     # A level adds each row once and searches at most as many histograms as it has nodes.
-    cells = algorithm.max_bins << min(depth, rows.bit_length())
-    if trees * (depth + 1) * state.columns * (rows + cells) > _AT_ONCE:
-        return state
-    block = values.block()
+    work = trees * (depth + 1) * grower.features * (rows + nodes * width)
+    histograms = trees * nodes * grower.features * width * grower.impurity.channels * 8
+    # Of two siblings one is sent.
+    return work <= _AT_ONCE and rows * grower.binning.columns <= max(histograms // (1 + grower.subtracts), _SMALL)
+
+
+def gathered(block: Block, binning: Binning) -> TreeStatistics:
+    """Return a block's rows."""
+    bins, labels, marked = binning.bins_of(block), labels_of(block), block.extras.get("validation")
+    weights = None if block.weight is None else weights_of(block)
+    if weights is not None:
+        kept = weights > 0
+        bins, labels, weights, marked = bins[kept], labels[kept], weights[kept], None if marked is None else marked[kept]
+    rows = BinnedRows(ordinal=block.ordinal, bins=bins.astype(np.uint8, copy=False), label=labels, weight=weights, validation=marked)
+    return TreeStatistics(values=None, sums=np.zeros((0, 1)), numbers=np.zeros(4), rows=(rows,))
+
+
+def grown_at_once(algorithm: Any, state: Any, rows: tuple[BinnedRows, ...]) -> Any:
+    """Return the state after all trees have grown of the rows, in the order of their parts."""
+    parts = sorted(rows, key=lambda part: part.ordinal)
+    bins, label = np.concatenate([part.bins for part in parts]), np.concatenate([part.label for part in parts])
+    weight, marked = _joined([part.weight for part in parts]), _joined([part.validation for part in parts])
+    extras = {} if marked is None else {"validation": marked}
+    block = Block(ordinal=0, features=np.zeros((len(bins), 0)), offset=np.zeros(0), label=label, weight=weight, extras=extras)
+    state.binning.keep(block, bins)
     while not algorithm.is_done(state):
         state = algorithm.update(state, algorithm.statistics(state, block))
     return state
+
+
+def _joined(columns: list[Floats | None]) -> Floats | None:
+    found = [column for column in columns if column is not None]
+    return np.concatenate(found) if found else None
 
 
 def grower_of(params: TreeParams, facts: Facts, binning: Binning, seed: Seed, *, impurity: str, features: int) -> Grower:
