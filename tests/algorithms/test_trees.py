@@ -13,6 +13,8 @@ from securemllib.algorithms.kernels import trees as kernels
 from securemllib.algorithms.registry import build
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.trees import training
+from securemllib.algorithms.trees.candidates import ColumnValues
+from securemllib.algorithms.trees.histograms import Bagging
 from securemllib.algorithms.trees.params import features_per_node
 from securemllib.errors import DataError, UsageError
 from securemllib.ml import plain_trees
@@ -296,6 +298,36 @@ def test_rows_are_gathered_where_histograms_are_more(
     values = algorithm.statistics(state, block)
     numbers = values.numbers * [rows / values.numbers[0], rows / values.numbers[1], 1.0, 1.0]
     assert algorithm.update(state, replace(values, numbers=numbers)).phase == ("gather" if gathers else "grow")
+
+
+def test_blocks_send_the_sample_and_little_else() -> None:
+    """Of many rows each block sends about its share of the sample, and together they send the rows of the smallest keys of all."""
+    generator = np.random.default_rng(9)
+    blocks = [Block(ordinal=part, features=generator.normal(size=(3000, 1)), offset=np.zeros(1)) for part in range(6)]
+
+    def sampled(rows: int) -> list[ColumnValues]:
+        draws = [SEED.generator("candidates", block.ordinal) for block in blocks]
+        return [
+            ColumnValues.of(block, None, cap=32, quota=1000, rows=rows, generator=drawn) for block, drawn in zip(blocks, draws, strict=True)
+        ]
+
+    parts, everything = sampled(18_000), sum_of(sampled(1000))
+    assert max(len(part.keys) for part in parts) < 300
+    assert len(everything.keys) == 1000
+    assert encode(to_tree(sum_of(parts))) == encode(to_tree(everything))
+
+
+def test_rows_are_drawn_as_poisson_numbers(cut: Any) -> None:
+    """A forest reads rows a Poisson number of times, with the mean that was asked for, and the same ones again."""
+    block = cut(np.zeros((200_000, 1)), np.zeros(200_000), parts=1)[0]
+    for rate in (1.0, 0.3):
+        counts = Bagging(rate=rate, replaces=True, seed=SEED).counts(2, replace(block, scratch=Scratch()))
+        assert counts is not None
+        expected = [np.exp(-rate) * rate**number / np.prod(np.arange(1, number + 1)) for number in range(5)]
+        # Five standard deviations of a share of 200,000 rows.
+        np.testing.assert_allclose(np.bincount(counts)[:5] / block.rows, expected, atol=5 * 0.5 / np.sqrt(block.rows))
+        assert counts.max() < 12
+        assert (counts == Bagging(rate=rate, replaces=True, seed=SEED).counts(2, replace(block, scratch=Scratch()))).all()
 
 
 def test_the_loss_after_each_tree_is_the_weighted_mean(fit: Any, cut: Any) -> None:

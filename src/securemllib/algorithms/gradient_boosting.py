@@ -143,7 +143,7 @@ class _Boosting(TreeParams):
     def statistics(self, state: BoostingState, block: Block) -> TreeStatistics:
         """Return the block's values, its rows, or its histograms and at the root of a tree the validation error of the trees before."""
         if state.phase == _CANDIDATES:
-            return training.candidates(block, state.seed, self.max_bins, _learns(block))
+            return training.candidates(block, state.facts, state.seed, self.max_bins, _learns(block))
         grower, growth = self._grower(state)
         if state.phase == _GATHER:
             return training.gathered(block, grower.binning)

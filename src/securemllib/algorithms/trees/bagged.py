@@ -104,7 +104,7 @@ class BaggedTrees(TreeParams):
     def statistics(self, state: TreesState, block: Block) -> TreeStatistics:
         """Return the block's values, its rows, histograms, or squared deviations by leaf."""
         if state.phase == _CANDIDATES:
-            return training.candidates(block, state.seed, self.max_bins)
+            return training.candidates(block, state.facts, state.seed, self.max_bins)
         grower, growth = self._grower(state)
         if state.phase == _GATHER:
             return training.gathered(block, grower.binning)

@@ -122,12 +122,13 @@ def facts_of(summary: Summary, *, classification: bool) -> Facts:
     )
 
 
-def candidates(block: Block, seed: Seed, max_bins: int, used: NDArray[np.bool_] | None = None) -> TreeStatistics:
+def candidates(block: Block, facts: Facts, seed: Seed, max_bins: int, used: NDArray[np.bool_] | None = None) -> TreeStatistics:
     """Return the first round's statistics of a block; ``used`` tells which rows are to learn from, all where it is None."""
     weights = weights_of(block)
     mine = weights > 0 if used is None else used & (weights > 0)
     generator = seed.generator("candidates", block.ordinal)
-    values = ColumnValues.of(block, used, cap=max_bins, quota=sample_size(block.columns, max_bins), generator=generator)
+    quota = sample_size(block.columns, max_bins)
+    values = ColumnValues.of(block, used, cap=max_bins, quota=quota, rows=facts.rows, generator=generator)
     others = 0 if used is None else np.count_nonzero(~used & (weights > 0))
     return TreeStatistics(
         values=values,
