@@ -1,6 +1,7 @@
 """Bins: each value of a row by the candidates that it lies between, in one byte where these are few."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Self
 
@@ -21,7 +22,8 @@ Bins = NDArray[np.unsignedinteger[Any]]
 _BYTE = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Without slots: what is asked for each round is kept.
+@dataclass(frozen=True, kw_only=True)
 class Binning:
     """The candidates of all columns.
 
@@ -74,12 +76,12 @@ class Binning:
         """The number of features."""
         return len(self.arity)
 
-    @property
+    @cached_property
     def sizes(self) -> Ints:
         """``(d,)`` bins of each column."""
         return np.where(self.arity > 0, self.arity, np.diff(self.starts) + 1)
 
-    @property
+    @cached_property
     def key(self) -> bytes:
         """What names these candidates."""
         parts = (self.thresholds, self.starts, self.arity, self.unordered)
