@@ -159,10 +159,10 @@ ADD_ROWS(add_rows_2, uint16_t)
 static inline void gains_of(const double *weight, const double *target, const double *rows, int64_t last, double min_rows,
                             double min_weight, double min_gain, double *restrict gains)
 {
-    double weights = weight[last], targets = target[last], all = rows[last];
+    double weights = weight[last], targets = target[last], all = rows[last], share = 1 / weights;
     for (int64_t k = 0; k < last; k++) {
         double here = weight[k], there = weights - here;
-        double apart = (target[k] / here - (targets - target[k]) / there) / weights;
+        double apart = (target[k] / here - (targets - target[k]) / there) * share;
         double gain = here * there * (apart * apart);
         /* Without branches, so that four splits are computed at once. */
         int valid = (here >= min_weight) & (there >= min_weight) & (rows[k] >= min_rows) & (all - rows[k] >= min_rows) & (gain >= min_gain);
@@ -175,7 +175,7 @@ KERNEL void scan_targets(const double *sums, int64_t histograms, int64_t channel
                          double min_rows, double min_weight, double min_gain, double tie, int64_t widest, double *room, double *gains,
                          int64_t *places, double *lefts, double *totals)
 {
-    double *gain = room, *weight = room + widest, *target = room + 2 * widest, *rows = channels == 3 ? room + 3 * widest : weight;
+    double *weight = room, *target = room + widest, *rows = channels == 3 ? room + 2 * widest : weight, *gain = room + 3 * widest;
     for (int64_t h = 0; h < histograms; h++) {
         const double *cell = sums + starts[h] * channels;
         int64_t last = sizes[h] - 1;
@@ -187,9 +187,14 @@ KERNEL void scan_targets(const double *sums, int64_t histograms, int64_t channel
                 rows[k] = r += cell[k * channels + 2];
         }
         gains_of(weight, target, rows, last, min_rows, min_weight, min_gain, gain);
-        double best = -INFINITY;
-        for (int64_t k = 0; k < last; k++)
-            best = gain[k] > best ? gain[k] : best;
+        /* In four lanes, because each maximum waits for the one before it. */
+        double lanes[] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+        for (int64_t k = last; k < last + 3; k++)
+            gain[k] = -INFINITY;
+        for (int64_t k = 0; k < last; k += 4)
+            for (int64_t lane = 0; lane < 4; lane++)
+                lanes[lane] = gain[k + lane] > lanes[lane] ? gain[k + lane] : lanes[lane];
+        double best = fmax(fmax(lanes[0], lanes[1]), fmax(lanes[2], lanes[3]));
         int64_t place = 0;
         while (place < last && !(gain[place] >= best - tie * best && best > -INFINITY))
             place++;

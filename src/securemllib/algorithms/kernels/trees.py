@@ -245,7 +245,7 @@ def scan_targets(
     if _SCAN_TARGETS is None:
         return None
     count, channels, widest = len(starts), sums.shape[1], int(sizes.max(initial=1))
-    gains, places, room = np.empty(count), np.empty(count, dtype=np.int64), np.empty(4 * widest)
+    gains, places, room = np.empty(count), np.empty(count, dtype=np.int64), np.empty(4 * widest + 3)
     lefts, totals = np.empty((count, channels)), np.empty((count, channels))
     _SCAN_TARGETS(sums, count, channels, starts, sizes, min_rows, min_weight, min_gain, tie, widest, room, gains, places, lefts, totals)
     return gains, places, lefts, totals

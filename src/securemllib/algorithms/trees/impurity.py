@@ -99,4 +99,4 @@ class Impurity:
                 return np.asarray(gain)
             # The variance between the two sides, which does not cancel digits where the target is far from 0.
             difference = left[..., 1] / left_weight - right[..., 1] / right_weight
-            return np.asarray(left_weight * right_weight * (difference / weight) ** 2)
+            return np.asarray(left_weight * right_weight * (difference * (1.0 / weight)) ** 2)
