@@ -33,7 +33,7 @@ from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.trees import training
 from securemllib.algorithms.trees.binning import Binning
 from securemllib.algorithms.trees.growing import Grower, Growth
-from securemllib.algorithms.trees.histograms import Bagging, added_values, histograms
+from securemllib.algorithms.trees.histograms import Bagging, added_values, histograms, leaves_of
 from securemllib.algorithms.trees.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, errors, pseudo_residuals
 from securemllib.algorithms.trees.model import TreesModel, chosen, require_a_threshold_each, require_thresholds
 from securemllib.algorithms.trees.params import TreeParams, features_per_node, lower_case, require_drawing
@@ -184,15 +184,14 @@ class _Boosting(TreeParams):
         forest, bins = growth.forest, grower.binning.bins_of(block)
         values = grower.impurity.predict(forest.stats)
 
-        def first(count: int, start: int, margins: Floats) -> Floats:
-            for tree in range(start, count):
-                leaf = forest.descend(bins, np.full(block.rows, forest.roots[tree], dtype=np.int32))
-                margins = margins + (1.0 if tree == 0 else self.step_size) * values[leaf]
+        def make() -> Floats:
+            before = block.scratch.held("trees/margins", growth.marks[: trees - 1].tobytes()) if trees > 1 else None
+            start, margins = (0, np.zeros(block.rows)) if before is None else (trees - 1, before)
+            for tree in range(start, trees):
+                margins = margins + ((1.0 if tree == 0 else self.step_size) * values)[leaves_of(growth, tree, block, bins)]
             return margins
 
-        before = block.scratch.held("trees/margins", growth.marks[: trees - 1].tobytes()) if trees > 1 else None
-        start, margins = (0, np.zeros(block.rows)) if before is None else (trees - 1, before)
-        found: Floats = block.scratch.get("trees/margins", growth.marks[:trees].tobytes(), lambda: first(trees, start, margins))
+        found: Floats = block.scratch.get("trees/margins", growth.marks[:trees].tobytes(), make)
         return found
 
     def _error(self, grower: Grower, growth: Growth, block: Block, trees: int) -> Floats:

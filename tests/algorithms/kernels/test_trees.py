@@ -47,17 +47,43 @@ def test_bins_are_the_twins(seed: int, rows: int, columns: int, dtype: Any, valu
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**31), rows=st.integers(0, 70), columns=st.integers(1, 9), dtype=WIDTHS, inner=st.integers(0, 40))
-def test_leaves_are_the_twins(seed: int, rows: int, columns: int, dtype: Any, inner: int) -> None:
-    """Rows reach the same leaves of binned and of true features, from any node, NaN and infinity included."""
+def test_rows_by_leaf_are_the_twins(seed: int, rows: int, columns: int, dtype: Any, inner: int) -> None:
+    """Rows are sorted by the leaves they reach, each where its splits lead and in their order, from the root or from any level."""
     generator = np.random.default_rng(seed)
     tree = _tree(generator, columns, 12, inner)
     bins = generator.integers(0, 12, (rows, columns)).astype(dtype)
-    ours = generator.integers(0, len(tree["left"]), rows).astype(np.int32)
-    twins = ours.copy()
-    trees.descend(bins, nodes=ours, **tree)
-    trees.descend_twin(bins, nodes=twins, **tree)
-    assert (ours == twins).all()
-    assert (tree["left"][ours] < 0).all()
+    used = np.flatnonzero(generator.random(rows) < 0.8).astype(np.int32)
+    ours = twins = root = used, np.zeros(1, dtype=np.int32), np.array([0, len(used)])
+    while (tree["left"][twins[1]] >= 0).any():
+        twins = trees.split_rows_twin(bins, rows=twins, **tree)
+        ours = trees.split_rows(bins, rows=root, **tree)
+        again = trees.split_rows(bins, rows=twins, **tree)
+        for found, repeated in zip(ours, again, strict=True):
+            assert found.dtype == repeated.dtype
+            assert (found == repeated).all()
+    for found, expected in zip(ours, twins, strict=True):
+        assert found.dtype == expected.dtype
+        assert (found == expected).all()
+    for leaf, begin, end in zip(ours[1], ours[2][:-1], ours[2][1:], strict=True):
+        mine = [row for row in used if _leaf_of(tree, bins[row]) == leaf]
+        assert ours[0][begin:end].tolist() == mine
+
+
+def _leaf_of(tree: dict[str, Any], row: Any) -> int:
+    node = 0
+    while tree["left"][node] >= 0:
+        value, subset = row[tree["feature"][node]], tree["subset"][node]
+        right = value > tree["bin"][node] if subset < 0 else tree["subsets"][subset, value] != 1
+        node = tree["left"][node] + right
+    return int(node)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**31), rows=st.integers(0, 70), columns=st.integers(1, 9), inner=st.integers(0, 40))
+def test_leaves_are_the_twins(seed: int, rows: int, columns: int, inner: int) -> None:
+    """Rows reach the same leaves of true features, NaN and infinity included."""
+    generator = np.random.default_rng(seed)
+    tree = _tree(generator, columns, 12, inner)
     features = generator.choice([np.nan, np.inf, -np.inf, 0.0, 0.5, 1.0], (rows, columns))
     threshold = generator.choice([0.0, 0.5], len(tree["left"]))
     twins = np.zeros(rows, dtype=np.int32)
@@ -70,24 +96,20 @@ def test_leaves_are_the_twins(seed: int, rows: int, columns: int, dtype: Any, in
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), rows=st.integers(0, 70), columns=st.sampled_from([1, 2, 9, 64, 70, 131]), dtype=WIDTHS)
 def test_sums_are_the_twins(seed: int, rows: int, columns: int, dtype: Any, values: int, channels: int, classes: int, draws: bool) -> None:
-    """Rows by node and their sums are the twins', of targets and classes, with and without counted rows and drawn features, also wide."""
+    """Sums of some nodes are the twins', of targets and classes, with and without counted rows and drawn features, also wide."""
     generator = np.random.default_rng(seed)
     nodes, width = 3, int(generator.integers(1, columns + 1)) if draws else columns
     bins = generator.integers(0, 7, (rows, columns)).astype(dtype)
-    node = generator.integers(0, 5, rows).astype(np.int32)
-    group = np.array([2, -1, 0, 1, -1], dtype=np.int32)
+    order = generator.permutation(rows).astype(np.int32)
+    bounds = np.sort(generator.integers(0, rows + 1, (nodes, 2)), axis=1)
     channel = generator.integers(0, classes, rows).astype(np.int32) if classes else None
     chosen = np.stack([generator.permutation(columns)[:width] for _ in range(nodes)]).astype(np.int32) if draws else None
     starts = np.arange(nodes * width, dtype=np.int64).reshape(nodes, width) * 7
     ours, twins = (np.zeros((nodes * width * 7, channels)) for _ in range(2))
     added = generator.standard_normal((rows, values))
     added[:, 0] = generator.integers(0, 3, rows)
-    grouped = trees.group_rows(node, added, group, nodes)
-    for found, expected in zip(grouped, trees.group_rows_twin(node, added, group, nodes), strict=True):
-        assert found.dtype == expected.dtype
-        assert (found == expected).all()
     for sums, add in ((ours, trees.add_rows), (twins, trees.add_rows_twin)):
-        add(bins, grouped, channel, added, max(classes, 1), chosen, starts, sums)
+        add(bins, (order, bounds), channel, added, max(classes, 1), chosen, starts, sums)
     assert (ours == twins).all()
-    used = (group[node] >= 0) & (added[:, 0] > 0)
+    used = np.concatenate([order[begin:end] for begin, end in bounds])
     np.testing.assert_allclose(ours.sum(), width * added[used].sum(), atol=1e-9)

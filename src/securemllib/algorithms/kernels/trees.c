@@ -39,23 +39,9 @@ BIN_ROWS(bin_rows_4_2, float, uint16_t)
 BIN_ROWS(bin_rows_8_1, double, uint8_t)
 BIN_ROWS(bin_rows_8_2, double, uint16_t)
 
-#define DESCEND(NAME, BIN)                                                                                            \
-    KERNEL void NAME(const BIN *bins, int64_t rows, int64_t columns, const int32_t *left, const int32_t *feature,     \
-                     const int32_t *bin, const int32_t *subset, const uint8_t *subsets, int64_t width, int32_t *nodes) \
-    {                                                                                                                 \
-        for (int64_t i = 0; i < rows; i++) {                                                                          \
-            int32_t node = nodes[i];                                                                                  \
-            while (left[node] >= 0) {                                                                                 \
-                int32_t value = bins[i * columns + feature[node]];                                                    \
-                int32_t right = subset[node] < 0 ? value > bin[node] : subsets[subset[node] * width + value] != 1;    \
-                node = left[node] + right;                                                                            \
-            }                                                                                                         \
-            nodes[i] = node;                                                                                          \
-        }                                                                                                             \
-    }
-
-DESCEND(descend_1, uint8_t)
-DESCEND(descend_2, uint16_t)
+/* How many rows ahead memory is asked for: of a few values, and of one. */
+#define AHEAD 8
+#define FAR 16
 
 /* Rows as they are to the leaves of a tree whose splits are all of continuous features. */
 KERNEL void find_leaves(const double *features, int64_t rows, int64_t columns, const int32_t *left, const int32_t *feature,
@@ -69,33 +55,48 @@ KERNEL void find_leaves(const double *features, int64_t rows, int64_t columns, c
     }
 }
 
-/* A row's group; that behind the last one where its node has none or it weighs nothing. */
-static inline int64_t group_of(int32_t group, double weight, int64_t groups)
-{
-    return ((group >= 0) & (weight > 0)) ? group : groups;
-}
+/* The rows of leaves that have split go to the two children, in their order: those of leaf g are order[bounds[g]] ... order[bounds[g + 1] - 1]. */
+#define SPLIT_ROWS(NAME, BIN)                                                                                         \
+    KERNEL void NAME(const BIN *bins, int64_t columns, const int32_t *left, const int32_t *feature, const int32_t *bin, \
+                     const int32_t *subset, const uint8_t *subsets, int64_t width, const int32_t *order,              \
+                     const int32_t *leaves, const int64_t *bounds, int64_t groups, int32_t *room, int32_t *split,     \
+                     int32_t *children, int64_t *middles)                                                             \
+    {                                                                                                                 \
+        middles[0] = 0;                                                                                               \
+        for (int64_t g = 0; g < groups; g++) {                                                                        \
+            int32_t node = leaves[g], child = left[node];                                                             \
+            int64_t first = bounds[g], last = bounds[g + 1], lefts = first, rights = 0;                               \
+            if (child < 0) {                                                                                          \
+                memcpy(split + first, order + first, (last - first) * sizeof *order);                                 \
+                *children++ = node;                                                                                   \
+                *++middles = last;                                                                                    \
+                continue;                                                                                             \
+            }                                                                                                         \
+            const BIN *column = bins + feature[node];                                                                 \
+            const uint8_t *lefthand = subset[node] < 0 ? NULL : subsets + subset[node] * width;                       \
+            int32_t highest = bin[node];                                                                              \
+            for (int64_t at = first; at < last; at++) {                                                               \
+                __builtin_prefetch(column + order[at + FAR < last ? at + FAR : at] * columns);                        \
+                int32_t value = column[order[at] * columns];                                                          \
+                int64_t right = lefthand ? lefthand[value] != 1 : value > highest;                                    \
+                /* Without a branch: what is written to the wrong side is written over. */                            \
+                split[lefts] = room[rights] = order[at];                                                              \
+                lefts += 1 - right;                                                                                   \
+                rights += right;                                                                                      \
+            }                                                                                                         \
+            memcpy(split + lefts, room, rights * sizeof *room);                                                       \
+            *children++ = child;                                                                                      \
+            *children++ = child + 1;                                                                                  \
+            *++middles = lefts;                                                                                       \
+            *++middles = last;                                                                                        \
+        }                                                                                                             \
+    }
 
-/* The rows of each group, in their order: those of group g are order[bounds[g]], ... order[bounds[g + 1] - 1]. */
-KERNEL void group_rows(const int32_t *nodes, const double *added, int64_t rows, int64_t values, const int32_t *group, int64_t groups,
-                       int32_t *order, int64_t *bounds)
-{
-    memset(bounds, 0, (groups + 2) * sizeof *bounds);
-    for (int64_t i = 0; i < rows; i++)
-        bounds[group_of(group[nodes[i]], added[i * values], groups) + 1]++;
-    for (int64_t g = 0; g <= groups; g++)
-        bounds[g + 1] += bounds[g];
-    /* Without a branch: rows of no group stand behind the others. */
-    for (int64_t i = 0; i < rows; i++)
-        order[bounds[group_of(group[nodes[i]], added[i * values], groups)]++] = (int32_t)i;
-    /* Each bound has moved to the next group's. */
-    memmove(bounds + 1, bounds, groups * sizeof *bounds);
-    bounds[0] = 0;
-}
+SPLIT_ROWS(split_rows_1, uint8_t)
+SPLIT_ROWS(split_rows_2, uint16_t)
 
 /* The columns whose cells of one node, at 32 bins, stay in the nearest cache while all of the node's rows pass. */
 #define NEAR 64
-/* How many rows ahead memory is asked for. */
-#define AHEAD 8
 
 typedef double pair __attribute__((vector_size(16), aligned(8)));
 
@@ -124,8 +125,8 @@ typedef double pair __attribute__((vector_size(16), aligned(8)));
                 int64_t last = first + NEAR < features ? first + NEAR : features;                                     \
                 const int64_t *start = starts + g * features;                                                         \
                 const int32_t *mine = chosen ? chosen + g * features : NULL;                                          \
-                for (int64_t at = bounds[g]; at < bounds[g + 1]; at++) {                                              \
-                    int64_t next = at + AHEAD < bounds[g + 1] ? at + AHEAD : at;                                      \
+                for (int64_t at = bounds[2 * g], end = bounds[2 * g + 1]; at < end; at++) {                           \
+                    int64_t next = at + AHEAD < end ? at + AHEAD : at;                                                \
                     const BIN *row = bins + order[at] * columns;                                                      \
                     __builtin_prefetch(bins + order[next] * columns + (chosen ? mine[first] : first));                \
                     const double *value = added + order[at] * values;                                                 \

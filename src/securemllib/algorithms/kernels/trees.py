@@ -12,23 +12,18 @@ from numpy.typing import NDArray
 from securemllib.algorithms.kernels.library import INTEGER, REAL, array_of, function
 
 __all__ = [
-    "add_rows",
-    "add_rows_twin",
-    "bin_rows",
-    "bin_rows_twin",
-    "descend",
-    "descend_twin",
-    "find_leaves",
-    "find_leaves_twin",
-    "group_rows",
-    "group_rows_twin",
-    "scan_targets",
-]
+    "add_rows", "add_rows_twin", "bin_rows", "bin_rows_twin", "find_leaves", "find_leaves_twin", "scan_targets", "split_rows",
+    "split_rows_twin",
+]  # fmt: skip
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 Places = NDArray[np.int64]
 Bins = NDArray[np.unsignedinteger[Any]]
+# Rows, leaves, and where the rows of each begin.
+ByLeaf = tuple[Ints, Ints, Places]
+# Rows, and where those of each node begin and end.
+Ranges = tuple[Ints, Places]
 
 _BINS: dict[int, Any] = {1: np.uint8, 2: np.uint16}
 _VALUES: dict[int, Any] = {4: np.float32, 8: np.float64}
@@ -41,22 +36,18 @@ _BIN_ROWS = {
     )
     for value in _VALUES for size in _BINS
 }  # fmt: skip
-_DESCEND = {
-    size: function(
-        f"descend_{size}",
-        array_of(_BINS[size]), INTEGER, INTEGER, _READ_32, _READ_32, _READ_32, _READ_32, array_of(np.uint8), INTEGER,
-        array_of(np.int32, written=True),
-    )
-    for size in _BINS
-}  # fmt: skip
 _FIND_LEAVES = function(
     "find_leaves",
     array_of(np.float64), INTEGER, INTEGER, _READ_32, _READ_32, array_of(np.float64), INTEGER, array_of(np.int32, written=True),
 )  # fmt: skip
-_GROUP_ROWS = function(
-    "group_rows",
-    _READ_32, array_of(np.float64), INTEGER, INTEGER, _READ_32, INTEGER, array_of(np.int32, written=True), array_of(np.int64, written=True),
-)  # fmt: skip
+_SPLIT_ROWS = {
+    size: function(
+        f"split_rows_{size}",
+        array_of(_BINS[size]), INTEGER, _READ_32, _READ_32, _READ_32, _READ_32, array_of(np.uint8), INTEGER, _READ_32, _READ_32, _READ_64,
+        INTEGER, *[array_of(np.int32, written=True)] * 3, array_of(np.int64, written=True),
+    )
+    for size in _BINS
+}  # fmt: skip
 _ADD_ROWS = {
     size: function(
         f"add_rows_{size}",
@@ -95,38 +86,6 @@ def bin_rows_twin(features: NDArray[np.floating[Any]], thresholds: Floats, start
         bins[:, column] = np.searchsorted(thresholds[starts[column] : starts[column + 1]], features[:, column])
 
 
-def descend(bins: Bins, left: Ints, feature: Ints, bin: Ints, subset: Ints, subsets: NDArray[np.uint8], nodes: Ints) -> None:
-    """Move rows from the nodes where they are to the leaves below.
-
-    Args:
-        bins: ``(n, d)``.
-        left: ``(m,)`` the left child of each node, before the right one; -1 for a leaf.
-        feature: ``(m,)`` the feature that a node splits.
-        bin: ``(m,)`` the largest bin that goes left.
-        subset: ``(m,)`` the row of `subsets` where the feature is nominal, else -1.
-        subsets: ``(q, a)`` 1 for bins that go left.
-        nodes: ``(n,)``, changed in place.
-    """
-    compiled = _DESCEND[bins.dtype.itemsize]
-    if compiled is None:
-        descend_twin(bins, left, feature, bin, subset, subsets, nodes)
-    else:
-        compiled(bins, *bins.shape, left, feature, bin, subset, subsets, subsets.shape[1], nodes)
-
-
-def descend_twin(bins: Bins, left: Ints, feature: Ints, bin: Ints, subset: Ints, subsets: NDArray[np.uint8], nodes: Ints) -> None:
-    """`descend` in numpy."""
-    going = np.flatnonzero(left[nodes] >= 0)
-    while going.size:
-        node = nodes[going]
-        value = bins[going, feature[node]]
-        right = value > bin[node]
-        nominal = np.flatnonzero(subset[node] >= 0)
-        right[nominal] = subsets[subset[node[nominal]], value[nominal]] != 1
-        nodes[going] = left[node] + right
-        going = going[left[nodes[going]] >= 0]
-
-
 def find_leaves(features: Floats, left: Ints, feature: Ints, threshold: Floats, root: int) -> Ints:
     """Return the leaves, ``(n,)``, that rows ``(n, d)`` reach in one tree that splits only continuous features."""
     nodes = np.full(len(features), root, dtype=np.int32)
@@ -147,48 +106,55 @@ def find_leaves_twin(features: Floats, left: Ints, feature: Ints, threshold: Flo
         going = going[left[nodes[going]] >= 0]
 
 
-def group_rows(nodes: Ints, added: Floats, group: Ints, groups: int) -> tuple[Ints, Places]:
-    """Return the rows that are summed, group after group and in their order within one.
+def split_rows(bins: Bins, left: Ints, feature: Ints, bin: Ints, subset: Ints, subsets: NDArray[np.uint8], rows: ByLeaf) -> ByLeaf:
+    """Return the rows of a tree by the leaves that they reach, from left to right, and in their order within one.
 
     Args:
-        nodes: ``(n,)`` the node that each row has reached.
-        added: ``(n, v)`` what `add_rows` adds; rows whose first value, the weight, is not above 0 are in no group.
-        group: ``(m,)`` the group of each node; -1 where its rows are in none.
-        groups: How many there are.
-
-    Returns:
-        The rows, at most ``(n,)``, and ``(groups + 1,)`` where each group's begin.
+        bins: ``(n, d)``.
+        left: ``(m,)`` the left child of each node, before the right one; -1 for a leaf.
+        feature: ``(m,)`` the feature that a node splits.
+        bin: ``(m,)`` the largest bin that goes left.
+        subset: ``(m,)`` the row of `subsets` where the feature is nominal, else -1.
+        subsets: ``(q, a)`` 1 for bins that go left.
+        rows: ``(r,)`` rows by what were the leaves, ``(g,)`` those, and ``(g + 1,)`` where the rows of each begin.
     """
-    if _GROUP_ROWS is None:
-        return group_rows_twin(nodes, added, group, groups)
-    order, bounds = np.empty(len(nodes), dtype=np.int32), np.empty(groups + 2, dtype=np.int64)
-    _GROUP_ROWS(nodes, added, *added.shape, group, groups, order, bounds)
-    return order[: bounds[groups]], bounds[: groups + 1]
+    compiled = _SPLIT_ROWS[bins.dtype.itemsize]
+    while (splits := np.count_nonzero(left[rows[1]] >= 0)) > 0:
+        if compiled is None:
+            rows = split_rows_twin(bins, left, feature, bin, subset, subsets, rows)
+            continue
+        count, groups = len(rows[0]), len(rows[1])
+        # One more than there are rows: what goes to the other side is written, too.
+        room, order = np.empty(count + 1, dtype=np.int32), np.empty(count + 1, dtype=np.int32)
+        found = np.empty(groups + splits, dtype=np.int32), np.empty(groups + splits + 1, dtype=np.int64)
+        compiled(bins, bins.shape[1], left, feature, bin, subset, subsets, subsets.shape[1], *rows, groups, room, order, *found)
+        rows = order[:count], *found
+    return rows
 
 
-def group_rows_twin(nodes: Ints, added: Floats, group: Ints, groups: int) -> tuple[Ints, Places]:
-    """`group_rows` in numpy."""
-    mine = np.where(added[:, 0] > 0, group[nodes], -1)
-    order = np.argsort(mine, kind="stable")
-    bounds = np.searchsorted(mine[order], np.arange(groups + 1))
-    return (order[bounds[0] :]).astype(np.int32), (bounds - bounds[0]).astype(np.int64)
+def split_rows_twin(bins: Bins, left: Ints, feature: Ints, bin: Ints, subset: Ints, subsets: NDArray[np.uint8], rows: ByLeaf) -> ByLeaf:
+    """`split_rows` in numpy, of one level."""
+    parts: list[Ints] = []
+    leaves: list[int] = []
+    for node, begin, end in zip(rows[1], rows[2][:-1], rows[2][1:], strict=True):
+        mine = rows[0][begin:end]
+        if left[node] < 0:
+            parts, leaves = [*parts, mine], [*leaves, node]
+            continue
+        value = bins[mine, feature[node]]
+        right = value > bin[node] if subset[node] < 0 else subsets[subset[node], value] != 1
+        parts, leaves = [*parts, mine[~right], mine[right]], [*leaves, left[node], left[node] + 1]
+    return np.concatenate(parts), np.array(leaves, dtype=np.int32), np.cumsum([0, *map(len, parts)])
 
 
 def add_rows(
-    bins: Bins,
-    rows: tuple[Ints, Places],
-    channel: Ints | None,
-    added: Floats,
-    rest: int,
-    chosen: Ints | None,
-    starts: Places,
-    sums: Floats,
+    bins: Bins, rows: Ranges, channel: Ints | None, added: Floats, rest: int, chosen: Ints | None, starts: Places, sums: Floats
 ) -> None:
     """Add rows to the cells of their node and bins.
 
     Args:
         bins: ``(n, d)``.
-        rows: The rows of each node that is summed, as `group_rows` returns them.
+        rows: Rows, and ``(s, 2)`` where those of each node begin and end.
         channel: ``(n,)`` the channel of each row's first value; None where that is the first one.
         added: ``(n, v)`` values.
         rest: The channel of the second value, behind which the others' are.
@@ -205,18 +171,11 @@ def add_rows(
 
 
 def add_rows_twin(
-    bins: Bins,
-    rows: tuple[Ints, Places],
-    channel: Ints | None,
-    added: Floats,
-    rest: int,
-    chosen: Ints | None,
-    starts: Places,
-    sums: Floats,
+    bins: Bins, rows: Ranges, channel: Ints | None, added: Floats, rest: int, chosen: Ints | None, starts: Places, sums: Floats
 ) -> None:
     """`add_rows` in numpy."""
-    order, bounds = rows
-    mine, flat = np.repeat(np.arange(len(starts)), np.diff(bounds)), sums.reshape(-1)
+    order, bounds = np.concatenate([rows[0][begin:end] for begin, end in rows[1]]), rows[1]
+    mine, flat = np.repeat(np.arange(len(starts)), bounds[:, 1] - bounds[:, 0]), sums.reshape(-1)
     first = np.zeros(len(order), dtype=np.int64) if channel is None else channel[order].astype(np.int64)
     for k in range(starts.shape[1]):
         column: Any = k if chosen is None else chosen[mine, k]

@@ -123,8 +123,7 @@ class BaggedTrees(TreeParams):
 
     def _squares(self, grower: Grower, growth: Growth, block: Block, labels: Floats, weights: Floats | None) -> Floats:
         forest = grower.finished(growth, prune=True)
-        root = np.full(block.rows, forest.roots[0], dtype=np.int32)
-        leaf = forest.descend(grower.binning.bins_of(block), root)
+        leaf = forest.reached(grower.binning.bins_of(block), 0)
         squares = (labels - grower.impurity.predict(forest.stats)[leaf]) ** 2
         sums = np.bincount(leaf, weights=squares if weights is None else weights * squares, minlength=forest.nodes)
         return sums[:, None].astype(np.float64)

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from securemllib.algorithms.kernels import trees
 from securemllib.algorithms.trees.binning import Bins
 
-__all__ = ["Forest", "Splits"]
+__all__ = ["ByLeaf", "Forest", "Splits"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
+ByLeaf = tuple[Ints, Ints, NDArray[np.int64]]
 
 _LEAF = -1
 
@@ -116,15 +117,26 @@ class Forest:
             gain=_put(grown.gain, nodes, splits.gain),
         )
 
-    def descend(self, bins: Bins, nodes: Ints) -> Ints:
-        """Return the leaves, ``(n,)``, that rows reach from the nodes where they are.
+    def by_leaf(self, bins: Bins, rows: ByLeaf) -> ByLeaf:
+        """Return the rows of a tree by its leaves, of those by nodes above them.
 
         Args:
             bins: ``(n, d)``.
-            nodes: ``(n,)``.
+            rows: Rows, nodes, and where the rows of each node begin.
         """
-        reached = nodes.copy()
-        trees.descend(bins, self.left, self.feature, self.bin, self.subset, self.subsets, reached)
+        return trees.split_rows(bins, self.left, self.feature, self.bin, self.subset, self.subsets, rows)
+
+    def at_root(self, tree: int, rows: Ints) -> ByLeaf:
+        """Return the rows of a tree where they begin."""
+        return rows, self.roots[tree : tree + 1], np.array([0, len(rows)])
+
+    def reached(self, bins: Bins, tree: int, above: ByLeaf | None = None) -> Ints:
+        """Return the leaf, ``(n,)``, that each row reaches in a tree, from its root or from where all rows are."""
+        if above is None or len(above[0]) < len(bins):
+            above = self.at_root(tree, np.arange(len(bins), dtype=np.int32))
+        order, leaves, bounds = self.by_leaf(bins, above)
+        reached = np.empty(len(bins), dtype=np.int32)
+        reached[order] = np.repeat(leaves, np.diff(bounds))
         return reached
 
     def leaves(self, features: Floats, tree: int) -> Ints:

@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.kernels import trees
 from securemllib.algorithms.trees.binning import Bins
+from securemllib.algorithms.trees.forest import ByLeaf
 from securemllib.algorithms.trees.growing import Grower, Growth
 from securemllib.algorithms.trees.impurity import Impurity
 
-__all__ = ["Bagging", "added_values", "histograms", "nodes_of"]
+__all__ = ["Bagging", "added_values", "histograms", "leaves_of"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
+
+# A Poisson number of mean 1 or less is larger with a probability below 1e-32.
+_NUMBERS = np.arange(1.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +51,29 @@ class Bagging:
 
     def _draw(self, tree: int, block: Block) -> NDArray[np.uint8]:
         generator = self.seed.generator("bag", tree, block.ordinal)
-        if self.replaces:
-            return generator.poisson(self.rate, block.rows).astype(np.uint8)
-        return (generator.random(block.rows) < self.rate).astype(np.uint8)
+        uniform = generator.random((block.rows, 1))
+        if not self.replaces:
+            return (uniform[:, 0] < self.rate).astype(np.uint8)
+        counts = np.zeros((block.rows, 1), dtype=np.uint8)
+        # A number is how many of the distribution's cumulative probabilities are below a uniform one.
+        trees.bin_rows(
+            uniform, np.cumsum(np.cumprod([np.exp(-self.rate), *self.rate / _NUMBERS])), np.array([0, len(_NUMBERS) + 1]), counts
+        )
+        return counts[:, 0]
 
 
-def nodes_of(growth: Growth, tree: int, block: Block, bins: Bins) -> Ints:
-    """Return the node, ``(n,)``, that each row has reached in a growing tree; kept with the block."""
-    name, scratch = f"trees/nodes/{tree}", block.scratch
-    before: Ints | None = scratch.held(name, growth.earlier[tree].tobytes())
-    if before is None:
-        before = np.full(block.rows, growth.forest.roots[tree], dtype=np.int32)
-    start = before
-    nodes: Ints = scratch.get(name, growth.marks[tree].tobytes(), lambda: growth.forest.descend(bins, start))
-    return nodes
+def leaves_of(growth: Growth, tree: int, block: Block, bins: Bins) -> Ints:
+    """Return the leaf, ``(n,)``, that each row reaches in a tree."""
+    return growth.forest.reached(bins, tree, block.scratch.held(f"trees/rows/{tree}", growth.earlier[tree].tobytes()))
+
+
+def _by_leaf(growth: Growth, tree: int, block: Block, bins: Bins, weight: Floats) -> ByLeaf:
+    """Return the rows of a growing tree that weigh more than 0, by the leaves that they have reached; kept with the block."""
+    name, forest = f"trees/rows/{tree}", growth.forest
+    held: ByLeaf | None = block.scratch.held(name, growth.earlier[tree].tobytes())
+    above = forest.at_root(tree, np.flatnonzero(weight > 0).astype(np.int32)) if held is None else held
+    rows: ByLeaf = block.scratch.get(name, growth.marks[tree].tobytes(), lambda: forest.by_leaf(bins, above))
+    return rows
 
 
 def histograms(grower: Grower, growth: Growth, block: Block, *, added: Callable[[int], Floats], classes: Ints | None = None) -> Floats:
@@ -76,14 +89,14 @@ def histograms(grower: Grower, growth: Growth, block: Block, *, added: Callable[
     plan = grower.plan(growth)
     bins = grower.binning.bins_of(block)
     sums = np.zeros((plan.cells, grower.impurity.channels))
-    tree_of = growth.forest.tree[plan.nodes]
+    tree_of, place = growth.forest.tree[plan.nodes], np.empty(growth.forest.nodes, dtype=np.int64)
     chosen = None if grower.features == grower.binning.columns else plan.columns.astype(np.int32)
     for tree in np.unique(tree_of):
-        group = np.full(growth.forest.nodes, -1, dtype=np.int32)
         mine = np.flatnonzero(tree_of == tree)
-        group[plan.nodes[mine]] = np.arange(len(mine))
         values = added(int(tree))
-        rows = trees.group_rows(nodes_of(growth, int(tree), block, bins), values, group, len(mine))
+        order, leaves, bounds = _by_leaf(growth, int(tree), block, bins, values[:, 0])
+        place[leaves] = np.arange(len(leaves))
+        rows = order, bounds[place[plan.nodes[mine]][:, None] + np.arange(2)]
         columns = None if chosen is None else chosen[mine]
         trees.add_rows(bins, rows, classes, values, max(grower.impurity.classes, 1), columns, plan.starts[mine], sums)
     return sums
