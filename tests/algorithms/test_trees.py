@@ -280,9 +280,9 @@ def test_few_rows_grow_the_same_trees_once_they_are_gathered(
 
 @pytest.mark.parametrize(("rows", "name", "params", "gathers"), [
     (100_000, "GBTClassifier", {}, True),
-    (100_000, "GBTClassifier", {"maxIter": 1}, False),
+    (200_000, "GBTClassifier", {"maxIter": 1}, False),
     (10_000_000, "GBTClassifier", {}, False),
-    (80_000, "RandomForestClassifier", {}, True),
+    (100_000, "RandomForestClassifier", {}, True),
     (1_000_000, "RandomForestClassifier", {}, False),
     (1_000, "DecisionTreeClassifier", {"maxBins": 300}, False),
 ])  # fmt: skip

@@ -31,8 +31,8 @@ Floats = NDArray[np.float64]
 _ROUNDING = 32.0 * float(np.finfo(np.float64).eps)
 # About two seconds of one core: a request to an enclave is to answer soon.
 _AT_ONCE = 1 << 30
-# Sealing so many bytes costs less than a round.
-_SMALL = 4 << 20
+# Sealing and opening so many bytes, some 20 ms, costs less than the rounds of one tree of MLlib's default depth.
+_SMALL = 8 << 20
 # So many bins have a number of one byte.
 _BYTE = 256
 
