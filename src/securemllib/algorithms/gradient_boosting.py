@@ -33,7 +33,7 @@ from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.trees import training
 from securemllib.algorithms.trees.binning import Binning
 from securemllib.algorithms.trees.growing import Grower, Growth
-from securemllib.algorithms.trees.histograms import Bagging, added_values, histograms, leaves_of
+from securemllib.algorithms.trees.histograms import Bagging, added_values, histograms
 from securemllib.algorithms.trees.losses import CLASSIFICATION_LOSSES, REGRESSION_LOSSES, errors, pseudo_residuals
 from securemllib.algorithms.trees.model import TreesModel, chosen, require_a_threshold_each, require_thresholds
 from securemllib.algorithms.trees.params import TreeParams, features_per_node, lower_case, require_drawing
@@ -188,7 +188,8 @@ class _Boosting(TreeParams):
             before = block.scratch.held("trees/margins", growth.marks[: trees - 1].tobytes()) if trees > 1 else None
             start, margins = (0, np.zeros(block.rows)) if before is None else (trees - 1, before)
             for tree in range(start, trees):
-                margins = margins + ((1.0 if tree == 0 else self.step_size) * values)[leaves_of(growth, tree, block, bins)]
+                held = block.scratch.held(f"trees/rows/{tree}", growth.earlier[tree].tobytes())
+                margins = margins + ((1.0 if tree == 0 else self.step_size) * values)[forest.reached(bins, tree, held)]
             return margins
 
         found: Floats = block.scratch.get("trees/margins", growth.marks[:trees].tobytes(), make)

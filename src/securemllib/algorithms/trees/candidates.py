@@ -5,7 +5,7 @@ quantiles, read from a sample of rows whose keys are drawn: the smallest keys of
 The rules, and the size of the sample, are those of MLlib's ``RandomForest.findSplits``, which draws other rows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -90,15 +90,14 @@ class ColumnValues:
         distinct, counts = _merged(np.concatenate([self.distinct, other.distinct], axis=1), resolution, cap)
         keys = np.concatenate([self.keys, other.keys])
         order = np.argsort(keys, kind="stable")[: self.quota]
-        return type(self)(
+        return replace(
+            self,
             distinct=distinct,
             counts=np.where(np.maximum(self.counts, other.counts) > cap, cap + 1, counts),
             resolution=resolution,
-            arity=self.arity,
             keys=keys[order],
             rows=np.concatenate([self.rows, other.rows])[order],
             weights=np.concatenate([self.weights, other.weights])[order],
-            quota=self.quota,
         )
 
     def thresholds(self, column: int, max_bins: int) -> Floats:

@@ -14,7 +14,7 @@ from securemllib.algorithms.trees.forest import ByLeaf
 from securemllib.algorithms.trees.growing import Grower, Growth
 from securemllib.algorithms.trees.impurity import Impurity
 
-__all__ = ["Bagging", "added_values", "histograms", "leaves_of"]
+__all__ = ["Bagging", "added_values", "histograms"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
@@ -60,11 +60,6 @@ class Bagging:
             uniform, np.cumsum(np.cumprod([np.exp(-self.rate), *self.rate / _NUMBERS])), np.array([0, len(_NUMBERS) + 1]), counts
         )
         return counts[:, 0]
-
-
-def leaves_of(growth: Growth, tree: int, block: Block, bins: Bins) -> Ints:
-    """Return the leaf, ``(n,)``, that each row reaches in a tree."""
-    return growth.forest.reached(bins, tree, block.scratch.held(f"trees/rows/{tree}", growth.earlier[tree].tobytes()))
 
 
 def _by_leaf(growth: Growth, tree: int, block: Block, bins: Bins, weight: Floats) -> ByLeaf:
