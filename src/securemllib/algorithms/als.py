@@ -195,7 +195,7 @@ class ALS:
     def _wanted(self, state: ALSState, shard: Shard, side: Side, receiver: int) -> NDArray[np.int64]:
         """Return the positions of the ids whose factors another shard wants; they stay the same in all rounds."""
 
-        def asked() -> NDArray[np.int64]:
+        def asked() -> Any:
             return np.searchsorted(side.ids, getattr(shard.received(_Wanted, _MATCH, receiver), state.stage))
 
         found: NDArray[np.int64] = shard.scratch.get(f"als.{state.stage}.{receiver}", b"", asked)
