@@ -23,7 +23,7 @@ mode="partitioned" the same: no sum leaves.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
