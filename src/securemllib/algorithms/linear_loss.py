@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import diags_array
 
 from securemllib.algorithms.base import Block
-from securemllib.algorithms.kernels.matrix import products
+from securemllib.algorithms.kernels.products import products
 from securemllib.algorithms.slices import product_type, row_pieces
 
 __all__ = ["LinearStatistics", "huber_loss", "normal_equations", "squared_loss"]

@@ -1,4 +1,4 @@
-"""Columns to centred rows, and the moments and products of rows: compiled, or in numpy."""
+"""Columns to centred rows, and the moments of rows: compiled, or in numpy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Array
-from securemllib.algorithms.kernels.library import INTEGER, REAL, array_of, function, padded
+from securemllib.algorithms.kernels.library import INTEGER, REAL, array_of, function
 
 __all__ = [
     "centred_rows",
@@ -16,8 +16,6 @@ __all__ = [
     "column_sums_twin",
     "moments",
     "moments_twin",
-    "products",
-    "products_twin",
 ]
 
 Vector = NDArray[np.float64]
@@ -26,16 +24,10 @@ Vector = NDArray[np.float64]
 _TILE_BYTES = 512 << 10
 _FEWEST_ROWS = 16
 
-# The widest rows of the compiled products, with target and one, as in matrix.c; BLAS is faster on wider ones.
-_WIDEST = 128
-# Rows whose products are added up in their own precision.
-_PRODUCT_ROWS = 4096
-
 _DOUBLES, _ADDRESSES, _SUMS = array_of(np.float64), array_of(np.uintp), array_of(np.float64, written=True)
 _FLOATS, _FLOATS_OUT, _WEIGHTS = array_of(np.float32), array_of(np.float32, written=True), array_of(np.float64, optional=True)
 _COLUMN_SUMS = function("column_sums", _ADDRESSES, INTEGER, INTEGER, _SUMS)
 _CENTRED_ROWS = function("centred_rows", _ADDRESSES, INTEGER, INTEGER, _DOUBLES, _FLOATS_OUT)
-_PRODUCTS = function("products", _FLOATS, _WEIGHTS, _DOUBLES, INTEGER, INTEGER, _SUMS)
 _MOMENTS = function("moments", _FLOATS, _WEIGHTS, INTEGER, INTEGER, REAL, _SUMS, _SUMS, _FLOATS_OUT, _FLOATS_OUT)
 
 
@@ -105,42 +97,6 @@ def moments_twin(features: Array, weight: Vector | None, scale: float) -> tuple[
     rows -= mean
     squares = np.einsum("ij,ij->j", rows, rows) if weight is None else np.einsum("i,ij,ij->j", weight, rows, rows)
     return mean, squares, minimum, maximum
-
-
-def products(features: Array, weight: Vector | None, target: Vector) -> tuple[Vector, Vector, Vector]:
-    """Return the weighted sums of rows' products with themselves ``(d, d)``, of rows times target ``(d,)``, and of rows ``(d,)``.
-
-    Args:
-        features: ``(n, d)`` rows.
-        weight: ``(n,)`` weights of at least 0, or None where every row weighs 1.
-        target: ``(n,)``, rounded to the rows' type.
-    """
-    rows, columns = features.shape
-    width = padded(columns + 2)
-    known = {len(target), rows if weight is None else len(weight)} == {rows}
-    if _PRODUCTS is None or features.dtype != np.float32 or width > _WIDEST or not known:
-        return products_twin(features, weight, target)
-    found = np.zeros((width, width))
-    _PRODUCTS(features, weight, target, rows, columns, found)
-    gram = np.triu(found[:columns, :columns])
-    gram += np.triu(gram, 1).T
-    return gram, found[:columns, columns], found[:columns, columns + 1]
-
-
-def products_twin(features: Array, weight: Vector | None, target: Vector) -> tuple[Vector, Vector, Vector]:
-    """Return what `products` does."""
-    columns = features.shape[1]
-    gram, edges = np.zeros((columns, columns)), np.zeros((2, columns))
-    for start in range(0, len(features), _PRODUCT_ROWS):
-        rows = slice(start, start + _PRODUCT_ROWS)
-        extra, rooted = np.stack((target[rows], np.ones_like(target[rows]))), features[rows]
-        if weight is not None:
-            root = np.sqrt(weight[rows])
-            extra, rooted = extra * root, rooted * root.astype(features.dtype)[:, np.newaxis]
-        # numpy computes A.T @ A by the symmetric product of BLAS, at half the cost.
-        gram += rooted.T @ rooted
-        edges += extra.astype(features.dtype) @ rooted
-    return gram, edges[0], edges[1]
 
 
 def _held(columns: Sequence[Vector]) -> list[Vector] | None:
