@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from hashlib import sha256
 
 import numpy as np
@@ -23,6 +24,7 @@ from securemllib.crypto.keys import DataKey
 from securemllib.crypto.models import statistics_key
 from securemllib.crypto.wrapping import wrap
 from securemllib.enclave.parts import MANIFEST_BODY_PURPOSE, PART_KEY_PURPOSE
+from securemllib.enclave.plan import begin, follow
 from securemllib.enclave.service import Conversation, Enclave
 from securemllib.errors import error_from_code
 from securemllib.wire.attestation import (
@@ -334,6 +336,11 @@ def statistics(job, relays, round_number, state):
     return [payload for _, payload in computed(job, relays, round_number, state)]
 
 
+def execute(plan, rows, *, ordinal, seed, models):
+    """Return a part's rows after all steps of a plan."""
+    return reduce(lambda rows, step: follow(step, rows, models), plan.steps, begin(rows, ordinal=ordinal, seed=seed, stored=rows.count))
+
+
 def binomial_table(rows=400, columns=3, seed=0):
     """Return a table with features x0.. and a label y from a logistic model."""
     generator = np.random.default_rng(seed)
@@ -351,6 +358,7 @@ __all__ = [
     "World",
     "binomial_table",
     "computed",
+    "execute",
     "hand_over",
     "masked_sum",
     "replace",

@@ -7,11 +7,12 @@ import pyarrow as pa
 import pytest
 
 from securemllib.algorithms.base import Seed
-from securemllib.enclave.plan import execute, read_table
+from securemllib.enclave.plan import read_table
 from securemllib.enclave.results import rows_table
 from securemllib.errors import DataError
 from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.plan import Assemble, HandleInvalid, Plan
+from tests.world import execute
 
 DAYS = [date(2024, 2, 29), None, date(1969, 12, 31)]
 PRICES = [Decimal("0.10"), Decimal("12345.67"), Decimal("-1.00")]

@@ -158,7 +158,7 @@ def test_rows_that_do_not_fit_are_read_again(world, model):
 
 def test_held_rows_hold_nothing_that_a_key_makes():
     """What stays when a job's keys are dropped draws no random numbers, and has its vectors in one piece that nobody can write to."""
-    rows = begin(read_table(pa.table({"a": [1.0, 2.0], "b": [3.0, 4.0]})), ordinal=0, seed=None)
+    rows = begin(read_table(pa.table({"a": [1.0, 2.0], "b": [3.0, 4.0]})), ordinal=0, seed=None, stored=2)
     columns = tuple(rows.scalar(name).to_numpy() for name in ("a", "b"))
     held = rows.with_columns({"v": Column(Vector(columns))}).together(frozenset({"v", "b"}))
     assert held.draw is None

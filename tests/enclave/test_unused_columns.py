@@ -5,10 +5,11 @@ import pyarrow as pa
 import pytest
 
 from securemllib.algorithms.base import Seed
-from securemllib.enclave.plan import execute, read_table
+from securemllib.enclave.plan import read_table
 from securemllib.errors import DataError
 from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.plan import Assemble, Call, Filter, HandleInvalid, Literal, Named, Operator, Plan, Project, Reference, WithColumn
+from tests.world import execute
 
 TABLE = pa.table({"visits": [0.0, 2.0, 5.0], "age": [30.0, 40.0, 50.0], "income": [1.0, 2.0, 3.0]})
 SOURCE = DatasetRef(dataset_id="0" * 32, version=1, digest=bytes(32))

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from securemllib.algorithms.base import Seed
-from securemllib.enclave.plan import execute
 from securemllib.enclave.rows import Rows
 from securemllib.errors import FormatError, PolicyError, UsageError
 from securemllib.ml.classification import LogisticRegression
@@ -17,6 +16,7 @@ from securemllib.policy.model import ANY, Bound
 from securemllib.spark.functions import col, rand
 from securemllib.spark.rounds import Engine
 from tests.deployment import patients
+from tests.world import execute
 
 
 @pytest.fixture

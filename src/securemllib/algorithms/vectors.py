@@ -76,11 +76,6 @@ class Vector:
         """The sums of the columns: ``(d,)``."""
         return column_sums(self.columns)
 
-    @property
-    def nbytes(self) -> int:
-        """The bytes of all columns."""
-        return sum(column.nbytes for column in self.columns)
-
     def invalid(self) -> NDArray[np.bool_]:
         """Return which rows hold a NaN: ``(n,)``."""
         found = np.zeros(self.rows, dtype=bool)
@@ -94,9 +89,7 @@ class Vector:
 
     def matrix(self) -> NDArray[np.float64]:
         """Return the ``(n, d)`` float64 matrix, column by column in memory: nothing is transposed."""
-        if self.whole is not None:
-            return self.whole
-        return np.array(self.columns, dtype=np.float64).reshape(self.width, self.rows).T
+        return np.array(self.columns, dtype=np.float64).reshape(self.width, self.rows).T if self.whole is None else self.whole
 
     def centred(self, dtype: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Return the ``(n, d)`` matrix of one dtype minus the columns' means, and the means."""
@@ -129,15 +122,6 @@ class SparseVector:
     def width(self) -> int:
         """The number of columns."""
         return int(self.values.shape[1])
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the values that are stored, and of where they stand."""
-        return int(self.values.data.nbytes + self.values.indices.nbytes + self.values.indptr.nbytes)
-
-    def together(self) -> "SparseVector":
-        """Return the same vector column, which is in few pieces already."""
-        return self
 
     def invalid(self) -> NDArray[np.bool_]:
         """Return which rows hold a NaN: ``(n,)``."""

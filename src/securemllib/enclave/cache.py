@@ -3,11 +3,11 @@
 from collections import OrderedDict
 from math import prod
 from threading import Lock
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
-from securemllib.algorithms.base import Block, Scratch
+from securemllib.algorithms.base import Scratch
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import CapacityError
 
@@ -20,31 +20,19 @@ def failed_allocation(error: MemoryError) -> int:
     return prod(shape) * dtype.itemsize if isinstance(dtype, np.dtype) else 0
 
 
-class Sized(Protocol):
-    """What knows its bytes: a `Block`, or `Rows`."""
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes."""
-        ...
-
-
-B = TypeVar("B", bound=Sized)
-
-
-class CachedBlock(Generic[B]):
-    """A block and its summary, computed once; or rows that are ready for a model."""
+class CachedBlock:
+    """A `Block` and its summary, computed once; or `Rows` that are ready for a model."""
 
     __slots__ = ("_lock", "_summary", "block", "size")
 
-    def __init__(self, block: B) -> None:
+    def __init__(self, block: Any) -> None:
         self.block = block
         self.size = block.nbytes
         self._summary: Summary | None = None
         self._lock = Lock()
 
     @property
-    def summary(self: "CachedBlock[Block]") -> Summary:
+    def summary(self) -> Summary:
         """The block's summary statistics."""
         with self._lock:
             if self._summary is None:
@@ -62,11 +50,11 @@ class BlockCache:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._size = 0
-        self._blocks: OrderedDict[tuple[bytes, int], CachedBlock[Any]] = OrderedDict()
+        self._blocks: OrderedDict[tuple[bytes, int], CachedBlock] = OrderedDict()
         self._scratches: dict[tuple[str, int], Scratch] = {}
         self._lock = Lock()
 
-    def get(self, origin: bytes, ordinal: int) -> CachedBlock[Any] | None:
+    def get(self, origin: bytes, ordinal: int) -> CachedBlock | None:
         """Return a block, or None when it is not held."""
         with self._lock:
             found = self._blocks.get((origin, ordinal))
@@ -74,7 +62,7 @@ class BlockCache:
                 self._blocks.move_to_end((origin, ordinal))
             return found
 
-    def put(self, origin: bytes, ordinal: int, block: B) -> CachedBlock[B]:
+    def put(self, origin: bytes, ordinal: int, block: Any) -> CachedBlock:
         """Hold a block, and drop others of another origin until it fits.
 
         Blocks of one origin are never dropped for each other: a round that scans more than fits keeps the first blocks and

@@ -23,7 +23,6 @@ from securemllib.wire.plan import (
     ModelRef,
     Named,
     Parts,
-    Plan,
     Project,
     RandomSplit,
     Reference,
@@ -32,7 +31,7 @@ from securemllib.wire.plan import (
     WithColumn,
 )
 
-__all__ = ["begin", "execute", "follow", "read_table"]
+__all__ = ["begin", "follow", "read_table"]
 
 
 def read_table(table: pa.Table) -> Rows:
@@ -42,25 +41,15 @@ def read_table(table: pa.Table) -> Rows:
     return Rows(count=table.num_rows, scalars=scalars, vectors={}, positions=np.arange(table.num_rows, dtype=np.int64))
 
 
-def execute(plan: Plan, rows: Rows, *, ordinal: int, seed: Seed, models: Mapping[ModelRef, Usable]) -> Rows:
-    """Return the rows after all steps.
+def begin(rows: Rows, *, ordinal: int, seed: Seed, stored: int) -> Rows:
+    """Return the rows of a part, ready for the steps of plans.
 
     Args:
-        plan: The steps.
-        rows: The part as stored.
+        rows: The part as stored, or what steps left of it.
         ordinal: The part's ordinal.
         seed: Of random splits and numbers: the same for every job on the dataset, so that the splits of two jobs are the same.
-        models: The plan's unsealed models, each with what returns its shards.
+        stored: The rows of the part as stored.
     """
-    rows = begin(rows, ordinal=ordinal, seed=seed)
-    for step in plan.steps:
-        rows = follow(step, rows, models)
-    return rows
-
-
-def begin(rows: Rows, *, ordinal: int, seed: Seed, stored: int | None = None) -> Rows:
-    """Return the rows of a part, ready for the steps of plans; arguments as those of `execute`, and the part's rows where some are gone."""
-    stored = rows.count if stored is None else stored
     return replace(rows, draw=lambda purpose, drawn: seed.generator(purpose, drawn, ordinal).random(stored))
 
 

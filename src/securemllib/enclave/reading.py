@@ -5,11 +5,9 @@ What they are held under follows from the dataset secret, the dataset's version,
 the columns: only a job that was granted all of that finds them.
 """
 
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import reduce
 
-from securemllib.algorithms.base import Block
 from securemllib.enclave.cache import BlockCache, CachedBlock
 from securemllib.enclave.host import Host
 from securemllib.enclave.models import Usable, usable
@@ -43,7 +41,7 @@ class Reading:
 
     def __init__(self, part: Part, cache: BlockCache, host: Host, *, again: bool = False) -> None:
         self.part = part
-        self.blocks: dict[bytes, CachedBlock[Block]] = {}
+        self.blocks: dict[bytes, CachedBlock] = {}
         self._cache, self._host = cache, host
         self._again = again
         self._columns: tuple[str, ...] | None = None
@@ -55,7 +53,7 @@ class Reading:
         """Return the part's rows after the job's plan."""
         plan, models = session.plan.pruned(session.job.result_columns), self._models(session)
         if not self._again:
-            return _followed(plan.steps, self._stored(session), models)
+            return reduce(lambda rows, step: follow(step, rows, models), plan.steps, self._stored(session))
         if session.columns != self._columns:
             self._columns, self._steps, self._trail = session.columns, (), [self._stored(session)]
         done = _common(self._steps, plan.steps)
@@ -73,13 +71,12 @@ class Reading:
         before, columns, after = plan.around_model(wanted)
         origin = session.secret.derive_bytes(32, _READY_PURPOSE, before.to_bytes(), *sorted(columns))
         held = self._cache.get(origin, self.part.ordinal)
-        ready = _followed(before.steps, self._stored(session), models).together(columns) if held is None else held.block
-        if held is None:
-            # Rows that are larger than the bound are read again each time.
-            with suppress(CapacityError):
-                self._cache.put(origin, self.part.ordinal, ready)
+        ready = held.block if held else reduce(lambda r, s: follow(s, r, models), before.steps, self._stored(session)).together(columns)
+        # Rows that are larger than the bound are read again each time.
+        with suppress(CapacityError):
+            self._cache.put(origin, self.part.ordinal, ready)
         ready = begin(ready, ordinal=self.part.ordinal, seed=session.split_seed, stored=self.part.rows)
-        return _followed(after, ready, models)
+        return reduce(lambda rows, step: follow(step, rows, models), after, ready)
 
     def _models(self, session: Session) -> dict[ModelRef, Usable]:
         scratch = self._cache.scratch(session.job_id, b"", -1)
@@ -94,11 +91,7 @@ class Reading:
             body=session.body,
             columns=list(session.columns),
         )
-        return begin(read_table(table), ordinal=self.part.ordinal, seed=session.split_seed)
-
-
-def _followed(steps: tuple[Step, ...], rows: Rows, models: Mapping[ModelRef, Usable]) -> Rows:
-    return reduce(lambda rows, step: follow(step, rows, models), steps, rows)
+        return begin(read_table(table), ordinal=self.part.ordinal, seed=session.split_seed, stored=table.num_rows)
 
 
 def _common(one: tuple[Step, ...], two: tuple[Step, ...]) -> int:

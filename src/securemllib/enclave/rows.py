@@ -48,8 +48,9 @@ class Rows:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all columns."""
-        return self.positions.nbytes + sum(int(column.nbytes) for column in (*self.scalars.values(), *self.vectors.values()))
+        """The bytes of all columns, of sparse ones at most so many."""
+        sizes = (v.rows * v.width * 8 if isinstance(v, Vector) else 16 * v.values.nnz + 8 * v.rows + 8 for v in self.vectors.values())
+        return self.positions.nbytes + sum(sizes) + sum(int(array.nbytes) for array in self.scalars.values())
 
     def take(self, mask: NDArray[np.bool_]) -> "Rows":
         """Return the rows where the mask is true."""
@@ -117,7 +118,7 @@ class Rows:
     def together(self, names: frozenset[str]) -> "Rows":
         """Return only the given columns, each vector in one piece, as a cache holds them: without what draws numbers, which a key makes."""
         kept = self.renamed({name: name for name in self.names & names})
-        return replace(kept, vectors={name: vector.together() for name, vector in kept.vectors.items()}, draw=None)
+        return replace(kept, vectors={n: v.together() if isinstance(v, Vector) else v for n, v in kept.vectors.items()}, draw=None)
 
     def with_columns(self, columns: Mapping[str, Column]) -> "Rows":
         """Return the rows with columns added or replaced."""

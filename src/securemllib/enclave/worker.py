@@ -118,7 +118,7 @@ class _Round:
         shard = SealedShard(session=session, opened=self._opened, stage=stage, index=share, rows=blocks, scratch=scratch, host=host)
         self.total = session.algorithm.exchange(state, shard)
 
-    def add(self, cached: CachedBlock[Block], cache: BlockCache) -> None:
+    def add(self, cached: CachedBlock, cache: BlockCache) -> None:
         """Add a block's statistics; the first round's are its summary."""
         session, state, total = self.session, self._state, self.total
         if state is None:
@@ -151,7 +151,7 @@ class _Round:
         return Computed(), seal_statistics(session, self._opened, self._share, total, host)
 
 
-def _block(session: Session, reading: Reading, cache: BlockCache) -> CachedBlock[Block]:
+def _block(session: Session, reading: Reading, cache: BlockCache) -> CachedBlock:
     cached = reading.blocks.get(session.cache_key) or cache.get(session.cache_key, reading.part.ordinal)
     if cached is None:
         block = _make_block(session, reading.rows(session), reading.part.ordinal, cache)

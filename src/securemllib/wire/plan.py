@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import reduce
 from typing import ClassVar
 
 from securemllib.errors import FormatError
@@ -285,12 +286,10 @@ class Plan(Record):
         Raises:
             FormatError: The plan reads a column that neither the dataset nor a step before provides.
         """
-        needed = set(wanted)
-        for step in reversed(self.steps):
-            needed = _needed_before(step, needed)
+        needed = _needed(self.steps, wanted)
         if unknown := needed - set(available):
             raise FormatError(f"The plan reads {len(unknown)} columns that its source does not have: {sorted(unknown)}.")
-        return frozenset(needed)
+        return needed
 
     def pruned(self, wanted: frozenset[str]) -> "Plan":
         """Return the plan without what only unwanted columns of its result need: it reads no more than `source_columns`."""
@@ -309,10 +308,7 @@ class Plan(Record):
             wanted: Columns of the plan's result.
         """
         last = max((index for index, step in enumerate(self.steps) if isinstance(step, ApplyModel)), default=0)
-        needed = set(wanted)
-        for step in reversed(self.steps[last:]):
-            needed = _needed_before(step, needed)
-        return replace(self, steps=self.steps[:last]), frozenset(needed), self.steps[last:]
+        return replace(self, steps=self.steps[:last]), _needed(self.steps[last:], wanted), self.steps[last:]
 
 
 def _used(step: Step, needed: set[str]) -> Step | None:
@@ -325,6 +321,10 @@ def _used(step: Step, needed: set[str]) -> Step | None:
     if isinstance(step, Assemble) and step.handle_invalid is HandleInvalid.KEEP:
         return step if step.output_column in needed else None
     return step
+
+
+def _needed(steps: tuple[Step, ...], wanted: frozenset[str]) -> frozenset[str]:
+    return frozenset(reduce(lambda needed, step: _needed_before(step, set(needed)), reversed(steps), set(wanted)))
 
 
 def _needed_before(step: Step, needed: set[str]) -> set[str]:
