@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 from securemllib.ml.feature import VectorAssembler
 from securemllib.spark import SecureSession
 from tests.deployment import patients, start
+from tests.sparks import JAVA_OPTIONS
 
 FEATURES = ["age", "dose", "pressure"]
 
@@ -29,6 +30,7 @@ def spark():
     os.environ.pop("SPARK_REMOTE", None)
     conf = {
         "spark.ui.enabled": "false",
+        "spark.driver.extraJavaOptions": JAVA_OPTIONS,
         "spark.driver.host": "127.0.0.1",
         "spark.python.unix.domain.socket.enabled": "true",
         "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "1s",

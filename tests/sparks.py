@@ -1,8 +1,12 @@
-"""Ending a test folder's Spark as a whole: the next folder starts a virtual machine of its own, with its own settings."""
+"""A test folder's Spark: how its virtual machine runs, and how it ends as a whole, so that the next folder starts one of its own."""
 
 from pyspark import SparkContext
 
-__all__ = ["end"]
+__all__ = ["JAVA_OPTIONS", "end"]
+
+# The virtual machine's second compiler crashed, without a word, in MLlib's own Huber loss and bounded logistic regression; small fits are
+# faster without it anyway. Lineages of iterative fits without checkpoints are read recursively, which takes stack.
+JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -Xss8m"
 
 
 def end(session):

@@ -15,7 +15,7 @@ from securemllib.algorithms.codec import from_tree, to_tree
 from securemllib.algorithms.registry import types_of
 from securemllib.algorithms.summary import Summary
 from tests.algorithms.exchanging import fit_shards
-from tests.sparks import end
+from tests.sparks import JAVA_OPTIONS, end
 
 SEED = Seed(bytes(32))
 
@@ -78,9 +78,7 @@ def spark() -> Iterator[Any]:
         .config("spark.ui.enabled", "false")
         .config("spark.sql.shuffle.partitions", "2")
         .config("spark.driver.memory", "1g")
-        # The virtual machine's second compiler crashed in MLlib's own Huber loss; small fits are faster without it anyway.
-        # Lineages of iterative fits without checkpoints are read recursively, which takes stack.
-        .config("spark.driver.extraJavaOptions", "-XX:TieredStopAtLevel=1 -Xss8m")
+        .config("spark.driver.extraJavaOptions", JAVA_OPTIONS)
         .getOrCreate()
     )
     built.sparkContext.setLogLevel("ERROR")
