@@ -48,6 +48,16 @@ def leave(connection, *rows):
         send(connection, TaskRow(kind=kind, number=0, payload=b""), payload)
 
 
+def is_hung_up(connection):
+    """Return whether the driver has closed the connection without a word, and did not only keep silent."""
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
 def is_waiting(connection):
     """Return whether the driver says nothing yet."""
     connection.settimeout(0.2)
@@ -63,6 +73,7 @@ def test_tasks_begin_once_the_jobs_are_accepted_and_all_are_there(meeting):
     """Neither an unaccepted job nor half a stage begins; then all are told the same place of task 0."""
     place, join = meeting
     gathering = place.open(JOB, lambda *_: None)
+    gathering.begin(2)
     tasks = [join(0), join(1)]
     assert all(is_waiting(task) for task in tasks)
     gathering.accept((None,))
@@ -76,6 +87,7 @@ def test_rows_are_there_when_every_task_sent_its_last(meeting):
     place, join = meeting
     seen = []
     gathering = place.open(JOB, lambda *progress: seen.append(progress))
+    gathering.begin(2)
     gathering.accept((None,))
     tasks = [join(0), join(1)]
     for task in tasks:
@@ -98,15 +110,15 @@ def test_only_a_whole_attempt_counts(meeting):
     place, join = meeting
     gathering = place.open(JOB, lambda *_: None)
     gathering.accept((None,))
-    gathering.begin()
+    gathering.begin(2)
     lost = [join(0), join(1)]
     before = told(lost[0]).generation
     leave(lost[0], (FINISHED, b"lost"))
     lost[1].close()
-    gathering.begin()
+    gathering.begin(2)
     stale = join(1)
     assert is_waiting(stale)
-    gathering.begin()
+    gathering.begin(2)
     tasks = [join(0), join(1)]
     assert told(tasks[0]).generation == told(tasks[1]).generation != before
     leave(tasks[0], (FINISHED, b"model"))
@@ -114,10 +126,40 @@ def test_only_a_whole_attempt_counts(meeting):
     assert [row.payload for row in gathering.rows() if row.kind == FINISHED] == [b"model"]
 
 
+@pytest.mark.parametrize(("task", "tasks"), [(2, 2), (-1, 2), (0, 1), (0, 3), (0, 0)])
+def test_a_task_that_was_not_sent_out_does_not_take_part(meeting, task, tasks):
+    """One beyond the stage's, or of a stage of another size, is hung up on, and the others meet without it."""
+    place, join = meeting
+    gathering = place.open(JOB, lambda *_: None)
+    gathering.begin(2)
+    gathering.accept((None,))
+    assert is_hung_up(join(task, tasks))
+    first, second = join(0), join(1)
+    assert isinstance(told(first), Peers)
+    assert isinstance(told(second), Peers)
+
+
+def test_tasks_leave_no_more_than_their_results(meeting):
+    """A task that goes on sending rows is hung up on, so that the driver's memory is bounded by its jobs; the results alone are taken."""
+    place, join = meeting
+    gathering = place.open(JOB, lambda *_: None)
+    gathering.begin(1)
+    gathering.accept((None,))
+    greedy = join(0, tasks=1)
+    assert isinstance(told(greedy), Peers)
+    for _ in range(3):
+        send(greedy, TaskRow(kind=FINISHED, number=0, payload=b""), b"model")
+    assert is_hung_up(greedy)
+    honest = join(0, tasks=1)
+    assert isinstance(told(honest), Peers)
+    leave(honest, (FINISHED, b"model"))
+    assert [row.payload for row in gathering.rows()] == [b"model", b"counted"]
+
+
 def test_tasks_of_a_refused_job_are_sent_home(meeting):
     """Those that wait, those that come later, and those of jobs that nobody knows: none of them fails, so that Spark runs none again."""
     place, join = meeting
-    place.open(JOB, lambda *_: None)
+    place.open(JOB, lambda *_: None).begin(2)
     waiting = join(0)
     assert is_waiting(waiting)
     place.close(JOB)

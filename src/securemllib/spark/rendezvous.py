@@ -27,17 +27,20 @@ _ARRIVAL_SECONDS = 60.0
 
 
 class _Attempt:
-    """The tasks of one attempt of a stage."""
+    """The tasks of one attempt of a stage.
 
-    def __init__(self) -> None:
+    Attributes:
+        tasks: How many there are.
+        arrived: Those that are here.
+        rows: What they left so far.
+        left: Those that have sent their last row.
+    """
+
+    def __init__(self, tasks: int) -> None:
+        self.tasks = tasks
         self.arrived: dict[int, tuple[socket.socket, Join]] = {}
         self.rows: list[TaskRow] = []
-        self.working = 0
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all tasks are here."""
-        return bool(self.arrived) and len(self.arrived) == next(iter(self.arrived.values()))[1].tasks
+        self.left: set[int] = set()
 
 
 class Gathering:
@@ -51,15 +54,15 @@ class Gathering:
         self._on_round = on_round
         self._changed = threading.Condition()
         self._asked: tuple[Asked | None, ...] | None = None
-        self._attempt = _Attempt()
+        self._attempt = _Attempt(0)
         self._left: list[TaskRow] | None = None
         self._ended = self._dismissed = False
         self._error: Exception | None = None
 
-    def begin(self) -> None:
-        """Forget the tasks that came and did not begin: they belong to an attempt of the stage that was lost."""
+    def begin(self, tasks: int) -> None:
+        """Expect so many tasks; those that came and did not begin are forgotten: they belong to an attempt of the stage that was lost."""
         with self._changed:
-            self._attempt = _Attempt()
+            self._attempt = _Attempt(tasks)
 
     def accept(self, asked: tuple[Asked | None, ...]) -> None:
         """Let the tasks begin, with the challenges of the jobs' first enclaves."""
@@ -70,7 +73,7 @@ class Gathering:
     def dismiss(self) -> None:
         """Send home who waits to begin, and whoever comes later."""
         with self._changed:
-            attempt, self._attempt, self._dismissed = self._attempt, _Attempt(), True
+            attempt, self._attempt, self._dismissed = self._attempt, _Attempt(0), True
         for waiting, _ in attempt.arrived.values():
             with suppress(ConnectionLostError):
                 send(waiting, Stop())
@@ -103,27 +106,28 @@ class Gathering:
             raise self._error or FormatError("The tasks ended, and what they found did not arrive.")
 
     def serve(self, connection: socket.socket, join: Join) -> None:
-        """Take part in one task's work until it is over."""
+        """Take part in one task's work until it is over; `FormatError` where it is none of the stage's, or leaves more than a task does."""
         with self._changed:
             if self._dismissed:
                 return send(connection, Stop())
             attempt = self._attempt
+            if join.tasks != attempt.tasks or not 0 <= join.task < attempt.tasks:
+                raise FormatError(f"Task {join.task} of {join.tasks} is none of the {attempt.tasks} that were sent out.")
             attempt.arrived[join.task] = (connection, join)
             self._let_go()
         while True:
             message, payload = receive(connection, (Progress, TaskRow))
             if isinstance(message, Progress):
                 self._on_round(message.round, message.read_again, message.jobs)
-            elif isinstance(message, TaskRow) and self._take(attempt, replace(message, payload=bytes(payload))):
+            elif isinstance(message, TaskRow) and self._take(attempt, join.task, replace(message, payload=bytes(payload))):
                 return None
 
     def _let_go(self) -> None:
         """Tell the tasks of a whole attempt where task 0 is; those that come later belong to another attempt."""
         attempt = self._attempt
-        if self._asked is None or not attempt.is_whole:
+        if self._asked is None or not attempt.arrived or len(attempt.arrived) < attempt.tasks:
             return
-        self._attempt = _Attempt()
-        attempt.working = len(attempt.arrived)
+        self._attempt = _Attempt(attempt.tasks)
         first = attempt.arrived[0][1]
         peers = Peers(generation=secrets.token_hex(16), host=first.host, port=first.port, asked=self._asked)
         for arrived, _ in attempt.arrived.values():
@@ -133,15 +137,18 @@ class Gathering:
                 # That task belonged to an attempt that died: the others notice when it does not say hello.
                 continue
 
-    def _take(self, attempt: _Attempt, row: TaskRow) -> bool:
-        """Keep a task's row and return whether it is its last."""
+    def _take(self, attempt: _Attempt, task: int, row: TaskRow) -> bool:
+        """Keep a task's row and return whether it is its last: a result of each job, or an error, and from each task what it counted."""
+        is_last = row.kind == CROSSED
         with self._changed:
+            if len(attempt.rows) >= len(self._asked or ()) + attempt.tasks:
+                raise FormatError("The tasks of a stage leave more rows than it has results.")
             attempt.rows.append(row)
-            attempt.working -= row.kind == CROSSED
-            if attempt.working == 0:
+            attempt.left |= {task} if is_last else set()
+            if len(attempt.left) == attempt.tasks:
                 self._left = attempt.rows
                 self._changed.notify_all()
-        return row.kind == CROSSED
+        return is_last
 
 
 class Rendezvous:

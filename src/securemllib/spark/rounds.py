@@ -139,7 +139,7 @@ class Engine:
         attempts = _BARRIER_ATTEMPTS
         while True:
             if gathering is not None:
-                gathering.begin()
+                gathering.begin(jobs[0].tasks)
             try:
                 return self._run(BarrierRelay(jobs), jobs[0].tasks, True)
             except UnavailableError as error:
