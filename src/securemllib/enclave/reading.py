@@ -5,6 +5,7 @@ What they are held under follows from the dataset secret, the dataset's version,
 the columns: only a job that was granted all of that finds them.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import reduce
 
@@ -53,7 +54,7 @@ class Reading:
         """Return the part's rows after the job's plan."""
         plan, models = session.plan.pruned(session.job.result_columns), self._models(session)
         if not self._again:
-            return reduce(lambda rows, step: follow(step, rows, models), plan.steps, self._stored(session))
+            return _followed(plan.steps, self._stored(session), models)
         if session.columns != self._columns:
             self._columns, self._steps, self._trail = session.columns, (), [self._stored(session)]
         done = _common(self._steps, plan.steps)
@@ -71,12 +72,15 @@ class Reading:
         before, columns, after = plan.around_model(wanted)
         origin = session.secret.derive_bytes(32, _READY_PURPOSE, before.to_bytes(), *sorted(columns))
         held = self._cache.get(origin, self.part.ordinal)
-        ready = held.block if held else reduce(lambda r, s: follow(s, r, models), before.steps, self._stored(session)).together(columns)
-        # Rows that are larger than the bound are read again each time.
-        with suppress(CapacityError):
-            self._cache.put(origin, self.part.ordinal, ready)
+        if held is not None:
+            ready: Rows = held.block
+        else:
+            ready = _followed(before.steps, self._stored(session), models).together(columns)
+            # Rows that are larger than the bound are read again each time.
+            with suppress(CapacityError):
+                self._cache.put(origin, self.part.ordinal, ready)
         ready = begin(ready, ordinal=self.part.ordinal, seed=session.split_seed, stored=self.part.rows)
-        return reduce(lambda rows, step: follow(step, rows, models), after, ready)
+        return _followed(after, ready, models)
 
     def _models(self, session: Session) -> dict[ModelRef, Usable]:
         scratch = self._cache.scratch(session.job_id, b"", -1)
@@ -92,6 +96,10 @@ class Reading:
             columns=list(session.columns),
         )
         return begin(read_table(table), ordinal=self.part.ordinal, seed=session.split_seed, stored=table.num_rows)
+
+
+def _followed(steps: tuple[Step, ...], rows: Rows, models: Mapping[ModelRef, Usable]) -> Rows:
+    return reduce(lambda rows, step: follow(step, rows, models), steps, rows)
 
 
 def _common(one: tuple[Step, ...], two: tuple[Step, ...]) -> int:
