@@ -93,17 +93,22 @@ def postgresql() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def stored(request: pytest.FixtureRequest, tmp_path: Path, keystore: Keystore) -> Iterator[World]:
-    """A world whose broker keeps its data in each of the databases."""
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Each of the databases, without tables."""
     if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'broker.db'}"
-    else:
-        url = request.getfixturevalue("postgresql")
-        engine = create_engine(url)
-        with engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-        engine.dispose()
-    world = make_world(tmp_path, keystore, url)
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    url: str = request.getfixturevalue("postgresql")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    engine.dispose()
+    return url
+
+
+@pytest.fixture
+def stored(empty_database: str, tmp_path: Path, keystore: Keystore) -> Iterator[World]:
+    """A world whose broker keeps its data in each of the databases."""
+    world = make_world(tmp_path, keystore, empty_database)
     yield world
     world.broker.close()

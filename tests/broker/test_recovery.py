@@ -88,22 +88,13 @@ def refused(call: Callable[[], object], code: str) -> None:
     assert found.value.error_code == code
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_the_drill(world: World, tmp_path: Path, database: str, request: pytest.FixtureRequest) -> None:
+def test_the_drill(world: World, tmp_path: Path, empty_database: str) -> None:
     """Two of three custodians restore a lost broker to an empty database of either kind; once the owner accepts, old datasets train."""
     world.enrol()
     model, (key, words) = world.trained(), shares_of(world.keystore)
     backup = backup_of(world, key)
     world.broker.close()
-    url = f"sqlite:///{tmp_path / 'new.db'}"
-    if database == "postgresql":
-        url = request.getfixturevalue("postgresql")
-        engine = create_engine(url)
-        with engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA public CASCADE"))
-            connection.execute(text("CREATE SCHEMA public"))
-        engine.dispose()
-    again = restored(backup, [words[2], words[0]], world, tmp_path / "new", url)
+    again = restored(backup, [words[2], words[0]], world, tmp_path / "new", empty_database)
     assert again.broker.identity == world.keystore.identity.public
     head = again.broker.recover([])
     refused(again.submit, "refused.store.restored")
