@@ -289,12 +289,14 @@ def test_a_job_altered_after_signing_is_refused(world):
 
 
 def test_an_older_or_foreign_manifest_is_refused(world):
-    """The enclave reads no other version of the dataset than the job names, and no other dataset."""
+    """The enclave reads no other version of the dataset than the job names, and no other dataset, and says so whatever else waits."""
     job, relay = world.job(), Relay(world)
+    attested(world, world.job(), relay)
     older = replace(world.dataset.manifest, created=1).to_bytes()
     for manifest in (older, Dataset(binomial_table(seed=1)).manifest.to_bytes(), b""):
-        with pytest.raises(IntegrityError):
+        with pytest.raises(IntegrityError) as refused:
             install(world, job, relay, world.grant(job, attested(world, job, relay)), manifest)
+        assert refused.value.error_code == "integrity.manifest"
     assert install(world, job, relay, world.grant(job, attested(world, job, relay)))
 
 

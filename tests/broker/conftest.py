@@ -22,6 +22,7 @@ from broker_world import World, make_world, wait_until
 
 from securemllib.broker.http import create_app
 from securemllib.broker.keystore import Keystore
+from securemllib.broker.server import KEEP_ALIVE_SECONDS
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
 
@@ -53,7 +54,8 @@ def world(tmp_path: Path, keystore: Keystore) -> Iterator[World]:
 def client(world: World) -> Iterator[httpx.Client]:
     """A client of the world's broker, over loopback TCP."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(world.broker), log_config=None, lifespan="off", ws="none"))
+    config = uvicorn.Config(create_app(world.broker), log_config=None, lifespan="off", ws="none", timeout_keep_alive=KEEP_ALIVE_SECONDS)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     wait_until(lambda: server.started)

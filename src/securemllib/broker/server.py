@@ -23,9 +23,11 @@ from securemllib.broker.keystore import write_private
 from securemllib.broker.service import Broker
 from securemllib.errors import UnavailableError, UsageError
 
-__all__ = ["Listening", "certificate_digest", "configure_logs", "make_certificate", "serve"]
+__all__ = ["KEEP_ALIVE_SECONDS", "Listening", "certificate_digest", "configure_logs", "make_certificate", "serve"]
 
 _CERTIFICATE_DAYS = 397
+# Longer than the pauses of a client that keeps its connection, a gateway included: one that is hung up on while it sends sees an error.
+KEEP_ALIVE_SECONDS = 75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,7 @@ def serve(broker: Broker, listening: Listening, announce: Callable[[str], None])
         forwarded_allow_ips=list(listening.proxies),
         lifespan="off",
         ws="none",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     with listener:
         host = f"[{listening.host}]" if family is socket.AF_INET6 else listening.host

@@ -9,7 +9,7 @@ from securemllib.enclave.aggregator import Aggregator
 from securemllib.enclave.cache import BlockCache, failed_allocation
 from securemllib.enclave.host import Host
 from securemllib.enclave.predictor import materialise
-from securemllib.enclave.session import Session, install
+from securemllib.enclave.session import Session, install, open_grant
 from securemllib.enclave.worker import Asked, Kept, Reply, compute
 from securemllib.errors import CapacityError, ConnectionLostError, FormatError, SecureMLlibError, UnavailableError
 from securemllib.wire import task
@@ -70,10 +70,11 @@ class Enclave:
         error: SecureMLlibError = FormatError("No challenge waits for this grant.", code="integrity.grant")
         for challenge, identity in reversed(candidates):
             try:
-                session = install(request, challenge=challenge, identity=identity, host=host)
+                grant = open_grant(request.grant, challenge, identity)
             except SecureMLlibError as refused:
                 error = refused
                 continue
+            session = install(grant, request, challenge=challenge, identity=identity, host=host)
             with self._lock:
                 if self._pending.pop(challenge.nonce, None) is None:
                     raise FormatError("The grant was installed before.", code="integrity.grant")

@@ -21,7 +21,7 @@ from securemllib.wire.result import SealedModel
 from securemllib.wire.signed import Signed
 from securemllib.wire.task import Install
 
-__all__ = ["Session", "check_unseen", "install"]
+__all__ = ["Session", "check_unseen", "install", "open_grant"]
 
 _SAMPLING_PURPOSE = "securemllib/sampling/v1"
 _CACHE_PURPOSE = "securemllib/cache/v1"
@@ -84,26 +84,35 @@ class Session:
         return Seed(self.secret.derive_bytes(32, _SAMPLING_PURPOSE, "algorithm", self.job.operation, self.job.seed))
 
 
-def install(request: Install, *, challenge: Challenge, identity: PrivateIdentity, host: Host) -> Session:
-    """Return the session of a grant.
+def open_grant(wrapped: Signed, challenge: Challenge, identity: PrivateIdentity) -> Grant:
+    """Return the grant that answers one challenge.
 
-    1. The grant is signed by the broker that the evidence was made for.
+    1. It is signed by the broker that the evidence was made for.
     2. It is wrapped for this enclave's fresh key, for the job of the challenge.
-    3. Its job is the challenge's job, signed by its analyst, for that broker.
-    4. The attestation result in it is the broker's, of this enclave and job.
-    5. The manifest is the one that the job names, opens with the granted secret, and endorses the broker where it asks for one.
-    6. Each model is the one that the job names, and opens with its granted key.
-    7. The parts before those of a training that goes on from a model are the ones of the model's version.
+
+    Raises:
+        IntegrityError: One of them does not hold.
+    """
+    opened = verify(wrapped, WrappedGrant, challenge.broker)
+    if opened.job_id != challenge.job_id:
+        raise FreshnessError("The grant is another job's.", code="integrity.grant")
+    return Grant.from_bytes(identity.recipient.unwrap(opened.wrapped, grant_context(challenge.job_id, identity.public.fingerprint)))
+
+
+def install(grant: Grant, request: Install, *, challenge: Challenge, identity: PrivateIdentity, host: Host) -> Session:
+    """Return the session of the grant that answers a challenge.
+
+    1. Its job is the challenge's job, signed by its analyst, for that broker.
+    2. The attestation result in it is the broker's, of this enclave and job.
+    3. The manifest is the one that the job names, opens with the granted secret, and endorses the broker where it asks for one.
+    4. Each model is the one that the job names, and opens with its granted key.
+    5. The parts before those of a training that goes on from a model are the ones of the model's version.
 
     Raises:
         IntegrityError: One of them does not hold.
         RefusedError: The manifest endorses other brokers.
     """
     broker = challenge.broker
-    wrapped = verify(request.grant, WrappedGrant, broker)
-    if wrapped.job_id != challenge.job_id:
-        raise FreshnessError("The grant is another job's.", code="integrity.grant")
-    grant = Grant.from_bytes(identity.recipient.unwrap(wrapped.wrapped, grant_context(challenge.job_id, identity.public.fingerprint)))
     job = _verified_job(grant, challenge)
     claims = verify(grant.result, AttestationResult, broker)
     if claims.job_id != challenge.job_id or claims.identity != identity.public:
