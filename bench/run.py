@@ -25,6 +25,7 @@ from rich.console import Console
 from single_node import Library, libraries
 from streaming import compare_streams
 from training import Comparison, Trainer, blas, start_spark
+from workers import WALL_TARGET, compare_workers, two_cores_gain
 from workloads import WORKLOADS, Workload, make_data
 
 from securemllib.cli.deployment import LocalDeployment
@@ -80,9 +81,17 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--modes", nargs="+", choices=[mode.value for mode in Mode], default=[Mode.ENCLAVE.value], help="where statistics are added"
     )
-    parser.add_argument("--data", nargs="+", choices=["cached", "files"], default=["cached", "files"], help="where the rows lie")
+    parser.add_argument(
+        "--data",
+        nargs="*",
+        choices=["cached", "files"],
+        default=["cached", "files"],
+        help="where the rows lie; MLlib is left out where none is named",
+    )
     parser.add_argument("--scoring", action="store_true", help="also compare the trained models' transform")
     parser.add_argument("--single-node", action="store_true", help="also compare trainings with scikit-learn on one thread or with xgboost")
+    parser.add_argument("--partitioned", action="store_true", help="also compare partitioned mode with enclave mode")
+    parser.add_argument("--workers", action="store_true", help="also compare a cluster of two workers with one of one")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="Spark's task slots")
     parser.add_argument("--directory", type=Path, help="where temporary data goes; the system's place when not given")
     options = parser.parse_args(arguments)
@@ -106,6 +115,7 @@ def _results(options: argparse.Namespace, folder: Path, facts: list[str], consol
                 console.print(f"{name}: {round(workload.rows * scale):,} x {workload.columns}", highlight=False)
                 data = make_data(workload, scale, folder / name)
                 yield from _trainings(options, workload, data, deployment, facts, {**about, "scale": scale})
+                yield from _among_ourselves(options, workload, data, deployment, facts, {**about, "scale": scale})
                 shutil.rmtree(data.path)
                 if options.single_node and name in (known := libraries(options.cores)):
                     yield _single_node(options, known[name], folder, deployment, facts, {**about, "scale": scale})
@@ -167,6 +177,35 @@ def _trainings(
                 yield _scoring(workload, data, trainer.scoring(options.runs, cached=cached), mode=mode, cached=cached, about=about)
         finally:
             trainer.close()
+
+
+def _among_ourselves(
+    options: argparse.Namespace, workload: Workload, data: Data, deployment: LocalDeployment, facts: list[str], about: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    """Compare our own trainings: modes, and numbers of workers."""
+    shape = data.features.shape
+    if options.partitioned:
+        spark = start_spark(options.cores)
+        trainer = Trainer(workload=workload, data=data, spark=spark, deployment=deployment, mode=Mode.PARTITIONED.value)
+        try:
+            partitioned, enclave = trainer.modes(options.runs)
+        finally:
+            trainer.close()
+        quality = ("fits/s", *(1.0 / median(samples.wall) for samples in (partitioned, enclave)))
+        name = f"{workload.name}_beside_enclave_mode"
+        yield entry(name, partitioned, enclave, shape=shape, mode=Mode.PARTITIONED.value, cached=True, quality=quality, target=1.0, **about)
+        facts.append(f"{name}: the reference is enclave mode on the same rows.")
+    if options.workers:
+        gain = two_cores_gain()
+        for mode in options.modes:
+            two, one = compare_workers(workload, data, deployment, mode, options.runs)
+            quality = ("fits/s", *(1.0 / median(samples.wall) for samples in (two, one)))
+            name = f"{workload.name}_two_workers"
+            yield entry(name, two, one, shape=shape, mode=mode, cached=True, quality=quality, target=WALL_TARGET, cores_gain=gain, **about)
+            facts.append(
+                f"{name}, {mode}: the reference is one worker, and the target one of wall seconds. Two workers are "
+                f"{median(one.wall) / median(two.wall):.2f} times as fast; two processes that only read rows gain {gain:.2f} here."
+            )
 
 
 def _single_node(

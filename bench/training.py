@@ -16,6 +16,8 @@ from quality import Fitted
 from workloads import Workload, mllib_api, secure_api
 
 from securemllib.cli.deployment import LocalDeployment
+from securemllib.spark import SecureSession
+from securemllib.wire.job import Mode
 
 __all__ = ["Comparison", "Trainer", "blas", "start_spark"]
 
@@ -67,7 +69,7 @@ class Trainer:
         frame = self._cached()
         session = self.deployment.session(self.spark, {"spark.securemllib.mode": self.mode})
         sealed = self._encrypted()
-        rows = self._assembled(secure_api(), session.read(str(sealed)))
+        rows = self.assembled(secure_api(), session.read(str(sealed)))
         try:
             samples = alternate(
                 lambda number: lambda: self._fit("ours", secure_api(), rows, number),
@@ -89,11 +91,11 @@ class Trainer:
 
         def ours(number: int) -> Callable[[], object]:
             sealed = self._encrypted()
-            return lambda: self._fit("ours", secure_api(), self._assembled(secure_api(), session.read(str(sealed))), number)
+            return lambda: self._fit("ours", secure_api(), self.assembled(secure_api(), session.read(str(sealed))), number)
 
         def reference(number: int) -> Callable[[], object]:
             path = str(self.data.path)
-            return lambda: self._fit("reference", mllib_api(), self._assembled(mllib_api(), self.spark.read.parquet(path)), number)
+            return lambda: self._fit("reference", mllib_api(), self.assembled(mllib_api(), self.spark.read.parquet(path)), number)
 
         try:
             return self._comparison(*alternate(ours, reference, warm_up=_WARM_UP, runs=runs), runs)
@@ -110,7 +112,7 @@ class Trainer:
         output, out = self.workload.output, self.deployment.directory / "scored"
         session = self.deployment.session(self.spark, {"spark.securemllib.mode": self.mode})
         sealed, plain, path = self._encrypted(), self._cached(), str(self.data.path)
-        rows = self._assembled(secure_api(), session.read(str(sealed)))
+        rows = self.assembled(secure_api(), session.read(str(sealed)))
         model, reference = (self.workload.estimator(api, 0).fit(data) for api, data in ((secure_api(), rows), (mllib_api(), plain)))
         if not cached:
             plain.unpersist()
@@ -118,13 +120,11 @@ class Trainer:
         def ours(_: int) -> Callable[[], object]:
             shutil.rmtree(out, ignore_errors=True)
             folder = sealed if cached else self._encrypted()
-            return lambda: model.transform(self._assembled(secure_api(), session.read(str(folder)))).release(
-                columns=[output], path=str(out)
-            )
+            return lambda: model.transform(self.assembled(secure_api(), session.read(str(folder)))).release(columns=[output], path=str(out))
 
         def theirs(_: int) -> Callable[[], object]:
             def frame() -> DataFrame:
-                return plain if cached else self._assembled(mllib_api(), self.spark.read.parquet(path))
+                return plain if cached else self.assembled(mllib_api(), self.spark.read.parquet(path))
 
             return lambda: reference.transform(frame()).select(output).write.mode("overwrite").parquet(str(out))
 
@@ -137,11 +137,29 @@ class Trainer:
             session.stop()
             shutil.rmtree(self.deployment.directory / "datasets", ignore_errors=True)
 
+    def modes(self, runs: int) -> tuple[Samples, Samples]:
+        """Compare partitioned mode with enclave mode on rows that the enclave holds."""
+        sealed = self._encrypted()
+        sessions = [
+            self.deployment.session(self.spark, {"spark.securemllib.mode": mode.value}) for mode in (Mode.PARTITIONED, Mode.ENCLAVE)
+        ]
+
+        def side(session: SecureSession) -> Callable[[int], Callable[[], object]]:
+            rows = self.assembled(secure_api(), session.read(str(sealed)))
+            return lambda number: lambda: self.workload.estimator(secure_api(), number).fit(rows)
+
+        try:
+            return alternate(*map(side, sessions), warm_up=_WARM_UP, runs=runs, warm_up_seconds=min(_WARM_UP_SECONDS, 2.0 * runs))
+        finally:
+            for session in sessions:
+                session.stop()
+            shutil.rmtree(sealed)
+
     def beside(self, fit: Callable[[int], object], runs: int) -> tuple[Samples, Samples, list[Fitted], list[Any]]:
         """Compare `fit` on rows that the enclave holds with a library's, which is given the number of the run; return the models, too."""
         session = self.deployment.session(self.spark, {"spark.securemllib.mode": self.mode})
         sealed = self._encrypted()
-        rows = self._assembled(secure_api(), session.read(str(sealed)))
+        rows = self.assembled(secure_api(), session.read(str(sealed)))
         models: list[Any] = []
         try:
             ours, theirs = alternate(
@@ -156,6 +174,12 @@ class Trainer:
             session.stop()
             shutil.rmtree(sealed)
 
+    def assembled(self, api: Any, frame: Any) -> Any:
+        """Return rows of either side with the columns that the workload's estimator reads."""
+        if self.workload.form != "assembled":
+            return frame
+        return api.VectorAssembler(inputCols=self.data.columns, outputCol="features").transform(frame)
+
     def close(self) -> None:
         """End the Spark session and its enclaves."""
         enclaves = [process for process in processes().values() if role(process) == "enclave"]
@@ -165,7 +189,7 @@ class Trainer:
         psutil.wait_procs(enclaves, timeout=10.0)
 
     def _cached(self) -> DataFrame:
-        frame = self._assembled(mllib_api(), self.spark.read.parquet(str(self.data.path)))
+        frame = self.assembled(mllib_api(), self.spark.read.parquet(str(self.data.path)))
         if self.workload.form == "assembled":
             frame = frame.select("features", *(["label"] if self.data.label is not None else []))
         frame = frame.cache()
@@ -175,11 +199,6 @@ class Trainer:
     def _encrypted(self) -> Path:
         self._count += 1
         return self.deployment.dataset(self.data.table, f"{self.workload.name}-{self._count}")
-
-    def _assembled(self, api: Any, frame: Any) -> Any:
-        if self.workload.form != "assembled":
-            return frame
-        return api.VectorAssembler(inputCols=self.data.columns, outputCol="features").transform(frame)
 
     def _fit(self, side: str, api: Any, frame: "DataFrame | Any", number: int) -> None:
         self._models.setdefault(side, []).append(self.workload.estimator(api, number).fit(frame))

@@ -294,5 +294,19 @@ WORKLOADS = {
             target=0.20,
             output="components",
         ),
+        Workload(
+            # Statistics that are larger than a share of the rows.
+            name="pca_wide",
+            rows=10_000,
+            columns=2_000,
+            generate=generators.falling_spectrum,
+            estimator=lambda api, _: api.PCA(k=_COMPONENTS, inputCol="features", outputCol="components"),
+            read=quality.read_pca,
+            quality=quality.explained,
+            quality_name="explained variance",
+            difference=quality.explained_distance,
+            target=0.20,
+            output="components",
+        ),
     )
 }

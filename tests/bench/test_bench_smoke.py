@@ -103,6 +103,7 @@ def test_a_small_benchmark_runs_from_end_to_end(tmp_path):
         "1",
         "--data",
         "cached",
+        "--partitioned",
         "--workloads",
         "linear_regression",
         "parquet",
@@ -114,7 +115,8 @@ def test_a_small_benchmark_runs_from_end_to_end(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     kinds = [(result["workload"], result["cached"]) for result in results]
-    assert kinds == [("linear_regression", True), ("parquet_encrypt", True), ("parquet_encrypt_unsynced", True), ("parquet_decrypt", False)]
+    trained = [("linear_regression", True), ("linear_regression_beside_enclave_mode", True)]
+    assert kinds == [*trained, ("parquet_encrypt", True), ("parquet_encrypt_unsynced", True), ("parquet_decrypt", False)]
     for result in results:
         assert set(result) >= REQUIRED
         assert result["cpu_seconds"] > 0.0

@@ -6,9 +6,11 @@ import os
 __all__ = ["Buffer", "allocate_frugally", "prctl", "syscall", "wipe"]
 
 # glibc, malloc.h: options of mallopt.
-_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
-# Above most buffers that a part of the usual size is read through, below the block that it becomes.
-_LARGE = 13 << 18
+_M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1
+# Above what rows of a part and the statistics of a round take in most trainings: the heap's, whose pages are used again.
+_LARGE = 12 << 20
+# What may lie free at the heap's end before it is given back: what a round frees, the next one asks for.
+_HELD = 128 << 20
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.syscall.restype = ctypes.c_long
@@ -57,11 +59,12 @@ def wipe(start: int, end: int) -> None:
 
 
 def allocate_frugally() -> None:
-    """Keep glibc from holding freed memory in an arena a thread, and from fetching fresh pages for each buffer of a part.
+    """Keep glibc from holding freed memory in an arena a thread, and from fetching fresh pages for each buffer of a part or a round.
 
-    A fresh page costs as much as decrypting what is written to it. Blocks, which stay, get pages of their own: between arrays that stay
-    a heap could not use again what lies there.
+    A fresh page costs as much as decrypting what is written to it, and on a virtual machine ten times that. Blocks, which stay, get
+    pages of their own: between arrays that stay a heap could not use again what lies there.
     """
     if hasattr(_LIBC, "mallopt"):
         _LIBC.mallopt(_M_ARENA_MAX, 1)
         _LIBC.mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        _LIBC.mallopt(_M_TRIM_THRESHOLD, _HELD)
