@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import sparse
 
-from securemllib.algorithms.kernels.matrix import centred_rows, column_sums
+from securemllib.algorithms.kernels.matrix import Empty, centred_rows, column_sums
 from securemllib.errors import CapacityError, DataError
 
 __all__ = [
@@ -91,12 +91,12 @@ class Vector:
         """Return the ``(n, d)`` float64 matrix, column by column in memory: nothing is transposed."""
         return np.array(self.columns, dtype=np.float64).reshape(self.width, self.rows).T if self.whole is None else self.whole
 
-    def centred(self, dtype: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        """Return the ``(n, d)`` matrix of one dtype minus the columns' means, and the means."""
+    def centred(self, dtype: str, empty: Empty = np.empty) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Return the ``(n, d)`` matrix of one dtype minus the columns' means, in memory that ``empty`` gives, and the means."""
         means = self.sums / max(self.rows, 1)
         # A column with an infinite value has no centre; the algorithm refuses the row or treats it as MLlib does.
         means = np.where(np.isfinite(means), means, 0.0)
-        return centred_rows(self.columns, means, dtype), means
+        return centred_rows(self.columns, means, dtype, empty), means
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +138,11 @@ class SparseVector:
         """Return the ``(n, d)`` float64 matrix, zeros included."""
         return self.values.toarray()
 
-    def centred(self, dtype: str) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        """Return the ``(n, d)`` matrix of one dtype, zeros included, minus the columns' means, and the means."""
+    def centred(self, dtype: str, empty: Empty = np.empty) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Return what `Vector.centred` does, zeros included."""
         means = np.asarray(self.values.sum(axis=0), dtype=np.float64) / max(self.rows, 1)
         means = np.where(np.isfinite(means), means, 0.0)
-        out = np.empty((self.rows, self.width), dtype=dtype)
+        out = empty((self.rows, self.width), dtype)
         size = max(_TILE_BYTES // (8 * max(self.width, 1)), _FEWEST_ROWS)
         for start in range(0, self.rows, size):
             np.subtract(self.values[start : start + size].toarray(), means, out=out[start : start + size], casting="same_kind")

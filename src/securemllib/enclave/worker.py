@@ -17,6 +17,7 @@ from securemllib.enclave.addition import MASKED, MEASURED, keep_masked, masked_s
 from securemllib.enclave.cache import BlockCache, CachedBlock
 from securemllib.enclave.exchange import SealedShard
 from securemllib.enclave.host import Host
+from securemllib.enclave.pages import own_pages
 from securemllib.enclave.reading import Reading
 from securemllib.enclave.rounds import open_state, seal_statistics, statistics_context
 from securemllib.enclave.rows import Rows
@@ -169,7 +170,7 @@ def _make_block(session: Session, rows: Rows, ordinal: int, cache: BlockCache) -
             sparse, offset = csr_array(vector.values.astype(dtype)), np.zeros(vector.width)
         else:
             cache.require(vector.rows * vector.width * np.dtype(dtype).itemsize)
-            features, offset = vector.centred(dtype)
+            features, offset = vector.centred(dtype, own_pages)
     others = {role: column for role, column in inputs.items() if role not in _BLOCK_ROLES}
     raw = {role: column for role, column in others.items() if _RAW_ROLE.fullmatch(role)}
     return Block(

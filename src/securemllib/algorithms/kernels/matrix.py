@@ -1,6 +1,6 @@
 """Columns to centred rows, and the moments of rows: compiled, or in numpy."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,16 +9,11 @@ from numpy.typing import NDArray
 from securemllib.algorithms.base import Array
 from securemllib.algorithms.kernels.library import INTEGER, REAL, array_of, function
 
-__all__ = [
-    "centred_rows",
-    "centred_rows_twin",
-    "column_sums",
-    "column_sums_twin",
-    "moments",
-    "moments_twin",
-]
+__all__ = ["Empty", "centred_rows", "centred_rows_twin", "column_sums", "column_sums_twin", "moments", "moments_twin"]
 
 Vector = NDArray[np.float64]
+# Gives a new array of a shape and a dtype.
+Empty = Callable[[tuple[int, int], str], NDArray[Any]]
 
 # What is transposed at once stays in a core's second-level cache.
 _TILE_BYTES = 512 << 10
@@ -46,20 +41,20 @@ def column_sums_twin(columns: Sequence[Vector]) -> Vector:
     return np.array([np.add.reduce(column) for column in columns], dtype=np.float64)
 
 
-def centred_rows(columns: Sequence[Vector], offsets: Vector, dtype: str) -> NDArray[Any]:
-    """Return the ``(n, d)`` matrix, of one dtype, of ``d`` columns ``(n,)`` minus their offsets."""
+def centred_rows(columns: Sequence[Vector], offsets: Vector, dtype: str, empty: Empty = np.empty) -> NDArray[Any]:
+    """Return the ``(n, d)`` matrix, of one dtype, of ``d`` columns ``(n,)`` minus their offsets, in memory that ``empty`` gives."""
     held = _held(columns)
     if _CENTRED_ROWS is None or held is None or dtype != "float32" or offsets.shape != (len(held),):
-        return centred_rows_twin(columns, offsets, dtype)
-    out = np.empty((len(held[0]), len(held)), dtype=np.float32)
+        return centred_rows_twin(columns, offsets, dtype, empty)
+    out = empty((len(held[0]), len(held)), dtype)
     _CENTRED_ROWS(_addresses(held), *out.shape, np.ascontiguousarray(offsets), out)
     return out
 
 
-def centred_rows_twin(columns: Sequence[Vector], offsets: Vector, dtype: str) -> NDArray[Any]:
+def centred_rows_twin(columns: Sequence[Vector], offsets: Vector, dtype: str, empty: Empty = np.empty) -> NDArray[Any]:
     """Return what `centred_rows` does."""
     rows = len(columns[0]) if columns else 0
-    out = np.empty((rows, len(columns)), dtype=dtype)
+    out = empty((rows, len(columns)), dtype)
     size = max(_TILE_BYTES // (8 * max(len(columns), 1)), _FEWEST_ROWS)
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, rows, size):
