@@ -27,12 +27,12 @@ _COLUMNS = (
     "rows x columns",
     "data",
     "CPU s",
-    "MLlib",
+    "reference",
     "CPU ratio",
     "target",
     "wall ratio",
     "quality",
-    "of MLlib",
+    "of reference",
     "difference",
 )
 _RATIO = _COLUMNS.index("CPU ratio")
@@ -107,7 +107,7 @@ def write_json(results: Sequence[Result], path: Path) -> None:
 
 def print_table(results: Sequence[Result], console: Console, facts: Sequence[str]) -> None:
     """Print all comparisons, where the time went, and the memory."""
-    table = Table(title="CPU and wall seconds, ours / plaintext MLlib; median (least-most)")
+    table = Table(title="CPU and wall seconds, ours / the reference, plaintext MLlib where nothing else is said below; median (least-most)")
     for index, name in enumerate(_COLUMNS):
         table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index == 0)
     for result in results:
