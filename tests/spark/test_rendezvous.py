@@ -28,10 +28,10 @@ def meeting():
         place = Rendezvous("127.0.0.1", "127.0.0.1")
         stack.callback(place.stop)
 
-        def join(task, tasks=2, job=JOB):
+        def join(task, tasks=2, job=JOB, node="here"):
             connection = stack.enter_context(connect(*place.address))
             connection.settimeout(10.0)
-            send(connection, Join(job_id=job, task=task, tasks=tasks, host="127.0.0.1", port=1000 + task))
+            send(connection, Join(job_id=job, task=task, tasks=tasks, node=node, host="127.0.0.1", port=1000 + task))
             return connection
 
         yield place, join
@@ -80,6 +80,28 @@ def test_tasks_begin_once_the_jobs_are_accepted_and_all_are_there(meeting):
     first, second = (told(task) for task in tasks)
     assert first == second
     assert (first.port, first.asked) == (1000, (None,))
+
+
+def test_an_executor_gets_the_shares_that_it_had(meeting):
+    """Tasks that Spark deals to other executors than before swap their shares; new executors take what is left, and all are dealt once."""
+    place, join = meeting
+
+    def dealt(*nodes):
+        gathering = place.open(JOB, lambda *_: None)
+        gathering.begin(len(nodes))
+        gathering.accept((None,))
+        found = [told(task).places for task in [join(task, len(nodes), node=node) for task, node in enumerate(nodes)]]
+        place.close(JOB)
+        assert len(set(found)) == 1
+        return found[0]
+
+    assert dealt("a", "b", "c") == (0, 1, 2)
+    assert dealt("c", "a", "b") == (2, 0, 1)
+    assert dealt("b", "new", "a") == (1, 2, 0)
+    assert dealt("c", "b", "new") == (0, 1, 2)
+    assert dealt("d", "d") == (0, 1)
+    assert dealt("e", "d") == (1, 0)
+    assert dealt("d", "e") == (0, 1)
 
 
 def test_rows_are_there_when_every_task_sent_its_last(meeting):

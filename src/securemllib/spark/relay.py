@@ -18,7 +18,7 @@ from securemllib.spark.addition import MaskedSum, Shares
 from securemllib.spark.crossings import Crossings
 from securemllib.spark.enclave_client import EnclaveClient
 from securemllib.spark.failures import is_passing
-from securemllib.spark.node import reached
+from securemllib.spark.node import node_folder, reached
 from securemllib.spark.relay_job import FAILED, FINISHED, RelayJob, TaskRow, crossed
 from securemllib.spark.relay_messages import Hello, Join, Peers, Progress, Round, Statistics, Stop
 from securemllib.spark.sockets import connect, listen, tuned
@@ -83,10 +83,12 @@ class _Task:
         if job.rendezvous is None:
             messages = self._context.allGather(f"{secrets.token_hex(16)} {port} {_own_address()}")
             generation, first, host = messages[0].split(" ")
-            return Peers(generation=generation, host=host, port=int(first), asked=tuple(job.asked for job in self._jobs))
+            asked = tuple(job.asked for job in self._jobs)
+            return Peers(generation=generation, host=host, port=int(first), asked=asked, places=tuple(range(job.tasks)))
         self._driver = driver = self._stack.enter_context(connect(*job.rendezvous))
         own = str(driver.getsockname()[0])
-        send(driver, Join(job_id=job.job_id, task=self._index, tasks=job.tasks, host=own, port=port))
+        node = f"{socket.gethostname()}:{node_folder()}"
+        send(driver, Join(job_id=job.job_id, task=self._index, tasks=job.tasks, node=node, host=own, port=port))
         peers, _ = receive(driver, (Peers, Stop), payload_limit=0)
         return peers if isinstance(peers, Peers) else None
 
@@ -108,11 +110,11 @@ class _Task:
         with reached(self._job.enclave, met.generation) as node:
             trainings = [Training(replace(job, asked=asked), node) for job, asked in zip(self._jobs, met.asked, strict=True)]
             while active := {index: training for index, training in enumerate(trainings) if training.finished is None}:
-                self._pass(node.enclave, active, others)
+                self._pass(node.enclave, active, others, met.places)
             self._crossings = node.enclave.crossings(self._job.job_id)
             return [training.finished for training in trainings if training.finished is not None]
 
-    def _pass(self, enclave: EnclaveClient, active: dict[int, Training], others: dict[int, socket.socket]) -> None:
+    def _pass(self, enclave: EnclaveClient, active: dict[int, Training], others: dict[int, socket.socket], places: tuple[int, ...]) -> None:
         """Compute a round of every job that is not done."""
         if self._driver is not None:
             highest = max(training.round for training in active.values())
@@ -121,22 +123,21 @@ class _Task:
             for left, (index, training) in zip(range(len(active) - 1, -1, -1), active.items(), strict=True):
                 send(other, Round(round=training.round, job=index, more=left > 0), training.state)
         rounds = [(training.job, training.round, training.state) for training in active.values()]
-        own = compute_shares(rounds, enclave, self._index)
+        own = compute_shares(rounds, enclave, places[self._index])
         for training, shares in zip(active.values(), own, strict=True):
             training.gather(shares)
         for task, other in others.items():
             for training in active.values():
-                training.gather(self._collect(training.job, task, other))
+                training.gather(self._collect(task, other, training.job.shares_of(places[task])))
         for training in active.values():
             training.update()
 
-    def _collect(self, job: RelayJob, task: int, other: socket.socket) -> Shares:
+    def _collect(self, task: int, other: socket.socket, shares: tuple[int, ...]) -> Shares:
         answer, payload = receive(other, (Statistics,))
         if not isinstance(answer, Statistics):
             raise FormatError(f"Task {task} did not send statistics.")
         if answer.code:
             raise error_from_code(answer.code, answer.reason, answer.next_step)
-        shares = job.shares_of(task)
         if answer.salts:
             return MaskedSum.of(dict(zip(shares, answer.salts, strict=True)), payload)
         found: dict[int, bytes | memoryview] = {}
@@ -172,7 +173,7 @@ class _Task:
                         for job, _, _ in rounds:
                             if job.job_id not in node.jobs:
                                 node.grant(job)
-                        for found in compute_shares(rounds, node.enclave, self._index):
+                        for found in compute_shares(rounds, node.enclave, peers.places[self._index]):
                             _answer(first, found)
                         rounds = self._rounds(first)
                     self._crossings = node.enclave.crossings(self._job.job_id)

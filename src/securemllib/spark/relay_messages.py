@@ -11,13 +11,14 @@ __all__ = ["Hello", "Join", "Peers", "Progress", "Round", "Statistics", "Stop"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Join(Record):
-    """A task tells the driver where it listens."""
+    """A task tells the driver where it listens, and which executor it runs on."""
 
     TYPE: ClassVar[str] = "relay-join"
 
     job_id: str
     task: int
     tasks: int
+    node: str
     host: str
     port: int
 
@@ -31,6 +32,7 @@ class Peers(Record):
         host: Task 0's host.
         port: Task 0's port.
         asked: For each job the challenge of its first enclave, where there is one.
+        places: Whose shares each task computes: they stay with the enclave that holds their rows, wherever Spark puts the task.
     """
 
     TYPE: ClassVar[str] = "relay-peers"
@@ -39,6 +41,7 @@ class Peers(Record):
     host: str
     port: int
     asked: tuple[Asked | None, ...]
+    places: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

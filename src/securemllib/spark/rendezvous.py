@@ -43,15 +43,36 @@ class _Attempt:
         self.left: set[int] = set()
 
 
+class _Places:
+    """Which task's shares each executor computed last: its enclave holds their rows."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken: dict[int, dict[int, str]] = {}
+
+    def deal(self, nodes: list[str]) -> tuple[int, ...]:
+        """Return a place for each task, by the executors they run on: one that its executor had before, else one that is left."""
+        with self._lock:
+            before = self._taken.get(len(nodes), {})
+            had = {node: [place for place, owner in before.items() if owner == node] for node in nodes}
+            kept = {task: had[node].pop(0) for task, node in enumerate(nodes) if had[node]}
+            left = iter(sorted(set(range(len(nodes))) - set(kept.values())))
+            places = tuple(kept[task] if task in kept else next(left) for task in range(len(nodes)))
+            self._taken[len(nodes)] = dict(zip(places, nodes, strict=True))
+        return places
+
+
 class Gathering:
     """The tasks of one stage: they are let go once its jobs were accepted, and the last whole attempt's rows are its results.
 
     Args:
         on_round: Called with each round's number, the bytes read again and the jobs in training.
+        places: Of this driver's stages.
     """
 
-    def __init__(self, on_round: OnRound) -> None:
+    def __init__(self, on_round: OnRound, places: _Places | None = None) -> None:
         self._on_round = on_round
+        self._places = places or _Places()
         self._changed = threading.Condition()
         self._asked: tuple[Asked | None, ...] | None = None
         self._attempt = _Attempt(0)
@@ -129,7 +150,8 @@ class Gathering:
             return
         self._attempt = _Attempt(attempt.tasks)
         first = attempt.arrived[0][1]
-        peers = Peers(generation=secrets.token_hex(16), host=first.host, port=first.port, asked=self._asked)
+        places = self._places.deal([attempt.arrived[task][1].node for task in range(attempt.tasks)])
+        peers = Peers(generation=secrets.token_hex(16), host=first.host, port=first.port, asked=self._asked, places=places)
         for arrived, _ in attempt.arrived.values():
             try:
                 send(arrived, peers)
@@ -164,6 +186,7 @@ class Rendezvous:
         self._host = host
         self._lock = threading.Lock()
         self._jobs: dict[str, Gathering] = {}
+        self._places = _Places()
         threading.Thread(target=self._accept, name="securemllib-rendezvous", daemon=True).start()
 
     @property
@@ -174,7 +197,7 @@ class Rendezvous:
     def open(self, job_id: str, on_round: OnRound) -> Gathering:
         """Expect the tasks of a job; `Gathering` says what ``on_round`` is."""
         with self._lock:
-            return self._jobs.setdefault(job_id, Gathering(on_round))
+            return self._jobs.setdefault(job_id, Gathering(on_round, self._places))
 
     def close(self, job_id: str) -> None:
         """Expect them no more: those that come, or wait to begin, are sent home."""
