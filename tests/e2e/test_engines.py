@@ -54,6 +54,18 @@ def test_jobs_follow_one_another(another, small, points):
     assert first != other
 
 
+def test_enclaves_are_asked_for_the_rows_that_they_hold(another, deployment):
+    """Wherever Spark puts the tasks of a later fit, no part of the dataset crosses an enclave's border again."""
+    generator = np.random.default_rng(11)
+    path = deployment.dataset(pa.table({name: generator.random(40_000) for name in COLUMNS}), "dealt", rows_per_part=10_000)
+    session, size = another(), 40_000 * len(COLUMNS) * 8
+    for _ in range(6):
+        KMeans(k=2, maxIter=1, seed=1).fit(features(session, str(path)))
+    first, *later = [crossed.bytes_in for crossed in session.crossings.values()]
+    assert first > size
+    assert max(later) < size / 4
+
+
 def test_two_sessions_share_their_nodes_enclaves(another, small, cluster):
     """Two sessions whose jobs take turns on the same executors use the same enclaves and get the same bytes."""
     one, two = another(), another()
