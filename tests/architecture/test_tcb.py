@@ -31,6 +31,7 @@ TREES = "securemllib.algorithms.trees"
 # Tokens that no interpreter acts on.
 LAYOUT = frozenset({tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER})
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+C_INCLUDE = re.compile(r'^#include "(.*)"', re.MULTILINE)
 C_COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 # Code that runs other code, talks to names, or turns bytes into objects of the sender's choosing.
 FORBIDDEN_STDLIB = frozenset(
@@ -133,7 +134,10 @@ def code_of(source: str) -> set[int]:
 
 
 def lines_of(module: str) -> int:
-    """Return the lines of code of a module, and of the C file beside it whose loops it calls."""
+    """Return the lines of code of a module, and of the C file beside it whose loops it calls, with the headers of ours it includes.
+
+    What every kernel stands on counts once, with the library.
+    """
     path = path_of(module)
     if path is None:
         return 0
@@ -141,7 +145,9 @@ def lines_of(module: str) -> int:
     lines = source.splitlines()
     # The table of operations imports them all: of those imports a job runs through one, and it is not to trust more as the table grows.
     imports = [line for line in lines if module == REGISTRY and line.startswith("from securemllib.algorithms.")]
-    compiled = [*path.parent.glob(f"{path.stem}.c"), *(path.parent.glob("*.h") if path.stem == "library" else ())]
+    compiled = list(path.parent.glob(f"{path.stem}.c"))
+    included = {name for file in compiled for name in C_INCLUDE.findall(file.read_text(encoding="utf-8"))} - {"kernel.h"}
+    compiled += [path.parent / name for name in (["kernel.h"] if path.stem == "library" else sorted(included))]
     in_c = [C_COMMENT.sub("", file.read_text(encoding="utf-8")).splitlines() for file in compiled]
     return len(code_of(source)) - len(imports) + sum(bool(line.strip()) for each in in_c for line in each)
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.columns import weights_of
-from securemllib.algorithms.gaussian_mixture_steps import Components, components_of, expectation, log_densities, slices_of
+from securemllib.algorithms.gaussian_mixture_steps import Components, components_of, expectation, log_densities, responsibilities, slices_of
 from securemllib.algorithms.params import require_integer, require_number
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import DataError, UsageError
@@ -147,9 +147,9 @@ class GaussianMixtureModel:
         components = components_of(self.weights, self.means, self.covariances)
         probability = np.empty((len(features), len(self.weights)))
         for rows in slices_of(len(features), components, features.itemsize):
-            _, logs = log_densities(features[rows], np.zeros(features.shape[1]), components)
-            shares = np.exp(logs - logs.max(axis=1, keepdims=True))
-            probability[rows] = shares / shares.sum(axis=1, keepdims=True)
+            logs = log_densities(features[rows], np.zeros(features.shape[1]), components)
+            responsibilities(logs)
+            probability[rows] = logs.T
         return {"probability": probability, "prediction": probability.argmax(axis=1).astype(np.int32)}
 
 
@@ -223,7 +223,7 @@ class GaussianMixture:
             return replace(empty, weight=found.weight, sums=found.sums, products=found.products, log_likelihood=found.log_likelihood)
         likeliest = np.empty(block.rows, dtype=np.int64)
         for rows in slices_of(block.rows, state.components, block.features.itemsize):
-            likeliest[rows] = log_densities(block.features[rows], block.offset, state.components)[1].argmax(axis=1)
+            likeliest[rows] = log_densities(block.features[rows], block.offset, state.components).argmax(axis=0)
         return replace(empty, sizes=np.bincount(likeliest, minlength=self.k).astype(np.float64))
 
     def update(self, state: GaussianMixtureState, total: GaussianMixtureStatistics) -> GaussianMixtureState:

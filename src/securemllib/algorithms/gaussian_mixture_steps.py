@@ -1,4 +1,4 @@
-"""The inner steps of a Gaussian mixture: densities, responsibilities and sums of rows, all by products of matrices.
+"""The inner steps of a Gaussian mixture: densities, responsibilities and sums of rows.
 
 Whitened differences of rows and means keep their digits wherever the rows lie, and densities are added as logarithms, so that a row far
 from every mean has responsibilities too.
@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
+from scipy.linalg import eigh, qr
 
 from securemllib.algorithms.base import Array
+from securemllib.algorithms.kernels.mixture import products_by_share, whitened_squares
 from securemllib.errors import DataError
 
-__all__ = ["Components", "Sums", "components_of", "expectation", "log_densities", "slices_of"]
+__all__ = ["Components", "Sums", "components_of", "expectation", "log_densities", "responsibilities", "slices_of"]
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +31,8 @@ class Components:
 
     Attributes:
         means: ``(k, d)``.
-        roots: ``(k, d, d)``: a difference to a mean times its root is whitened, and has no part in directions without variance.
+        roots: ``(k, d, d)``, lower triangular: a difference to a mean times its root is whitened, and has no part in directions without
+            variance.
         constants: ``(k,)`` logarithms of the weights times the densities at the means.
     """
 
@@ -63,7 +65,8 @@ def components_of(weights: Floats, means: Floats, covariances: Floats) -> Compon
         kept = value > np.finfo(np.float64).eps * value[-1] * columns
         if not kept.any():
             raise DataError(f"component {index} has no variance in any direction", code="data.collapsed")
-        roots[index][:, kept] = vector[:, kept] / np.sqrt(value[kept])
+        # A rotation of what is whitened changes no length, and makes half of the root zeros.
+        roots[index] = qr((vector * np.where(kept, value, np.inf) ** -0.5).T, mode="r")[0].T
         constants[index] = -0.5 * (columns * math.log(2.0 * math.pi) + float(np.log(value[kept]).sum()))
     with np.errstate(divide="ignore"):
         return Components(means=means, roots=roots, constants=constants + np.log(weights))
@@ -76,40 +79,48 @@ def slices_of(rows: int, components: Components, itemsize: int) -> Iterator[slic
         yield slice(start, min(start + size, rows))
 
 
-def log_densities(features: Array, offset: Floats, components: Components) -> tuple[Array, Floats]:
-    """Return the differences of rows to all means ``(k, n, d)``, and the logarithms of weights times densities ``(n, k)``.
+def log_densities(features: Array, offset: Floats, components: Components) -> Floats:
+    """Return the logarithms of weights times densities ``(k, n)``.
 
     Args:
         features: ``(n, d)``; a row is ``features[i] + offset``.
         offset: ``(d,)``.
         components: The Gaussians.
     """
-    dtype = features.dtype
-    differences = features - (components.means - offset).astype(dtype)[:, np.newaxis, :]
-    white = differences @ components.roots.astype(dtype)
-    squares = np.einsum("kij,kij->ik", white, white).astype(np.float64)
-    return differences, components.constants - 0.5 * squares
+    found = whitened_squares(features, _shifted(components, offset, features), components.roots.astype(features.dtype))
+    found *= -0.5
+    found += components.constants[:, np.newaxis]
+    return found
+
+
+def responsibilities(logs: Floats) -> Floats:
+    """Turn logarithms of weights times densities ``(k, n)`` into rows' shares of the components, and return the rows' log likelihood."""
+    top: Floats = logs.max(axis=0)
+    logs -= top
+    np.exp(logs, out=logs)
+    density = logs.sum(axis=0)
+    logs /= density
+    top += np.log(density)
+    return top
 
 
 def expectation(features: Array, offset: Floats, weight: Floats | None, components: Components) -> Sums:
     """Return the sums that the next means and covariances are computed from."""
     count, columns = components.means.shape
     total = Sums(weight=np.zeros(count), sums=np.zeros((count, columns)), products=np.zeros((count, columns, columns)), log_likelihood=0.0)
+    means = _shifted(components, offset, features)
     for rows in slices_of(len(features), components, features.itemsize):
-        differences, logs = log_densities(features[rows], offset, components)
-        top = logs.max(axis=1, keepdims=True)
-        shares = np.exp(logs - top)
-        density = shares.sum(axis=1, keepdims=True)
-        shares /= density
-        likelihood = (top + np.log(density))[:, 0]
+        shares = log_densities(features[rows], offset, components)
+        likelihood = responsibilities(shares)
         if weight is not None:
-            shares *= weight[rows, np.newaxis]
+            shares *= weight[rows]
         total.log_likelihood += float(likelihood.sum() if weight is None else weight[rows] @ likelihood)
-        total.weight += shares.sum(axis=0)
-        for index in range(count):
-            share = shares[:, index].astype(features.dtype)
-            total.sums[index] += share @ differences[index]
-            rooted = differences[index] * np.sqrt(share)[:, np.newaxis]
-            # numpy computes A.T @ A by the symmetric product of BLAS, at half the cost.
-            total.products[index] += rooted.T @ rooted
+        total.weight += shares.sum(axis=1)
+        sums, products = products_by_share(features[rows], shares.astype(features.dtype), means)
+        total.sums += sums
+        total.products += products
     return total
+
+
+def _shifted(components: Components, offset: Floats, features: Array) -> Array:
+    return (components.means - offset).astype(features.dtype)
