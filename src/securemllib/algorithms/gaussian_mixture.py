@@ -146,7 +146,7 @@ class GaussianMixtureModel:
             raise DataError(f"The model has {self.means.shape[1]} columns, the rows have {features.shape[1]}.")
         components = components_of(self.weights, self.means, self.covariances)
         probability = np.empty((len(features), len(self.weights)))
-        for rows in slices_of(len(features), components, features.itemsize):
+        for rows in slices_of(len(features), components):
             logs = log_densities(features[rows], np.zeros(features.shape[1]), components)
             responsibilities(logs)
             probability[rows] = logs.T
@@ -222,7 +222,7 @@ class GaussianMixture:
             found = expectation(block.features, block.offset, None if block.weight is None else weights_of(block), state.components)
             return replace(empty, weight=found.weight, sums=found.sums, products=found.products, log_likelihood=found.log_likelihood)
         likeliest = np.empty(block.rows, dtype=np.int64)
-        for rows in slices_of(block.rows, state.components, block.features.itemsize):
+        for rows in slices_of(block.rows, state.components):
             likeliest[rows] = log_densities(block.features[rows], block.offset, state.components).argmax(axis=0)
         return replace(empty, sizes=np.bincount(likeliest, minlength=self.k).astype(np.float64))
 

@@ -20,8 +20,8 @@ __all__ = ["Components", "Sums", "components_of", "expectation", "log_densities"
 
 Floats = NDArray[np.float64]
 
-# Differences of a slice's rows to all means: about what a core's second-level cache holds.
-_CACHE_BYTES = 1 << 20
+# Responsibilities of a slice's rows: with what they are computed from, about what a core's second-level cache holds.
+_CACHE_BYTES = 1 << 19
 _FEWEST_ROWS = 64
 
 
@@ -72,9 +72,9 @@ def components_of(weights: Floats, means: Floats, covariances: Floats) -> Compon
         return Components(means=means, roots=roots, constants=constants + np.log(weights))
 
 
-def slices_of(rows: int, components: Components, itemsize: int) -> Iterator[slice]:
-    """Yield slices that cover the rows in order, whose differences to all means fit a cache."""
-    size = max(_CACHE_BYTES // (itemsize * max(components.means.size, 1)), _FEWEST_ROWS)
+def slices_of(rows: int, components: Components) -> Iterator[slice]:
+    """Yield slices that cover the rows in order, whose responsibilities fit a cache."""
+    size = max(_CACHE_BYTES // (8 * len(components.means)), _FEWEST_ROWS)
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
 
@@ -109,7 +109,7 @@ def expectation(features: Array, offset: Floats, weight: Floats | None, componen
     count, columns = components.means.shape
     total = Sums(weight=np.zeros(count), sums=np.zeros((count, columns)), products=np.zeros((count, columns, columns)), log_likelihood=0.0)
     means = _shifted(components, offset, features)
-    for rows in slices_of(len(features), components, features.itemsize):
+    for rows in slices_of(len(features), components):
         shares = log_densities(features[rows], offset, components)
         likelihood = responsibilities(shares)
         if weight is not None:

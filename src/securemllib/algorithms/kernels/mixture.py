@@ -57,8 +57,10 @@ def products_by_share(features: Array, shares: Array, means: Array) -> tuple[Flo
 
 def whitened_squares_twin(features: Array, means: Array, roots: Array) -> Floats:
     """Return what `whitened_squares` does, with any roots."""
-    white = (features - means[:, np.newaxis, :]) @ roots
-    squares: Floats = np.einsum("kij,kij->ki", white, white).astype(np.float64)
+    squares = np.empty((len(means), len(features)))
+    for found, mean, root in zip(squares, means, roots, strict=True):
+        white = (features - mean) @ root
+        found[:] = np.einsum("ij,ij->i", white, white)
     return squares
 
 
