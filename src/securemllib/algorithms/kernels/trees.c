@@ -4,34 +4,36 @@
 
 #include "kernel.h"
 
-/* Below so many thresholds, comparing with all of them is faster than searching: the compiler compares four at once. */
+/* Below so many thresholds, comparing with all of them is faster than searching: the compiler compares several at once. */
 #define FEW 48
 
-static inline int64_t below(const double *thresholds, int64_t count, double value)
-{
-    if (count <= FEW) {
-        int64_t found = 0;
-        for (int64_t j = 0; j < count; j++)
-            found += thresholds[j] < value;
-        return found;
+#define BELOW(NAME, VALUE, COUNT)                                                                                     \
+    static inline int64_t NAME(const VALUE *thresholds, int64_t count, VALUE value)                                   \
+    {                                                                                                                 \
+        if (count <= FEW) {                                                                                           \
+            COUNT found = 0;                                                                                          \
+            for (int64_t j = 0; j < count; j++)                                                                       \
+                found += thresholds[j] < value;                                                                       \
+            return found;                                                                                             \
+        }                                                                                                             \
+        const VALUE *base = thresholds;                                                                               \
+        for (int64_t half = count / 2; half > 0; count -= half, half = count / 2)                                     \
+            base += base[half - 1] < value ? half : 0;                                                                \
+        return base - thresholds + (*base < value);                                                                   \
     }
-    const double *base = thresholds;
-    while (count > 1) {
-        int64_t half = count / 2;
-        base += base[half - 1] < value ? half : 0;
-        count -= half;
-    }
-    return base - thresholds + (*base < value);
-}
+
+/* The numbers are as wide as the values, so that the compiler counts as many at once as it compares. */
+BELOW(below_float, float, int32_t)
+BELOW(below_double, double, int64_t)
 
 #define BIN_ROWS(NAME, VALUE, BIN)                                                                                    \
-    KERNEL void NAME(const VALUE *features, int64_t rows, int64_t columns, const double *thresholds,                  \
+    KERNEL void NAME(const VALUE *features, int64_t rows, int64_t columns, const VALUE *thresholds,                   \
                      const int64_t *starts, BIN *bins)                                                                \
     {                                                                                                                 \
         for (int64_t i = 0; i < rows; i++)                                                                            \
             for (int64_t k = 0; k < columns; k++)                                                                     \
                 bins[i * columns + k] =                                                                               \
-                    (BIN)below(thresholds + starts[k], starts[k + 1] - starts[k], features[i * columns + k]);         \
+                    (BIN)below_##VALUE(thresholds + starts[k], starts[k + 1] - starts[k], features[i * columns + k]); \
     }
 
 BIN_ROWS(bin_rows_4_1, float, uint8_t)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from securemllib.algorithms.kernels.library import INTEGER, REAL, array_of, function
+from securemllib.algorithms.kernels.library import INTEGER, LANES, REAL, array_of, function
 
 __all__ = [
     "add_rows", "add_rows_twin", "bin_rows", "bin_rows_twin", "find_leaves", "find_leaves_twin", "scan_targets", "split_rows",
@@ -32,7 +32,7 @@ _READ_32, _READ_64 = array_of(np.int32), array_of(np.int64)
 _BIN_ROWS = {
     (value, size): function(
         f"bin_rows_{value}_{size}",
-        array_of(_VALUES[value]), INTEGER, INTEGER, array_of(np.float64), _READ_64, array_of(_BINS[size], written=True),
+        array_of(_VALUES[value]), INTEGER, INTEGER, array_of(_VALUES[value]), _READ_64, array_of(_BINS[size], written=True),
     )
     for value in _VALUES for size in _BINS
 }  # fmt: skip
@@ -76,8 +76,17 @@ def bin_rows(features: NDArray[np.floating[Any]], thresholds: Floats, starts: Pl
     compiled = _BIN_ROWS[features.dtype.itemsize, bins.dtype.itemsize]
     if compiled is None:
         bin_rows_twin(features, thresholds, starts, bins)
-    else:
-        compiled(features, *features.shape, thresholds, starts, bins)
+        return
+    # No value of the features' type lies between a threshold and the next one of that type at or below it.
+    with np.errstate(over="ignore"):
+        nearest = thresholds.astype(features.dtype)
+    below = np.where(nearest > thresholds, np.nextafter(nearest, -np.inf, dtype=features.dtype), nearest)
+    # Each column's in whole lanes: nothing is above infinity.
+    sizes = np.diff(starts)
+    begins = np.concatenate([[0], np.cumsum(-(-sizes // LANES) * LANES)])
+    filled = np.full(begins[-1], np.inf, dtype=features.dtype)
+    filled[np.arange(len(below)) + np.repeat(begins[:-1] - starts[:-1], sizes)] = below
+    compiled(features, *features.shape, filled, begins, bins)
 
 
 def bin_rows_twin(features: NDArray[np.floating[Any]], thresholds: Floats, starts: Places, bins: Bins) -> None:

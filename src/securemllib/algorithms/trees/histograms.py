@@ -19,8 +19,8 @@ __all__ = ["Bagging", "added_values", "histograms"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
-# A Poisson number of mean 1 or less is larger with a probability below 1e-32.
-_NUMBERS = np.arange(1.0, 30.0)
+# A Poisson number of mean 1 or less is larger with a probability below 1e-14, and uniform numbers of single precision are 6e-8 apart.
+_NUMBERS = np.arange(1.0, 16.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Bagging:
 
     def _draw(self, tree: int, block: Block) -> NDArray[np.uint8]:
         generator = self.seed.generator("bag", tree, block.ordinal)
-        uniform = generator.random((block.rows, 1))
+        uniform = generator.random((block.rows, 1), dtype=np.float32)
         if not self.replaces:
             return (uniform[:, 0] < self.rate).astype(np.uint8)
         counts = np.zeros((block.rows, 1), dtype=np.uint8)

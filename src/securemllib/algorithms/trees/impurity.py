@@ -1,6 +1,7 @@
 """How mixed the rows of a node are, of sums that add up: Gini and entropy of classes, variance of a target."""
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,8 @@ class Impurity:
 
     def weight(self, stats: Floats) -> Floats:
         """Return the weight of the rows; ``stats`` is ``(..., channels)``."""
-        weight: Floats = stats[..., : self.classes].sum(axis=-1) if self.classes else stats[..., 0]
-        return weight
+        # numpy adds along a short last axis several times slower than whole arrays to each other.
+        return reduce(np.add, (stats[..., label] for label in range(self.classes or 1)))
 
     def rows(self, stats: Floats) -> Floats:
         """Return the number of the rows."""
