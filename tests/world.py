@@ -19,7 +19,7 @@ import pyarrow.parquet.encryption as pe
 from securemllib.algorithms.vectors import type_text
 from securemllib.attestation.insecure import InsecureAttester
 from securemllib.crypto.aead import seal, unseal
-from securemllib.crypto.identity import PrivateIdentity, verify
+from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.models import statistics_key
 from securemllib.crypto.wrapping import wrap
@@ -27,6 +27,7 @@ from securemllib.enclave.parts import MANIFEST_BODY_PURPOSE, PART_KEY_PURPOSE
 from securemllib.enclave.plan import begin, follow
 from securemllib.enclave.service import Conversation, Enclave
 from securemllib.errors import error_from_code
+from securemllib.owner.opening import open_result
 from securemllib.wire.attestation import (
     AttestationResult,
     Challenge,
@@ -54,8 +55,7 @@ from securemllib.wire.dataset import (
 from securemllib.wire.framing import receive, send
 from securemllib.wire.job import JobSpecification, Mode, Output, OutputKind
 from securemllib.wire.plan import Assemble, HandleInvalid, Plan
-from securemllib.wire.result import ResultBody, SealedResult, result_context
-from securemllib.wire.signed import Signed
+from securemllib.wire.result import SealedResult
 from securemllib.wire.task import (
     REPLIES,
     Advanced,
@@ -220,12 +220,9 @@ class World:
         return seal(key, head_acknowledgement_context(job.job_id, update), b"")
 
     def open(self, raw):
-        """Return the body of a result for the analyst, with every check of a recipient."""
+        """Return a result for the analyst, opened with every check of a recipient."""
         result = SealedResult.from_bytes(raw)
-        context = result_context(result.job_id, result.kind, result.ordinal, self.analyst.public.fingerprint)
-        key = DataKey(self.analyst.recipient.unwrap(result.wrapped_key, context))
-        claims = verify(result.attestation, AttestationResult, self.broker.public)
-        return verify(Signed.from_bytes(unseal(key, context, result.envelope)), ResultBody, claims.identity)
+        return open_result(result, identity=self.analyst, broker=self.broker.public, job_id=result.job_id)
 
 
 class Relay:

@@ -30,8 +30,8 @@ def job(world, *steps):
 def numbers(world, relay, asked, ordinal):
     """Return the numbers of a part, and how many parts the result says that there are."""
     _, raw = relay.ask(Materialise(job_id=asked.job_id, ordinal=ordinal, output=0))
-    body = world.open(bytes(raw))
-    return pa.ipc.open_stream(body.table).read_all()["x"].to_pylist(), body.parts
+    opened = world.open(bytes(raw))
+    return pa.ipc.open_stream(opened.table).read_all()["x"].to_pylist(), opened.body.parts
 
 
 def test_only_the_named_parts_are_read(world):

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ from securemllib.wire.agent import REPLIES, Identified, Identify
 from securemllib.wire.attestation import AttestationResult
 from securemllib.wire.framing import receive, send
 from securemllib.wire.job import OutputKind
-from securemllib.wire.result import ResultBody, SealedResult, result_context
+from securemllib.wire.result import ResultBody, SealedResult, result_context, table_context
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -134,7 +135,7 @@ def sealed(recipient: PrivateIdentity, broker: PrivateIdentity, kind: OutputKind
     enclave, key, job = PrivateIdentity.generate("enclave"), DataKey.generate(), "1" * 64
     context = result_context(job, kind, 0, recipient.public.fingerprint)
     found = AttestationResult(job_id=job, identity=enclave.public, tee="insecure", measurement=bytes(32), protections=(), issued=1)
-    body = ResultBody(job_id=job, kind=kind, ordinal=0, parts=1, tree=tree, table=table)
+    body = ResultBody(job_id=job, kind=kind, ordinal=0, parts=1, tree=tree, table_digest=sha256(table).digest() if table else b"")
     return SealedResult(
         job_id=job,
         kind=kind,
@@ -143,6 +144,7 @@ def sealed(recipient: PrivateIdentity, broker: PrivateIdentity, kind: OutputKind
         attestation=broker.sign(found),
         wrapped_key=wrap(recipient.public.recipient_key, context, key.expose()),
         envelope=seal(key, context, enclave.sign(body).to_bytes()),
+        table=seal(key, table_context(job, 0, recipient.public.fingerprint), table) if table else b"",
     )
 
 

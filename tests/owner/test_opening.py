@@ -6,6 +6,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from securemllib.wire.result import (
     model_context,
     model_key_context,
     result_context,
+    table_context,
 )
 
 JOB, OTHER_JOB = "1" * 64, "2" * 64
@@ -51,12 +53,14 @@ def attestation(enclave: PublicIdentity = ENCLAVE.public, job_id: str = JOB) -> 
 
 
 def result(**changes: Any) -> SealedResult:
-    """Return a metric for the analyst, genuine but for the changes."""
+    """Return a metric for the analyst, or rows where ``table`` is given, genuine but for the changes."""
     use = {"job_id": JOB, "recipient": ANALYST.public, "broker": BROKER, "signer": ENCLAVE, "attested": attestation(), "body": {}} | changes
-    kind, recipient = OutputKind.METRIC, use["recipient"].fingerprint
-    body = {"job_id": use["job_id"], "kind": kind, "ordinal": 0, "parts": 1, "tree": {"auc": 0.75}, "table": b""} | use["body"]
+    table, recipient = use.get("table", b""), use["recipient"].fingerprint
+    kind = OutputKind.ROWS if table else OutputKind.METRIC
+    body = {"job_id": use["job_id"], "kind": kind, "ordinal": 0, "parts": 1, "tree": {"auc": 0.75}} | use["body"]
+    body = {"table_digest": sha256(table).digest() if table else b""} | body
     context = result_context(use["job_id"], kind, 0, recipient)
-    key = DataKey.generate()
+    key = use.get("key") or DataKey.generate()
     return SealedResult(
         job_id=use["job_id"],
         kind=kind,
@@ -65,6 +69,7 @@ def result(**changes: Any) -> SealedResult:
         attestation=use["broker"].sign(use["attested"]),
         wrapped_key=wrap(use["recipient"].recipient_key, context, key.expose()),
         envelope=seal(key, context, use["signer"].sign(ResultBody(**body)).to_bytes()),
+        table=seal(key, table_context(use["job_id"], 0, recipient), table) if table else b"",
     )
 
 
@@ -110,13 +115,38 @@ def test_anything_else_is_refused(changes: dict[str, Any], error: type[SecureMLl
         opened(result(**changes))
 
 
-@pytest.mark.parametrize("field", ["job_id", "kind", "ordinal", "recipient", "attestation", "wrapped_key", "envelope"])
+@pytest.mark.parametrize("field", ["job_id", "kind", "ordinal", "recipient", "attestation", "wrapped_key", "envelope", "table"])
 def test_no_field_can_be_exchanged(field: str) -> None:
     """Each field of a genuine result, taken from another one or changed, makes it stay closed."""
     other = {"job_id": OTHER_JOB, "kind": OutputKind.SUMMARY, "ordinal": 1, "recipient": STRANGER.public.fingerprint}
     other |= {"attestation": BROKER.sign(attestation(IMPOSTOR.public)), "wrapped_key": result().wrapped_key, "envelope": result().envelope}
+    other |= {"table": result(table=b"rows").table}
     with pytest.raises(SecureMLlibError):
         opened(replace(result(), **{field: other[field]}))
+
+
+def test_rows_are_those_that_the_enclave_signed() -> None:
+    """Rows open beside their signed digest; others of the same key and job, from another part, missing or added ones are refused."""
+    key = DataKey.generate()
+    genuine = result(table=b"rows", key=key)
+    assert open_result(genuine, identity=ANALYST, broker=BROKER.public, job_id=JOB).table == b"rows"
+    who = ANALYST.public.fingerprint
+    wrong = {
+        "others": seal(key, table_context(JOB, 0, who), b"other rows"),
+        "another part's": seal(key, table_context(JOB, 1, who), b"rows"),
+        "another job's": seal(key, table_context(OTHER_JOB, 0, who), b"rows"),
+        "another recipient's": seal(key, table_context(JOB, 0, STRANGER.public.fingerprint), b"rows"),
+        "the body": genuine.envelope,
+        "another key's": result(table=b"rows").table,
+        "none": b"",
+    }
+    for table in wrong.values():
+        with pytest.raises(IntegrityError):
+            opened(replace(genuine, table=table))
+    with pytest.raises(IntegrityError, match="not those that were signed"):
+        opened(replace(result(key=key), table=seal(key, table_context(JOB, 0, who), b"rows")))
+    with pytest.raises(IntegrityError, match="not those that were signed"):
+        opened(result(table=b"rows", body={"table_digest": b""}))
 
 
 def model(tree: Any = None) -> tuple[SealedModel, DataKey]:
@@ -350,4 +380,5 @@ def test_the_fields_that_are_exchanged_are_all_fields() -> None:
         "attestation",
         "wrapped_key",
         "envelope",
+        "table",
     }

@@ -192,7 +192,6 @@ class Model(Protocol):
         Returns:
             Arrays of shape ``(n,)`` or ``(n, k)``.
         """
-        ...
 
 
 T = TypeVar("T")
@@ -212,35 +211,27 @@ class Algorithm(Protocol[StateT, StatisticsT, ModelT]):
 
     def initial(self, summary: "Summary", seed: Seed) -> StateT:
         """Return the first state, from the summary of all rows."""
-        ...
 
     def is_done(self, state: StateT) -> bool:
         """Return whether training has ended."""
-        ...
 
     def statistics(self, state: StateT, block: Block) -> StatisticsT:
         """Return the statistics of one block."""
-        ...
 
     def accumulate(self, total: StatisticsT, state: StateT, block: Block) -> None:
         """Add the statistics of one block to a total, in its place; where not defined, they are made and added."""
-        ...
 
     def is_additive(self, state: StateT) -> bool:
         """Return whether the next round's statistics are nothing but sums of their ``ADDITIVE`` fields; True where not defined."""
-        ...
 
     def nothing(self, state: StateT) -> StatisticsT:
         """Return the statistics of no rows in the shapes that a state decides; where not defined, those of a block without rows."""
-        ...
 
     def update(self, state: StateT, total: StatisticsT) -> StateT:
         """Return the next state, from the statistics of all rows."""
-        ...
 
     def to_model(self, state: StateT) -> ModelT:
         """Return what training yielded."""
-        ...
 
 
 class GoesOn(Protocol):
@@ -252,15 +243,12 @@ class GoesOn(Protocol):
 
     def going_on(self, summary: "Summary", seed: Seed, behind: Any) -> Any:
         """Return the first state, from the summary of the new rows and the sums of those behind, if there are some."""
-        ...
 
     def behind(self, state: Any, sums: Any) -> Statistics:
         """Return the statistics of the rows behind, which are added to those of the new rows."""
-        ...
 
     def sums(self, state: Any) -> Any:
         """Return the sums that a model carries, once training has ended."""
-        ...
 
 
 class Shard(Protocol):
@@ -273,19 +261,15 @@ class Shard(Protocol):
     @property
     def count(self) -> int:
         """How many shards there are."""
-        ...
 
     def send(self, receiver: int, value: Any, piece: int = 0) -> None:
         """Send a dataclass of arrays and numbers to one shard, which reads it in a later round."""
-        ...
 
     def received(self, kind: type[T], stage: str, sender: int, piece: int = 0) -> T:
         """Return what a shard sent to this one when it last went through a stage."""
-        ...
 
     def publish(self, value: Any) -> bytes:
         """Make a value this shard's piece of the model, and return the digest by which the model must name it, in the shards' order."""
-        ...
 
 
 class Exchange(Protocol):
@@ -297,8 +281,6 @@ class Exchange(Protocol):
 
     def stage(self, state: Any) -> str:
         """Return the name of the round that a state opens."""
-        ...
 
     def exchange(self, state: Any, shard: Shard) -> Any:
         """Return the statistics of one shard."""
-        ...

@@ -44,23 +44,18 @@ class Family(Protocol):
 
     def start(self, label: Vector, weight: Vector) -> Vector:
         """Return ``(n,)`` means to start from; `DataError` where a label is none of the family's."""
-        ...
 
     def project(self, mean: Vector) -> Vector:
         """Return the means, moved into the family's domain."""
-        ...
 
     def variance(self, mean: Vector) -> Vector:
         """Return the variance of a label by its mean."""
-        ...
 
     def deviance(self, label: Vector, mean: Vector) -> Vector:
         """Return the deviances of labels of weight 1."""
-        ...
 
     def likelihood(self, label: Vector, mean: Vector, weight: Vector) -> Vector:
         """Return the sums over rows that the likelihood is computed from."""
-        ...
 
     def aic(self, likelihood: Vector, *, deviance: float, rows: int, weight: float) -> float | None:
         """Return Akaike's criterion without the term of the coefficients; None where it has no closed form.
@@ -71,7 +66,6 @@ class Family(Protocol):
             rows: The number of rows.
             weight: The sum of weights.
         """
-        ...
 
 
 class Link(Protocol):
@@ -79,15 +73,12 @@ class Link(Protocol):
 
     def link(self, mean: Vector) -> Vector:
         """Return the linear predictors."""
-        ...
 
     def derivative(self, mean: Vector) -> Vector:
         """Return the derivatives of `link`."""
-        ...
 
     def unlink(self, predictor: Vector) -> Vector:
         """Return the means."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,4 +61,3 @@ class Transformer(Protocol):
         Raises:
             DataError: A value is invalid, and the Params do not say to skip or keep it.
         """
-        ...

@@ -106,7 +106,7 @@ def _write_rows(opened: OpenedResult, output: Path | None) -> None:
         raise UsageError("The result is rows.", next_step="Give --output with the name of a new .parquet file.")
     with (
         new_file(output) as temporary,
-        pa.ipc.open_stream(opened.body.table) as stream,
+        pa.ipc.open_stream(opened.table) as stream,
         pq.ParquetWriter(temporary, stream.schema) as writer,
     ):
         for batch in stream:

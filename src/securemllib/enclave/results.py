@@ -1,5 +1,7 @@
 """Results for one recipient: signed by this enclave, sealed under a fresh key that is wrapped for the recipient."""
 
+from hashlib import sha256
+
 import pyarrow as pa
 
 from securemllib.algorithms.vectors import to_stored
@@ -11,15 +13,26 @@ from securemllib.enclave.session import Session
 from securemllib.errors import DataError, PolicyError
 from securemllib.wire.encoding import Value
 from securemllib.wire.job import Output, OutputKind
-from securemllib.wire.result import ResultBody, SealedResult, result_context
+from securemllib.wire.result import ResultBody, SealedResult, result_context, table_context
 
 __all__ = ["require_group", "rows_table", "sealed_result"]
 
 
-def sealed_result(session: Session, output: Output, *, ordinal: int = 0, tree: Value = None, table: bytes = b"") -> SealedResult:
-    """Return one result of the job for the output's recipient."""
+def sealed_result(
+    session: Session, output: Output, *, ordinal: int = 0, tree: Value = None, table: memoryview | None = None
+) -> SealedResult:
+    """Return one result of the job for the output's recipient.
+
+    Args:
+        session: The job.
+        output: What leaves, and for whom.
+        ordinal: Of the part, for rows.
+        tree: A summary or metric.
+        table: Rows. Their digest is signed: an Ed25519 signature hashes what it signs twice, and by a slower function.
+    """
     parts = len(session.parts) if output.kind is OutputKind.ROWS else 1
-    body = ResultBody(job_id=session.job_id, kind=output.kind, ordinal=ordinal, parts=parts, tree=tree, table=table)
+    digest = b"" if table is None else sha256(table).digest()
+    body = ResultBody(job_id=session.job_id, kind=output.kind, ordinal=ordinal, parts=parts, tree=tree, table_digest=digest)
     recipient = output.recipient.fingerprint
     context = result_context(session.job_id, output.kind, ordinal, recipient)
     key = DataKey.generate()
@@ -31,6 +44,7 @@ def sealed_result(session: Session, output: Output, *, ordinal: int = 0, tree: V
         attestation=session.attestation,
         wrapped_key=wrap(output.recipient.recipient_key, context, key.expose()),
         envelope=seal(key, context, session.identity.sign(body).to_bytes()),
+        table=b"" if table is None else seal(key, table_context(session.job_id, ordinal, recipient), table),
     )
 
 
@@ -50,7 +64,7 @@ def require_group(session: Session, kinds: tuple[OutputKind, ...], size: float) 
         raise PolicyError(f"An output would be of fewer than {least} rows.", code="refused.policy.group")
 
 
-def rows_table(rows: Rows, columns: tuple[str, ...]) -> bytes:
+def rows_table(rows: Rows, columns: tuple[str, ...]) -> memoryview:
     """Return the named columns as an Arrow IPC stream; vectors become fixed-size lists of doubles, sparse ones Spark's sparse vectors."""
     arrays = []
     for name in columns:
@@ -64,4 +78,4 @@ def rows_table(rows: Rows, columns: tuple[str, ...]) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return bytes(sink.getvalue())
+    return memoryview(sink.getvalue()).cast("B")

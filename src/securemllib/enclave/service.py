@@ -32,7 +32,6 @@ class Attester(Protocol):
 
     def report(self, report_data: bytes) -> bytes:
         """Return a report over 64 bytes of report data."""
-        ...
 
 
 class Enclave:

@@ -76,27 +76,21 @@ class KeyEncryptionKey(Protocol):
 
     def wrap(self, secret: DataKey, binding: Binding) -> WrappedSecret:
         """Return the secret wrapped under the latest version, for one place only."""
-        ...
 
     def unwrap(self, wrapped: WrappedSecret, binding: Binding) -> DataKey:
         """Return the secret; `UnsealError` where the key, a byte or the binding is another one."""
-        ...
 
     def rewrap(self, wrapped: WrappedSecret, binding: Binding) -> WrappedSecret:
         """Return the same secret wrapped under the latest version, in the same place."""
-        ...
 
     def rotate(self) -> int:
         """Make a new version, under which secrets are wrapped from now on, and return it. Older versions still unwrap."""
-        ...
 
     def shred(self) -> None:
         """Destroy all versions: nothing that was wrapped opens again, anywhere."""
-        ...
 
     def describe(self) -> KeyDescription:
         """Return what may be told of the key, as its service knows it now."""
-        ...
 
 
 def not_openable(binding: Binding) -> UnsealError:

@@ -128,7 +128,7 @@ class Agent:
         body, tee = opened.body, opened.attestation.tee
         self._show(f"opened {body.kind.value} of job {body.job_id[:16]} (TEE: {_printable(tee)})")
         reply = Opened(job_id=body.job_id, kind=body.kind, ordinal=body.ordinal, parts=body.parts, operation="", tee=tee)
-        return reply, body.table if body.kind is OutputKind.ROWS else encode(body.tree)
+        return reply, opened.table if body.kind is OutputKind.ROWS else encode(body.tree)
 
     def _open_model(self, request: OpenModel, payload: memoryview) -> tuple[Opened, bytes]:
         first, *pieces = _split(payload, request.lengths)

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from securemllib.crypto.aead import unseal
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.models import open_piece, open_root, whole_tree
-from securemllib.errors import FormatError, IntegrityError, RefusedError, SignatureError
+from securemllib.errors import IntegrityError, RefusedError, SignatureError
 from securemllib.wire.attestation import AttestationResult
-from securemllib.wire.encoding import MESSAGE_LIMIT, Value, decode
+from securemllib.wire.encoding import Value, decode
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.result import (
     ResultBody,
@@ -18,6 +19,7 @@ from securemllib.wire.result import (
     WrappedModelKey,
     model_key_context,
     result_context,
+    table_context,
 )
 from securemllib.wire.signed import Signed
 
@@ -29,11 +31,13 @@ class OpenedResult:
     """A result in the clear.
 
     Attributes:
-        body: Its job, kind, ordinal and content.
+        body: Its job, kind and ordinal, and a summary or metric.
+        table: Rows, as an Arrow IPC stream; empty for what has none.
         attestation: What the broker found of the enclave that made it.
     """
 
     body: ResultBody
+    table: bytes
     attestation: AttestationResult
 
 
@@ -60,6 +64,8 @@ def open_result(result: SealedResult, *, identity: PrivateIdentity, broker: Publ
     3. Its key opens with the identity's private key, in the context of this job, kind, ordinal and recipient.
     4. The attested enclave signed the body.
     5. The body says the same job, kind and ordinal as the result.
+    6. The rows beside it open with the same key in their own context, and are those whose digest is in the body; there are none where the
+       body has no digest.
 
     Args:
         result: The result, from the host.
@@ -68,7 +74,7 @@ def open_result(result: SealedResult, *, identity: PrivateIdentity, broker: Publ
         job_id: The job whose result the caller asked for.
 
     Raises:
-        IntegrityError: 1, 3 or 5 does not hold.
+        IntegrityError: 1, 3, 5 or 6 does not hold.
         SignatureError: 2 or 4 does not hold.
         RefusedError: The result is for somebody else.
     """
@@ -87,17 +93,15 @@ def open_result(result: SealedResult, *, identity: PrivateIdentity, broker: Publ
     key = DataKey(identity.recipient.unwrap(result.wrapped_key, context))
     opened = unseal(key, context, result.envelope)
     # 4
-    body = _verified_body(Signed.from_bytes(opened, limit=len(opened)), attestation.identity)
+    body = verify(Signed.from_bytes(opened, limit=len(opened)), ResultBody, attestation.identity)
     # 5
     if (body.job_id, body.kind, body.ordinal) != (job_id, result.kind, result.ordinal):
         raise IntegrityError(f"The result of job {job_id} holds something else than it says.", code="integrity.result")
-    return OpenedResult(body=body, attestation=attestation)
-
-
-def _verified_body(signed: Signed, enclave: PublicIdentity) -> ResultBody:
-    if len(signed.payload) > MESSAGE_LIMIT:
-        raise FormatError(f"A result of {len(signed.payload)} bytes is larger than the limit of {MESSAGE_LIMIT}.")
-    return verify(signed, ResultBody, enclave)
+    # 6
+    table = unseal(key, table_context(job_id, result.ordinal, fingerprint), result.table) if result.table else b""
+    if body.table_digest != (sha256(table).digest() if result.table else b""):
+        raise IntegrityError(f"The rows of part {result.ordinal} of job {job_id} are not those that were signed.", code="integrity.result")
+    return OpenedResult(body=body, table=table, attestation=attestation)
 
 
 def open_model(

@@ -54,13 +54,13 @@ class SealedRows:
         return len(self._results)
 
     def __iter__(self) -> Iterator[SealedResult]:
-        return (SealedResult.from_bytes(result) for result in self._results)
+        return (SealedResult.from_bytes(result, limit=len(result)) for result in self._results)
 
     def save(self, path: str) -> None:
         """Write one file a part to a folder, for a recipient who opens them with ``securemllib open``."""
         folder = Folder.of(path)
         for result in self._results:
-            ordinal = SealedResult.from_bytes(result).ordinal
+            ordinal = SealedResult.from_bytes(result, limit=len(result)).ordinal
             folder.write(rows_file(ordinal), result)
 
     def open(self) -> pa.Table:

@@ -30,11 +30,9 @@ class Connection(Protocol):
 
     def sendall(self, data: bytes | memoryview, /) -> None:
         """Send all bytes."""
-        ...
 
     def recv_into(self, buffer: memoryview, /) -> int:
         """Receive some bytes and return how many."""
-        ...
 
 
 def send(connection: Connection, header: Record, *payload: bytes | memoryview) -> None:

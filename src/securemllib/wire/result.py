@@ -13,7 +13,7 @@ from securemllib.wire.signed import Signed
 
 __all__ = [
     "ResultBody", "SealedModel", "SealedResult", "WrappedModelKey", "model_context", "model_key_context", "piece_context", "piece_name",
-    "result_context", "statistics_name", "statistics_operation",
+    "result_context", "statistics_name", "statistics_operation", "table_context",
 ]  # fmt: skip
 
 # What a root can name within one message of 64 MiB, with room to spare.
@@ -88,17 +88,17 @@ class ResultBody(Record):
         ordinal: For rows the part's ordinal, else 0.
         parts: For rows how many parts there are, so that a missing one is noticed; else 1.
         tree: For a summary or metric: a tree of numbers, lists and maps; else None.
-        table: For rows: an Arrow IPC stream; else empty.
+        table_digest: For rows: the SHA-256 of their Arrow IPC stream, which is sealed beside the body; else empty.
     """
 
-    TYPE: ClassVar[str] = "securemllib/result-body/v1"
+    TYPE: ClassVar[str] = "securemllib/result-body/v2"
 
     job_id: str
     kind: OutputKind
     ordinal: int
     parts: int
     tree: Value
-    table: bytes
+    table_digest: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +113,10 @@ class SealedResult(Record):
         attestation: The broker's signed `AttestationResult` of the enclave that made it.
         wrapped_key: A fresh data key, HPKE-wrapped for the recipient with `result_context`.
         envelope: A `Signed` `ResultBody`, sealed under that data key with `result_context`.
+        table: For rows: an Arrow IPC stream, sealed under that data key with `table_context`; else empty.
     """
 
-    TYPE: ClassVar[str] = "securemllib/sealed-result/v1"
+    TYPE: ClassVar[str] = "securemllib/sealed-result/v2"
 
     job_id: str
     kind: OutputKind
@@ -124,11 +125,17 @@ class SealedResult(Record):
     attestation: Signed
     wrapped_key: bytes
     envelope: bytes
+    table: bytes
 
 
 def result_context(job_id: str, kind: OutputKind, ordinal: int, recipient: str) -> bytes:
     """Return the context of a result, for its wrapped key and for its envelope."""
     return length_prefixed(SealedResult.TYPE, job_id, kind.value, ordinal, recipient)
+
+
+def table_context(job_id: str, ordinal: int, recipient: str) -> bytes:
+    """Return the associated data of the rows of a result."""
+    return length_prefixed(f"{SealedResult.TYPE}/table", job_id, ordinal, recipient)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
