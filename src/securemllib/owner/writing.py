@@ -27,8 +27,9 @@ from securemllib.wire.dataset import Column, ManifestBody, Part
 
 __all__ = ["PART_BYTES", "Layout", "PartWriter"]
 
-# Two tasks that decrypt such parts at once stay within 200 MB of the float32 matrix that they fill, which 16 MiB did not.
-PART_BYTES = 7 * 2**20
+# Two tasks that decrypt such parts at once stay within 200 MB of the float32 matrix that they fill, which those of 9 MiB did not; smaller
+# ones have more pieces of columns, and each costs some 20 us beside its bytes.
+PART_BYTES = 8 * 2**20
 
 _WINDOW_BYTES = 128 * 2**20
 # A source that fits one window is dealt to this many parts if each gets as many rows as named below, so that tasks can share it.
