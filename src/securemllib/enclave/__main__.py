@@ -52,7 +52,6 @@ def main(arguments: list[str] | None = None) -> None:
     from securemllib.enclave.server import serve  # after hardening, so that the libraries' threads inherit it
 
     # What was loaded stays: the collector, which holds up all threads, need not look at it again for each part of many columns.
-    gc.collect()
     gc.freeze()
     serve(
         listener, output, protections=protections, memory_limit=options.memory, idle_seconds=options.idle, connections=options.connections
