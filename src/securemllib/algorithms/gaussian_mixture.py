@@ -12,7 +12,7 @@ direction without variance has no part in a component's density, on both sides.
 The draw with replacement is a statistic that adds up: of a block of n rows the least of n exponential keys is one key of ``Exp(1) / n``
 with a row drawn evenly, and the least key of a union is the least among its parts.
 
-Cost: a pass of ``3 n k d^2`` multiply-adds a step, one to draw and one for the cluster sizes; ``O(k d^2)`` of statistics.
+Cost: a pass of about ``n k d^2`` multiply-adds a step, one to draw and one for the cluster sizes; ``O(k d^2)`` of statistics.
 
 Reveals: with mode="enclave" the number of rows, columns and rounds, and so the number of steps. With mode="partitioned" the same, and the
 sums of steps leave as masked integers; the round that draws carries rows and never leaves enclaves.
