@@ -1,16 +1,21 @@
 """The host's side of the key broker's HTTP interface: it carries signed and sealed records, and opens none."""
 
 import atexit
+import json
+import ssl
 import time
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
 from functools import lru_cache
+from http.cookies import CookieError, SimpleCookie
 from typing import Any, ClassVar
+from urllib.request import getproxies, proxy_bypass
 
-import httpx
+import urllib3
+from urllib3.exceptions import HTTPError, LocationParseError
 
-from securemllib.errors import FormatError, UnavailableError, error_from_code
+from securemllib.errors import FormatError, UnavailableError, UsageError, error_from_code
 from securemllib.wire.attestation import Challenge
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.record import Record
@@ -23,6 +28,9 @@ _KBS_VERSION = "0.4.0"
 _TIMEOUT_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
+# Fits of one session may run in several threads.
+_CONNECTIONS = 8
+_SESSION_COOKIE = "kbs-session-id"
 _ERRORS = 400
 # A broker that is asked too often answers with the first, a gateway in front of a broker that restarts with the others.
 _PASSING = frozenset({429, 502, 503, 504})
@@ -62,19 +70,22 @@ class Submitted:
 
 
 class BrokerClient:
-    """Requests to one broker over one connection that is kept open.
+    """Requests to one broker, over connections that are kept open.
 
     Args:
         address: Which broker.
+
+    Raises:
+        UsageError: The address is no URL of HTTP.
     """
 
     def __init__(self, address: BrokerAddress) -> None:
         self._address = address
-        self._http = httpx.Client(base_url=address.url, timeout=_TIMEOUT_SECONDS, verify=_context(address))
+        self._http = _connections(address)
 
     def close(self) -> None:
         """Hang up."""
-        self._http.close()
+        self._http.clear()
 
     def identity(self) -> PublicIdentity:
         """Return the broker's identity, as it says itself."""
@@ -92,12 +103,10 @@ class BrokerClient:
         """Return a fresh challenge for an enclave that is to work on the job."""
         body = {"version": _KBS_VERSION, "tee": tee, "extra-params": {"job_id": job_id}}
         response = self._request("POST", "/kbs/v0/auth", body)
-        session = response.cookies.get("kbs-session-id")
+        session = _session(response)
         extra = _document(response).get("extra-params")
         if session is None or not isinstance(extra, dict):
             raise FormatError("The broker's answer holds no challenge.")
-        # One connection serves many exchanges, so the cookie goes with each request and is not kept.
-        self._http.cookies.clear()
         return Asked(session=session, challenge=Challenge.from_bytes(_binary(extra, "challenge")))
 
     def admit(self, session: str, evidence: bytes, job_id: str) -> tuple[Signed, int | None]:
@@ -124,24 +133,21 @@ class BrokerClient:
             raise FormatError("The broker's answer holds no keys.")
         return tuple(Signed.from_bytes(_binary({"key": key}, "key")) for key in keys)
 
-    def _call(self, method: str, path: str, body: dict[str, Any] | None = None, *, session: str = "", token: str = "") -> dict[str, Any]:
-        return _document(self._request(method, path, body, session=session, token=token))
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        return _document(self._request(method, path, body))
 
-    def _request(self, method: str, path: str, body: dict[str, Any] | None = None, *, session: str = "", token: str = "") -> httpx.Response:
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        if session:
-            headers["Cookie"] = f"kbs-session-id={session}"
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> urllib3.BaseHTTPResponse:
+        url, headers = f"{self._address.url.rstrip('/')}{path}", {} if body is None else {"Content-Type": "application/json"}
+        content = None if body is None else json.dumps(body).encode()
         deadline, pause = time.monotonic() + self._address.wait, _FIRST_PAUSE_SECONDS
         found: Exception | None = None
-        response: httpx.Response | None
+        response: urllib3.BaseHTTPResponse | None
         while True:
             try:
-                response = self._http.request(method, path, json=body, headers=headers)
-            except httpx.TransportError as error:
+                response = self._http.urlopen(method, url, body=content, headers=headers, redirect=False, retries=False)
+            except HTTPError as error:
                 response, found = None, error
-            except httpx.HTTPError as error:
-                raise UnavailableError(f"The request to the broker at {self._address.url} failed.", code="unavailable.broker") from error
-            if response is not None and response.status_code not in _PASSING:
+            if response is not None and response.status not in _PASSING:
                 return _checked(response)
             pause = max(pause, _retry_after(response))
             if time.monotonic() + pause > deadline:
@@ -165,31 +171,51 @@ def broker_client(address: BrokerAddress) -> BrokerClient:
     return client
 
 
-def _context(address: BrokerAddress) -> Any:
-    if not address.ca:
-        return True
-    import ssl
+def _connections(address: BrokerAddress) -> urllib3.PoolManager:
+    """Return what connects to a broker, through the proxy that the environment names, if it does."""
+    try:
+        url = urllib3.util.parse_url(address.url)
+    except LocationParseError:
+        url = urllib3.util.Url()
+    if url.host is None or url.scheme not in {"http", "https"}:
+        raise UsageError(
+            f"The broker's URL is like https://host:port, not {address.url!r}.",
+            next_step="Set spark.securemllib.broker.url.",
+            code="usage.broker_url",
+        )
+    proxy = None if proxy_bypass(url.host) else getproxies().get(url.scheme)
+    options: dict[str, Any] = {"maxsize": _CONNECTIONS, "timeout": _TIMEOUT_SECONDS}
+    if url.scheme == "https":
+        options["ssl_context"] = ssl.create_default_context(cafile=address.ca or None)
+    return urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
 
-    return ssl.create_default_context(cafile=address.ca)
+
+def _session(response: urllib3.BaseHTTPResponse) -> str | None:
+    """Return the session that the answer's cookie names; it goes with each request, because one connection serves many sessions."""
+    try:
+        cookie = SimpleCookie(response.headers.get("Set-Cookie", "")).get(_SESSION_COOKIE)
+    except CookieError:
+        return None
+    return None if cookie is None else cookie.value
 
 
-def _checked(response: httpx.Response) -> httpx.Response:
-    if response.status_code < _ERRORS:
+def _checked(response: urllib3.BaseHTTPResponse) -> urllib3.BaseHTTPResponse:
+    if response.status < _ERRORS:
         return response
     problem = _document(response, strict=False)
     code, reason, step = (problem.get(name) for name in ("code", "reason", "next_step"))
     if not isinstance(code, str) or not isinstance(reason, str):
-        raise UnavailableError(f"The broker answered with status {response.status_code} and no reason.", code="unavailable.broker")
+        raise UnavailableError(f"The broker answered with status {response.status} and no reason.", code="unavailable.broker")
     raise error_from_code(code, reason, step if isinstance(step, str) else None)
 
 
-def _retry_after(response: httpx.Response | None) -> float:
+def _retry_after(response: urllib3.BaseHTTPResponse | None) -> float:
     """Return the seconds that an answer asks to wait for, 0 where it does not say."""
     asked = "" if response is None else response.headers.get("Retry-After", "")
     return float(asked) if asked.isdecimal() else 0.0
 
 
-def _document(response: httpx.Response, *, strict: bool = True) -> dict[str, Any]:
+def _document(response: urllib3.BaseHTTPResponse, *, strict: bool = True) -> dict[str, Any]:
     try:
         document = response.json()
     except ValueError:
