@@ -1,5 +1,6 @@
 """Do trees keep to their bounds, choose among categories as MLlib does, and refuse what it refuses?"""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from securemllib.algorithms.codec import to_tree
 from securemllib.algorithms.kernels import trees as kernels
 from securemllib.algorithms.registry import build
 from securemllib.algorithms.summary import Summary
-from securemllib.algorithms.trees import training
+from securemllib.algorithms.trees import histograms, training
 from securemllib.algorithms.trees.candidates import ColumnValues
 from securemllib.algorithms.trees.histograms import Bagging
 from securemllib.algorithms.trees.params import features_per_node
@@ -276,6 +277,28 @@ def test_few_rows_grow_the_same_trees_once_they_are_gathered(
     for field in ("left", "feature", "bin", "threshold"):
         assert (getattr(forests[0], field) == getattr(rounds, field)).all()
     np.testing.assert_allclose(forests[0].stats, rounds.stats, rtol=1e-9, atol=1e-9)
+
+
+def test_a_forest_of_gathered_rows_is_that_of_its_trees_one_after_the_other(fit: Any, cut: Any, monkeypatch: Any) -> None:
+    """Trees that grow at once, or in the reverse order, are to the byte those that grow one after the other; so are their draws."""
+
+    class Backwards:
+        @staticmethod
+        def map(add: Callable[[int], None], trees: list[int]) -> Iterator[None]:
+            used.append(len(trees))
+            return map(add, reversed(trees))
+
+    generator, used = np.random.default_rng(7), list[int]()
+    features = generator.normal(size=(2_000, 9))
+    blocks = cut(features, (features[:, 0] * features[:, 1] > features[:, 2]).astype(float), None)
+    monkeypatch.setattr(training, "_AT_ONCE", 1 << 30)
+    algorithm = build("RandomForestClassifier", {"numTrees": 8})
+    forests = []
+    for pool in (histograms._TREES_AT_ONCE, Backwards()):
+        monkeypatch.setattr(histograms, "_TREES_AT_ONCE", pool)
+        forests.append(encode(to_tree(fit(algorithm, [replace(block, scratch=Scratch()) for block in blocks]).forest)))
+    assert used == [8] * 5
+    assert forests[0] == forests[1]
 
 
 @pytest.mark.parametrize(("rows", "name", "params", "gathers"), [

@@ -233,11 +233,11 @@ def test_measure_names_the_insecure_measurement_of_an_unsigned_image(image: Path
     ("memory", "threads", "size", "most"),
     [
         # 512 MiB + 1.5 * 256 MiB + 2 * 64 MiB = 1 GiB exactly.
-        (2**28, 2, 2**30, 18),
+        (2**28, 2, 2**30, 20),
         # One byte of blocks more does not fit, so the next power of two.
-        (2**28 + 1, 2, 2**31, 18),
+        (2**28 + 1, 2, 2**31, 20),
         # 0.5 + 6 + 0.5 GiB.
-        (2**32, 8, 2**33, 30),
+        (2**32, 8, 2**33, 32),
     ],
 )
 def test_sizes_follow_the_job_class(memory: int, threads: int, size: int, most: int) -> None:

@@ -26,8 +26,8 @@ _CODE_BYTES = 512 * 2**20
 _BLOCKS_FACTOR = 1.5
 # Stack and the slices that a task computes on.
 _TASK_BYTES = 64 * 2**20
-# The main thread, Gramine's four, and Arrow's eight that read and one that computes.
-_OTHER_THREADS = 14
+# The main thread, Gramine's four, Arrow's eight that read and one that computes, and the two that grow trees.
+_OTHER_THREADS = 16
 _THREAD_LIMIT, _SIZE_LIMIT = 256, 2**42
 
 
