@@ -2,17 +2,24 @@
 
 A classic session runs it on an RDD, which costs Spark half the time of a DataFrame's job; a Spark Connect session, which has no RDDs, on a
 DataFrame. Neither way unpickles anything that a task returned: the driver may be the analyst's own machine, and tasks run on the host's.
+
+An RDD of a new function takes the driver thirty calls to the JVM, one after the other, before Spark hears of the job. So RDDs are kept, and
+the function of a job is a property of it, which Spark sends to the job's tasks.
 """
 
 import gc
+import pickle
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import pyarrow as pa
-from pyspark import RDD, SparkContext
+from py4j.clientserver import ClientServer
+from pyspark import RDD, SparkContext, TaskContext, cloudpickle
 from pyspark.serializers import NoOpSerializer
 from pyspark.sql import SparkSession
 
+from securemllib.errors import FormatError
 from securemllib.spark.relay_job import TaskRow
 
 __all__ = ["TaskFunction", "run_tasks"]
@@ -22,6 +29,9 @@ TaskFunction = Callable[[], Iterator[TaskRow]]
 _SCHEMA = "row binary"
 # Rows carry states and statistics, which may be larger than any message that is decoded elsewhere.
 _ROW_LIMIT = 2**31
+# The property that holds a job's function, and how long it may be: Spark writes properties to its log, and what is larger it broadcasts.
+_FUNCTION = "securemllib.function"
+_FUNCTION_LIMIT = 128 * 2**10
 # Whether this process did: asking the collector, which counts its frozen objects one by one, takes 5 ms a task.
 _SETTLED: list[bool] = []
 
@@ -48,17 +58,50 @@ def _run_dataframe(spark: SparkSession, function: TaskFunction, tasks: int, barr
 
 
 def _run_rdd(context: SparkContext, function: TaskFunction, tasks: int, barrier: bool) -> list[bytes]:
+    encoded = b64encode(cloudpickle.dumps(function)).decode()
+    # Without a thread of the JVM for each of Python's, jobs of several threads would share their properties.
+    if len(encoded) > _FUNCTION_LIMIT or not isinstance(context._gateway, ClientServer):
+        return _collected(_mapped(context, _OverRows(function), tasks, barrier))
+    context.setLocalProperty(_FUNCTION, encoded)
+    try:
+        return _collected(_kept(context, tasks, barrier))
+    finally:
+        context.setLocalProperty(_FUNCTION, None)  # type: ignore[arg-type]
+
+
+def _collected(rows: RDD[bytes]) -> list[bytes]:
+    return [bytes(row) for row in rows.collect()]
+
+
+@lru_cache(maxsize=16)
+def _kept(context: SparkContext, tasks: int, barrier: bool) -> RDD[bytes]:
+    """Return so many partitions of the rows of whichever function a job has."""
+    return _mapped(context, _OverRows(_of_job), tasks, barrier)
+
+
+def _mapped(context: SparkContext, function: "_OverRows", tasks: int, barrier: bool) -> RDD[bytes]:
     index = _index(context, tasks)
-    mapped = index.barrier().mapPartitions(_OverRows(function)) if barrier else index.mapPartitions(_OverRows(function))
+    mapped = index.barrier().mapPartitions(function) if barrier else index.mapPartitions(function)
     # Bytes in, bytes out: the serializer that Spark would choose is pickle.
     plain: RDD[bytes] = mapped._reserialize(NoOpSerializer())
-    return [bytes(row) for row in plain.collect()]
+    return plain
 
 
 @lru_cache(maxsize=8)
 def _index(context: SparkContext, tasks: int) -> RDD[int]:
     """Return so many empty partitions; making them takes Spark a temporary file and two jobs' worth of calls, so they are kept."""
     return context.parallelize([], tasks)
+
+
+def _of_job() -> Iterator[TaskRow]:
+    """Return the rows of the function of the task's job."""
+    context = TaskContext.get()
+    encoded = None if context is None else context.getLocalProperty(_FUNCTION)
+    if encoded is None:
+        raise FormatError("The task's job has no function.")
+    # It came from the driver as Spark's own functions do, which are pickles too.
+    function: TaskFunction = pickle.loads(b64decode(encoded))  # noqa: S301
+    return function()
 
 
 def _settle() -> None:
