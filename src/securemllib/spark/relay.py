@@ -18,7 +18,7 @@ from securemllib.spark.addition import MaskedSum, Shares
 from securemllib.spark.crossings import Crossings
 from securemllib.spark.enclave_client import EnclaveClient
 from securemllib.spark.failures import is_passing
-from securemllib.spark.node import node_folder, reached
+from securemllib.spark.node import Node, node_folder, reached
 from securemllib.spark.relay_job import FAILED, FINISHED, RelayJob, TaskRow, crossed
 from securemllib.spark.relay_messages import Hello, Join, Peers, Progress, Round, Statistics, Stop
 from securemllib.spark.sockets import connect, listen, tuned
@@ -107,12 +107,16 @@ class _Task:
 
     def _finish(self, met: Peers, others: dict[int, socket.socket]) -> list[Finished]:
         # The tasks that follow ask for keys once a round begins, so nobody else answers the jobs' first challenges.
-        with reached(self._job.enclave, met.generation) as node:
-            trainings = [Training(replace(job, asked=asked), node) for job, asked in zip(self._jobs, met.asked, strict=True)]
-            while active := {index: training for index, training in enumerate(trainings) if training.finished is None}:
-                self._pass(node.enclave, active, others, met.places)
-            self._crossings = node.enclave.crossings(self._job.job_id)
-            return [training.finished for training in trainings if training.finished is not None]
+        node = self._reach(met)
+        trainings = [Training(replace(job, asked=asked), node) for job, asked in zip(self._jobs, met.asked, strict=True)]
+        while active := {index: training for index, training in enumerate(trainings) if training.finished is None}:
+            self._pass(node.enclave, active, others, met.places)
+        self._crossings = node.enclave.crossings(self._job.job_id)
+        return [training.finished for training in trainings if training.finished is not None]
+
+    def _reach(self, met: Peers) -> Node:
+        """Return a connection to this executor's enclave; it ends with the task, after what the driver waits for was sent."""
+        return self._stack.enter_context(reached(self._job.enclave, met.generation))
 
     def _pass(self, enclave: EnclaveClient, active: dict[int, Training], others: dict[int, socket.socket], places: tuple[int, ...]) -> None:
         """Compute a round of every job that is not done."""
@@ -168,15 +172,15 @@ class _Task:
         rounds = self._rounds(first)
         try:
             if rounds:
-                with reached(self._job.enclave, peers.generation) as node:
-                    while rounds:
-                        for job, _, _ in rounds:
-                            if job.job_id not in node.jobs:
-                                node.grant(job)
-                        for found in compute_shares(rounds, node.enclave, peers.places[self._index]):
-                            _answer(first, found)
-                        rounds = self._rounds(first)
-                    self._crossings = node.enclave.crossings(self._job.job_id)
+                node = self._reach(peers)
+                while rounds:
+                    for job, _, _ in rounds:
+                        if job.job_id not in node.jobs:
+                            node.grant(job)
+                    for found in compute_shares(rounds, node.enclave, peers.places[self._index]):
+                        _answer(first, found)
+                    rounds = self._rounds(first)
+                self._crossings = node.enclave.crossings(self._job.job_id)
         except SecureMLlibError as error:
             if is_passing(error):
                 raise

@@ -97,30 +97,35 @@ class Engine:
         """
         first, others = jobs[0].job_id, len(jobs) - 1
         description = f"SecureMLlib {title}, job {first[:12]}{f' and {others} more' if others else ''}"
-        with Progress(title, rows) as progress, self._described(description):
-            if not barrier:
-
-                def at_round(number: int) -> None:
-                    progress.at_round(number)
-                    self._describe(f"{description}, round {number}")
-
-                return [run_round_jobs(job, self._run, at_round) for job in _asked(jobs, accepted())]
-            # Spark takes a job's description when it is submitted, so the one stage of all rounds keeps its first.
-            if self._rendezvous is None:
-                left = self._stage(_asked(jobs, accepted()))
+        with Progress(title, rows) as progress:
+            if barrier and self._rendezvous is not None:
+                left = self._left(self._meeting(self._rendezvous, jobs, accepted, description, progress.at_round))
+            elif barrier:
+                with self._described(description):
+                    left = self._stage(_asked(jobs, accepted()))
             else:
-                left = self._left(self._meeting(self._rendezvous, jobs, accepted, progress.at_round))
+                with self._described(description):
+
+                    def at_round(number: int) -> None:
+                        progress.at_round(number)
+                        self._describe(f"{description}, round {number}")
+
+                    return [run_round_jobs(job, self._run, at_round) for job in _asked(jobs, accepted())]
         finished = [row for row in left if row.kind == FINISHED]
         if len(finished) != len(jobs):
             raise FormatError(f"The stage of job {first} left {len(finished)} results of {len(jobs)}.")
         return [Finished.from_bytes(row.payload) for row in finished]
 
-    def _meeting(self, rendezvous: Rendezvous, jobs: tuple[RelayJob, ...], accepted: Accepted, on_round: OnRound) -> list[TaskRow]:
+    def _meeting(
+        self, rendezvous: Rendezvous, jobs: tuple[RelayJob, ...], accepted: Accepted, description: str, on_round: OnRound
+    ) -> list[TaskRow]:
         """Return the rows of a stage that Spark runs in another thread, as soon as they are here."""
         gathering = rendezvous.open(jobs[0].job_id, on_round)
 
         def run() -> None:
             with gathering.ending():
+                # Spark takes a job's description when it is submitted, so the one stage of all rounds keeps its first.
+                self._describe(description)
                 self._stage(jobs, gathering)
 
         stage = InheritableThread(target=run, name="securemllib-stage", daemon=True)
