@@ -69,13 +69,11 @@ def normal_equations(block: Block, label: Vector, shift: Vector) -> LinearStatis
         label: ``(n,)`` labels of the block.
         shift: ``(d,)``.
     """
-    weight = np.ones(block.rows) if block.weight is None else block.weight
     residual = -label
-    weighted = weight * residual
+    weighted, weights = (residual, float(block.rows)) if block.weight is None else (block.weight * residual, float(block.weight.sum()))
     gram, gradient, sums = _products(block, residual)
-    slope, weights = float(weighted.sum()), float(weight.sum())
-    lean = np.outer(sums, shift)
-    gram = gram + (lean + lean.T + np.outer(shift, shift) * weights)
+    slope, lean = float(weighted.sum()), np.outer(sums + 0.5 * weights * shift, shift)
+    gram = gram + (lean + lean.T)
     return LinearStatistics(
         loss=0.5 * float(weighted @ residual), slope=slope, gradient=gradient + slope * shift, scale_slope=0.0, gram=gram
     )

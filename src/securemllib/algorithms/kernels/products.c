@@ -15,7 +15,7 @@ static inline void extend(const float *row, float target, const double *weight, 
 
 /*
  * Adds to sums (width, width) the weighted products of rows that have a target and a one behind their columns, width being these in whole
- * lanes, as add_products does. A weight is 1 where weight is null.
+ * lanes, as add_products does, and mirrors them. A weight is 1 where weight is null.
  */
 KERNEL void products(const float *features, const double *weight, const double *target, int64_t rows, int64_t columns, double *sums)
 {
@@ -27,4 +27,7 @@ KERNEL void products(const float *features, const double *weight, const double *
             extend(features + (start + i) * columns, (float)target[start + i], weight ? weight + start + i : 0, columns, tile + i * width);
         add_products(tile, count, width, sums, features + (start + count) * columns, (left < TILE ? left : TILE) * columns);
     }
+    for (int64_t i = 1; i < width; i++)
+        for (int64_t j = 0; j < i; j++)
+            sums[i * width + j] = sums[j * width + i];
 }

@@ -36,9 +36,7 @@ def products(features: Array, weight: Vector | None, target: Vector) -> tuple[Ve
         return products_twin(features, weight, target)
     found = np.zeros((width, width))
     _PRODUCTS(features, weight, target, rows, columns, found)
-    gram = np.triu(found[:columns, :columns])
-    gram += np.triu(gram, 1).T
-    return gram, found[:columns, columns], found[:columns, columns + 1]
+    return found[:columns, :columns], found[:columns, columns], found[:columns, columns + 1]
 
 
 def products_twin(features: Array, weight: Vector | None, target: Vector) -> tuple[Vector, Vector, Vector]:
