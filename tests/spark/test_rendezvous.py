@@ -8,13 +8,16 @@ from dataclasses import replace
 
 import pytest
 
+from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import FormatError, PolicyError, UnavailableError
 from securemllib.spark import rendezvous, rounds
+from securemllib.spark.broker_client import Asked
 from securemllib.spark.cluster import Cluster
 from securemllib.spark.relay_job import CROSSED, FINISHED, TaskRow
-from securemllib.spark.relay_messages import Join, Peers, Progress, Stop
+from securemllib.spark.relay_messages import Begin, Join, Peers, Progress, Stop
 from securemllib.spark.rendezvous import Rendezvous
 from securemllib.spark.sockets import connect
+from securemllib.wire.attestation import Challenge
 from securemllib.wire.framing import receive, send
 from tests.spark.test_fewer_tasks import JOB as RELAY_JOB
 
@@ -102,6 +105,61 @@ def test_an_executor_gets_the_shares_that_it_had(meeting):
     assert dealt("d", "d") == (0, 1)
     assert dealt("e", "d") == (1, 0)
     assert dealt("d", "e") == (0, 1)
+
+
+def begun(connection):
+    """Return what the driver says to a task that need not meet the others."""
+    return receive(connection, (Begin, Stop))[0]
+
+
+def test_tasks_that_need_not_meet_begin_once_the_job_is_accepted(meeting):
+    """Then each does, also late or again, with the place that it has; and one executor alone has the challenge."""
+    place, join = meeting
+    admission = place.admit(JOB, 3)
+    early = join(1, 3, node="b")
+    assert is_waiting(early)
+    asked = Asked(session="s", challenge=Challenge(nonce=bytes(32), broker=PrivateIdentity.generate("b").public, job_id=JOB))
+    admission.accept(asked)
+    assert begun(early) == Begin(place=0, asked=asked)
+    assert begun(join(0, 3, node="a")) == Begin(place=1, asked=None)
+    assert begun(join(2, 3, node="b")) == Begin(place=2, asked=asked)
+    assert begun(join(1, 3, node="a")) == Begin(place=0, asked=None)
+
+
+def test_tasks_that_need_not_meet_take_the_shares_of_their_executors(meeting):
+    """Each gets a place that its executor had in a stage before, then what is left, and the same one when it runs again."""
+    place, join = meeting
+    gathering = place.open(JOB, lambda *_: None)
+    gathering.begin(2)
+    gathering.accept((None,))
+    assert [told(task).places for task in (join(0, node="a"), join(1, node="b"))] == [(0, 1)] * 2
+    place.close(JOB)
+    admission = place.admit(JOB, 2)
+    tasks = [join(0, node="b"), join(1, node="a")]
+    assert all(is_waiting(task) for task in tasks)
+    admission.accept(None)
+    assert [begun(task).place for task in tasks] == [1, 0]
+    assert begun(join(0, node="a")).place == 1
+    place.close(JOB)
+    place.admit(JOB, 2).accept(None)
+    assert [begun(join(task, node="b")).place for task in (0, 1)] == [1, 0]
+    place.close(JOB)
+    place.admit(JOB, 2).accept(None)
+    assert [begun(join(task, node=node)).place for task, node in ((0, "new"), (1, "b"))] == [0, 1]
+
+
+def test_tasks_of_a_refused_job_do_not_begin(meeting):
+    """Those that wait, those that come, and those that come when nobody expects the job are sent home; a foreign one is hung up on."""
+    place, join = meeting
+    admission = place.admit(JOB, 2)
+    waiting = join(0)
+    assert is_waiting(waiting)
+    assert is_hung_up(join(0, tasks=3))
+    assert is_hung_up(join(2))
+    admission.dismiss()
+    assert [begun(task) for task in (waiting, join(1))] == [Stop(), Stop()]
+    place.close(JOB)
+    assert begun(join(0)) == Stop()
 
 
 def test_rows_are_there_when_every_task_sent_its_last(meeting):

@@ -27,7 +27,7 @@ from securemllib.wire.framing import receive, send
 from securemllib.wire.record import Record
 from securemllib.wire.task import Finished
 
-__all__ = ["BarrierRelay", "failed"]
+__all__ = ["BarrierRelay", "failed", "join"]
 
 _HELLO_SECONDS = 60.0
 
@@ -86,9 +86,7 @@ class _Task:
             asked = tuple(job.asked for job in self._jobs)
             return Peers(generation=generation, host=host, port=int(first), asked=asked, places=tuple(range(job.tasks)))
         self._driver = driver = self._stack.enter_context(connect(*job.rendezvous))
-        own = str(driver.getsockname()[0])
-        node = f"{socket.gethostname()}:{node_folder()}"
-        send(driver, Join(job_id=job.job_id, task=self._index, tasks=job.tasks, node=node, host=own, port=port))
+        join(driver, job, self._index, port)
         peers, _ = receive(driver, (Peers, Stop), payload_limit=0)
         return peers if isinstance(peers, Peers) else None
 
@@ -213,6 +211,12 @@ def _wait_for_stop(first: socket.socket) -> None:
     message: Record | None = None
     while not isinstance(message, Stop):
         message, _ = receive(first, (Round, Stop))
+
+
+def join(driver: socket.socket, job: RelayJob, task: int, port: int = 0) -> None:
+    """Tell the driver that a task is here, which executor it runs on, and where it listens."""
+    node, own = f"{socket.gethostname()}:{node_folder()}", str(driver.getsockname()[0])
+    send(driver, Join(job_id=job.job_id, task=task, tasks=job.tasks, node=node, host=own, port=port))
 
 
 def failed(error: SecureMLlibError) -> TaskRow:

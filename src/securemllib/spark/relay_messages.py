@@ -6,7 +6,7 @@ from typing import ClassVar
 from securemllib.spark.broker_client import Asked
 from securemllib.wire.record import Record
 
-__all__ = ["Hello", "Join", "Peers", "Progress", "Round", "Statistics", "Stop"]
+__all__ = ["Begin", "Hello", "Join", "Peers", "Progress", "Round", "Statistics", "Stop"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,21 @@ class Peers(Record):
     port: int
     asked: tuple[Asked | None, ...]
     places: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begin(Record):
+    """The driver lets a task begin that need not meet the others.
+
+    Attributes:
+        place: Whose parts it computes, as `Peers` says.
+        asked: A challenge of the job's first enclave, where it is this executor's.
+    """
+
+    TYPE: ClassVar[str] = "relay-begin"
+
+    place: int
+    asked: Asked | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,11 +14,11 @@ from dataclasses import replace
 from securemllib.errors import ConnectionLostError, FormatError, SecureMLlibError
 from securemllib.spark.broker_client import Asked
 from securemllib.spark.relay_job import CROSSED, TaskRow
-from securemllib.spark.relay_messages import Join, Peers, Progress, Stop
+from securemllib.spark.relay_messages import Begin, Join, Peers, Progress, Stop
 from securemllib.spark.sockets import tuned
 from securemllib.wire.framing import receive, send
 
-__all__ = ["Gathering", "OnRound", "Rendezvous"]
+__all__ = ["Admission", "Gathering", "OnRound", "Rendezvous"]
 
 OnRound = Callable[[int, int, int], None]
 
@@ -60,6 +60,15 @@ class _Places:
             places = tuple(kept[task] if task in kept else next(left) for task in range(len(nodes)))
             self._taken[len(nodes)] = dict(zip(places, nodes, strict=True))
         return places
+
+    def claim(self, tasks: int, node: str, free: list[int]) -> int:
+        """Return one of the places that are free, of so many, for an executor: one that it had before, else one that nobody had."""
+        with self._lock:
+            before = self._taken.setdefault(tasks, {})
+            had, new = [place for place in free if before.get(place) == node], [place for place in free if place not in before]
+            place = (had or new or free)[0]
+            before[place] = node
+        return place
 
 
 class Gathering:
@@ -173,6 +182,54 @@ class Gathering:
         return is_last
 
 
+class Admission:
+    """The tasks of a stage that need not meet: each begins once the job was accepted, and again where Spark runs it again.
+
+    Args:
+        tasks: How many there are.
+        places: Of this driver's stages.
+    """
+
+    def __init__(self, tasks: int, places: _Places) -> None:
+        self._tasks, self._places = tasks, places
+        self._changed = threading.Condition()
+        self._first: str | None = None
+        self._asked: Asked | None = None
+        self._dealt: dict[int, int] = {}
+        self._accepted = self._dismissed = False
+
+    def accept(self, asked: Asked | None) -> None:
+        """Let the tasks begin, those on the executor of the first of them with the challenge of the job's first enclave."""
+        with self._changed:
+            self._asked, self._accepted = asked, True
+            self._changed.notify_all()
+
+    def dismiss(self) -> None:
+        """Send home who waits to begin, and whoever comes later."""
+        with self._changed:
+            self._dismissed = True
+            self._changed.notify_all()
+
+    def serve(self, connection: socket.socket, join: Join) -> None:
+        """Tell a task when to begin, and with which place; `FormatError` where it is none of the stage's."""
+        if join.tasks != self._tasks or not 0 <= join.task < self._tasks:
+            raise FormatError(f"Task {join.task} of {join.tasks} is none of the {self._tasks} that were sent out.")
+        with self._changed:
+            self._first = self._first or join.node
+            self._changed.wait_for(lambda: self._accepted or self._dismissed)
+            if self._dismissed:
+                return send(connection, Stop())
+            place = self._place(join)
+        return send(connection, Begin(place=place, asked=self._asked if join.node == self._first else None))
+
+    def _place(self, join: Join) -> int:
+        """Return a task's place, which it keeps when Spark runs it again, on whichever executor."""
+        if join.task not in self._dealt:
+            free = [place for place in range(self._tasks) if place not in self._dealt.values()]
+            self._dealt[join.task] = self._places.claim(self._tasks, join.node, free)
+        return self._dealt[join.task]
+
+
 class Rendezvous:
     """Listens for the tasks of this driver's jobs.
 
@@ -185,7 +242,7 @@ class Rendezvous:
         self._listener = socket.create_server((bind, 0), backlog=256)
         self._host = host
         self._lock = threading.Lock()
-        self._jobs: dict[str, Gathering] = {}
+        self._jobs: dict[str, Gathering | Admission] = {}
         self._places = _Places()
         threading.Thread(target=self._accept, name="securemllib-rendezvous", daemon=True).start()
 
@@ -196,15 +253,24 @@ class Rendezvous:
 
     def open(self, job_id: str, on_round: OnRound) -> Gathering:
         """Expect the tasks of a job; `Gathering` says what ``on_round`` is."""
+        gathering = Gathering(on_round, self._places)
         with self._lock:
-            return self._jobs.setdefault(job_id, Gathering(on_round, self._places))
+            self._jobs[job_id] = gathering
+        return gathering
+
+    def admit(self, job_id: str, tasks: int) -> Admission:
+        """Expect the tasks of a job that need not meet."""
+        admission = Admission(tasks, self._places)
+        with self._lock:
+            self._jobs[job_id] = admission
+        return admission
 
     def close(self, job_id: str) -> None:
         """Expect them no more: those that come, or wait to begin, are sent home."""
         with self._lock:
-            gathering = self._jobs.pop(job_id, None)
-        if gathering is not None:
-            gathering.dismiss()
+            expected = self._jobs.pop(job_id, None)
+        if expected is not None:
+            expected.dismiss()
 
     def stop(self) -> None:
         """Listen no more."""
@@ -231,8 +297,8 @@ class Rendezvous:
 
     def _welcome(self, connection: socket.socket, join: Join) -> None:
         with self._lock:
-            gathering = self._jobs.get(join.job_id)
-        if gathering is None:
+            expected = self._jobs.get(join.job_id)
+        if expected is None:
             send(connection, Stop())
         else:
-            gathering.serve(connection, join)
+            expected.serve(connection, join)

@@ -13,9 +13,12 @@ from securemllib.spark.addition import MaskedRow, MaskedSum, Shares, gathered
 from securemllib.spark.aggregation import FINISHED_CODE, Aggregation, stored_result
 from securemllib.spark.failures import is_passing
 from securemllib.spark.node import ANY_GENERATION, granted
-from securemllib.spark.relay import failed
+from securemllib.spark.relay import failed, join
 from securemllib.spark.relay_job import FINISHED, MASKED, ROWS, STATE, STATISTICS, RelayJob, TaskRow, crossed, rows_file
+from securemllib.spark.relay_messages import Begin, Stop
+from securemllib.spark.sockets import connect
 from securemllib.spark.training import compute_shares
+from securemllib.wire.framing import receive
 from securemllib.wire.record import Record
 from securemllib.wire.task import Advanced, Finished, Materialise, Materialised
 
@@ -108,9 +111,12 @@ class RowsRelay(_Relay):
 
     def _work(self, task: int) -> Iterator[TaskRow]:
         job = self._job
-        with granted(job, "rows", asked=job.asked if task == 0 else None) as (enclave, _):
+        begin = self._begin(task)
+        if begin is None:
+            return
+        with granted(job, "rows", asked=begin.asked) as (enclave, _):
             first, end = job.reads
-            for ordinal in range(task, end - first, job.tasks):
+            for ordinal in range(begin.place, end - first, job.tasks):
                 for index in range(self._outputs):
                     request = Materialise(job_id=job.job_id, ordinal=ordinal, output=index)
                     _, sealed = enclave.ask(request, types=(Materialised,), dataset=job.dataset, parts=job.parts)
@@ -120,6 +126,16 @@ class RowsRelay(_Relay):
                         sealed = sealed[:0]
                     yield TaskRow(kind=ROWS, number=ordinal, payload=bytes(sealed))
             yield crossed(enclave.crossings(job.job_id))
+
+    def _begin(self, task: int) -> Begin | None:
+        """Return which parts the task hands out, once the job is accepted; None where it was refused."""
+        job = self._job
+        if job.rendezvous is None:
+            return Begin(place=task, asked=job.asked if task == 0 else None)
+        with connect(*job.rendezvous) as driver:
+            join(driver, job, task)
+            begin, _ = receive(driver, (Begin, Stop), payload_limit=0)
+        return begin if isinstance(begin, Begin) else None
 
 
 def run_round_jobs(job: RelayJob, run: Run, on_round: Callable[[int], None]) -> Finished:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Lock, Thread
@@ -165,11 +166,38 @@ class Engine:
             time.sleep(_POLL_SECONDS)
         return tuple(replace(job, tasks=min(tasks, slots)) for job in jobs)
 
-    def rows(self, job: RelayJob, outputs: int, title: str) -> list[TaskRow]:
-        """Return the sealed rows of every part, for each of the job's outputs of rows."""
+    def rows(self, job: RelayJob, accepted: Accepted, outputs: int, title: str) -> list[TaskRow]:
+        """Return the sealed rows of every part, for each of the job's outputs of rows; see `fit` for what else there is to know.
+
+        The job's tasks need not run at once; where it names the rendezvous, Spark starts them while the broker judges the job.
+        """
         with self._described(f"SecureMLlib {title}, job {job.job_id[:12]}"):
-            found = self._run(RowsRelay(job, outputs), job.tasks, False)
+            if job.rendezvous is None or self._rendezvous is None:
+                (asked,) = _asked((job,), accepted())
+                found = self._run(RowsRelay(asked, outputs), job.tasks, False)
+            else:
+                found = self._run_judged(self._rendezvous, job, accepted, outputs)
         return [row for row in found if row.kind == ROWS]
+
+    def _run_judged(self, rendezvous: Rendezvous, job: RelayJob, accepted: Accepted, outputs: int) -> list[TaskRow]:
+        admission = rendezvous.admit(job.job_id, job.tasks)
+
+        def judge() -> None:
+            try:
+                admission.accept(*accepted())
+            except BaseException:
+                admission.dismiss()
+                raise
+
+        try:
+            with ThreadPoolExecutor(1, "securemllib-judged") as thread:
+                judged = thread.submit(judge)
+                found = self._run(RowsRelay(job, outputs), job.tasks, False)
+        finally:
+            rendezvous.close(job.job_id)
+        # A refused job's tasks have found nothing.
+        judged.result()
+        return found
 
     def _run(self, function: TaskFunction, tasks: int, barrier: bool) -> list[TaskRow]:
         # Spark runs tasks of an ordinary stage again by itself; a barrier stage that failed is run again by `_stage`, from the checkpoint.
