@@ -2,6 +2,8 @@
 
 import socketserver
 import threading
+import traceback
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -12,7 +14,7 @@ import pytest
 from securemllib.errors import UsageError
 from securemllib.spark.broker_client import BrokerAddress, BrokerClient
 
-PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY")
+PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -31,7 +33,7 @@ def answering(*, requests: int | None = None) -> Iterator[tuple[str, list[str], 
         served = 0
 
         def do_GET(self) -> None:
-            paths.append(self.path)
+            paths.append(" ".join(filter(None, (self.path, self.headers.get("Proxy-Authorization")))))
             ports.append(self.client_address[1])
             body = b'{"round": 3}'
             self.send_response(200)
@@ -89,6 +91,29 @@ def test_requests_go_through_the_environments_proxy(monkeypatch: pytest.MonkeyPa
         assert direct.head("b") == 3
         assert (len(asked), paths) == (1, ["/v1/jobs/b/head"])
         direct.close()
+
+
+def test_a_proxy_is_told_the_name_and_password_of_its_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may hold what a URL quotes; the variable for all schemes counts where the scheme has none, and a URL may lack its own."""
+    with answering() as (proxy, asked, _):
+        for variable, value in (("http_proxy", f"http://hospital:s%40fe@{proxy[7:]}"), ("all_proxy", proxy[7:])):
+            monkeypatch.setenv(variable, value)
+            client = BrokerClient(BrokerAddress(url="http://broker.example", wait=5.0))
+            assert client.head("a") == 3
+            client.close()
+            monkeypatch.delenv(variable)
+    told = f"Basic {b64encode(b'hospital:s@fe').decode()}"
+    assert asked == [f"http://broker.example/v1/jobs/a/head {told}", "http://broker.example/v1/jobs/a/head"]
+
+
+@pytest.mark.parametrize("proxy", ["socks5://user:s3cret@127.0.0.1:1080", "http://user:s3cret@[::1"])
+def test_a_proxy_that_is_not_of_http_is_an_error_without_its_password(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused by its code before anything is sent, and neither the error nor its cause repeats the URL."""
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(UsageError) as caught:
+        BrokerClient(BrokerAddress(url="http://broker.example"))
+    assert caught.value.error_code == "usage.proxy"
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value, chain=True))
 
 
 @pytest.mark.parametrize("url", ["", "http://", "http://[::1", "ftp://broker.example", "broker.example:8460"])

@@ -294,6 +294,8 @@ def test_a_refused_job_raises_the_refusal_and_leaves_the_session_working(spark, 
     for _ in range(2):
         with pytest.raises(PolicyError, match="no"):
             engine.fit(jobs, refused, "refused", barrier=True)
+        with pytest.raises(PolicyError, match="no"):
+            engine.rows(jobs[0], refused, 1, "refused")
     for stage in engine._stages:
         stage.join(60.0)
     engine.close()

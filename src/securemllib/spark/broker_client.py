@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, ClassVar
+from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError
+from urllib3.exceptions import HTTPError, LocationParseError, LocationValueError
 
 from securemllib.errors import FormatError, UnavailableError, UsageError, error_from_code
 from securemllib.wire.attestation import Challenge
@@ -76,7 +77,7 @@ class BrokerClient:
         address: Which broker.
 
     Raises:
-        UsageError: The address is no URL of HTTP.
+        UsageError: The address is no URL of HTTP, nor is the proxy that the environment names for it.
     """
 
     def __init__(self, address: BrokerAddress) -> None:
@@ -183,11 +184,27 @@ def _connections(address: BrokerAddress) -> urllib3.PoolManager:
             next_step="Set spark.securemllib.broker.url.",
             code="usage.broker_url",
         )
-    proxy = None if proxy_bypass(url.host) else getproxies().get(url.scheme)
     options: dict[str, Any] = {"maxsize": _CONNECTIONS, "timeout": _TIMEOUT_SECONDS}
     if url.scheme == "https":
         options["ssl_context"] = ssl.create_default_context(cafile=address.ca or None)
-    return urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
+    named = getproxies()
+    proxy = "" if proxy_bypass(url.host) else named.get(url.scheme) or named.get("all") or ""
+    return _through(proxy if "://" in proxy else f"http://{proxy}", options) if proxy else urllib3.PoolManager(**options)
+
+
+def _through(proxy: str, options: dict[str, Any]) -> urllib3.ProxyManager:
+    """Return what connects through a proxy, with the name and password that its URL holds, if it does."""
+    try:
+        auth = urllib3.util.parse_url(proxy).auth
+        headers = None if auth is None else urllib3.make_headers(proxy_basic_auth=unquote(auth))
+        return urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
+    except LocationValueError:
+        # Not shown: it may hold a password, which the cause would repeat.
+        raise UsageError(
+            "The environment names a proxy whose URL is not like http://host:port.",
+            next_step="Set https_proxy or http_proxy to another one, or name the broker's host in no_proxy.",
+            code="usage.proxy",
+        ) from None
 
 
 def _session(response: urllib3.BaseHTTPResponse) -> str | None:

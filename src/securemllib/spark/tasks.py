@@ -3,8 +3,8 @@
 A classic session runs it on an RDD, which costs Spark half the time of a DataFrame's job; a Spark Connect session, which has no RDDs, on a
 DataFrame. Neither way unpickles anything that a task returned: the driver may be the analyst's own machine, and tasks run on the host's.
 
-An RDD of a new function takes the driver thirty calls to the JVM, one after the other, before Spark hears of the job. So RDDs are kept, and
-the function of a job is a property of it, which Spark sends to the job's tasks.
+An RDD of a new function takes the driver a pickle and thirteen calls to the JVM, one after the other, before Spark hears of the job. So
+RDDs are kept, and the function of a job is a property of it, which Spark sends to the job's tasks.
 """
 
 import gc
