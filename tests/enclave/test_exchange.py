@@ -102,7 +102,7 @@ def test_a_sharded_model_predicts_shard_by_shard(world, undisturbed):
     relay.install(rows, models=[finished.model])
     for ordinal in range(len(world.dataset.files)):
         _, sealed = relay.ask(Materialise(job_id=rows.job_id, ordinal=ordinal, output=0))
-        table = pa.ipc.open_stream(world.open(sealed).table).read_all()
+        table = pa.ipc.open_stream(world.open(sealed).content).read_all()
         users, items = (np.searchsorted(whole.of(side)[0], table[name].to_numpy()) for side, name in (("user", "u"), ("item", "i")))
         expected = np.einsum("ij,ij->i", whole.user_factors[users], whole.item_factors[items])
         np.testing.assert_allclose(table["prediction"].to_numpy(), expected, rtol=1e-6)

@@ -53,7 +53,7 @@ def test_a_job_trains_the_model_that_its_rows_give(world):
     want = getattr(expected, "coefficient_matrix", None)
     want = expected.coefficients if want is None else want
     np.testing.assert_allclose(got, np.ravel(want), atol=1e-7)
-    kinds = [world.open(raw).body.kind for raw in finished.results]
+    kinds = [world.open(raw).kind for raw in finished.results]
     assert kinds == [OutputKind.SUMMARY]
 
 

@@ -50,7 +50,7 @@ def predicted(world, sealed, relay):
     )
     relay.install(job, models=[sealed.to_bytes()])
     _, rows = relay.ask(Materialise(job_id=job.job_id, ordinal=0, output=0))
-    return pa.ipc.open_stream(world.open(rows).table).read_all()["p"].to_numpy()
+    return pa.ipc.open_stream(world.open(rows).content).read_all()["p"].to_numpy()
 
 
 def test_a_model_in_pieces_is_the_model(world, small_pieces, monkeypatch):

@@ -1,14 +1,18 @@
 """Does a job that names some parts read those, all of those, and no others?"""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from securemllib.crypto.identity import PrivateIdentity
 from securemllib.enclave.session import check_unseen
 from securemllib.errors import FormatError, IntegrityError, UsageError
 from securemllib.wire.dataset import KeptPart, Part
 from securemllib.wire.job import ROWS_OPERATION, Output, OutputKind
 from securemllib.wire.plan import Filter, Literal, Parts, Plan, Project
+from securemllib.wire.result import ResultKey, SealedResult
 from securemllib.wire.task import Materialise
 from tests.world import Dataset, Relay, World
 
@@ -31,7 +35,7 @@ def numbers(world, relay, asked, ordinal):
     """Return the numbers of a part, and how many parts the result says that there are."""
     _, raw = relay.ask(Materialise(job_id=asked.job_id, ordinal=ordinal, output=0))
     opened = world.open(bytes(raw))
-    return pa.ipc.open_stream(opened.table).read_all()["x"].to_pylist(), opened.body.parts
+    return pa.ipc.open_stream(opened.content).read_all()["x"].to_pylist(), opened.parts
 
 
 def test_only_the_named_parts_are_read(world):
@@ -43,6 +47,23 @@ def test_only_the_named_parts_are_read(world):
     with pytest.raises(FormatError):
         numbers(world, relay, asked, 2)
     assert relay.fetched == [1, 2]
+
+
+def test_each_enclave_output_and_job_has_a_key_of_its_own(world):
+    """Parts of one output and enclave share a key; another recipient's, another enclave's and another job's have others."""
+    me, bob = world.analyst.public, PrivateIdentity.generate("bob").public
+    first = job(world)
+    both = replace(first, outputs=(*first.outputs, replace(first.outputs[0], recipient=bob)))
+    wrapped = []
+    for asked, relay in ((both, Relay(world)), (both, Relay(world)), (job(world), Relay(world))):
+        relay.install(asked)
+        for output in range(len(asked.outputs)):
+            raw = [relay.ask(Materialise(job_id=asked.job_id, ordinal=ordinal, output=output))[1] for ordinal in (0, 1)]
+            one, two = (SealedResult.from_bytes(bytes(each)) for each in raw)
+            assert one.key == two.key
+            assert one.recipient == (bob if output else me).fingerprint
+            wrapped.append(ResultKey.from_bytes(one.key.payload).wrapped)
+    assert len(set(wrapped)) == 5
 
 
 def test_a_named_part_has_no_substitute(world):

@@ -49,7 +49,7 @@ def scored(world, model, relay, *, before=(), after=(), columns=("p",), outputs=
     relay.install(job, models=[model.to_bytes()], **changes)
     parts = [relay.ask(Materialise(job_id=job.job_id, ordinal=ordinal, output=0))[1] for ordinal in range(PARTS)]
     relay.ask(End(job_id=job.job_id))
-    return pa.concat_tables(pa.ipc.open_stream(world.open(part).table).read_all() for part in parts)
+    return pa.concat_tables(pa.ipc.open_stream(world.open(part).content).read_all() for part in parts)
 
 
 PLANS = {

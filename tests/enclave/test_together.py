@@ -128,12 +128,12 @@ def test_evaluations_of_several_models_open_each_part_once(world):
         fields = {"inputs": {"prediction": "p", "label": "y"}, "plan": plan, "outputs": metric}
         one, again = (world.job("MulticlassClassificationEvaluator", **fields) for _ in range(2))
         finished, _ = run(world, one, [Relay(world)], models=[model.to_bytes()])
-        alone.append(world.open(finished.results[0]).body.tree)
+        alone.append(world.open(finished.results[0]).tree)
         sealed[again.job_id] = [model.to_bytes()]
         jobs.append(again)
     relay = Relay(world, memory_limit=max(map(len, world.dataset.files)))
     found = together(world, jobs, relay, sealed)
-    assert [world.open(finished.results[0]).body.tree for finished in found] == alone
+    assert [world.open(finished.results[0]).tree for finished in found] == alone
     assert alone[0] != alone[1]
     assert len(relay.fetched) <= 2 * PARTS
 

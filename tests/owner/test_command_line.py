@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,9 +24,10 @@ from securemllib.policy.envelope import Envelope, open_envelope
 from securemllib.policy.model import Policy
 from securemllib.wire.agent import REPLIES, Identified, Identify
 from securemllib.wire.attestation import AttestationResult
+from securemllib.wire.encoding import encode
 from securemllib.wire.framing import receive, send
 from securemllib.wire.job import OutputKind
-from securemllib.wire.result import ResultBody, SealedResult, result_context, table_context
+from securemllib.wire.result import ResultKey, SealedResult, result_context, result_key_context
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -130,21 +130,20 @@ def test_identities_are_chosen_by_name_where_there_are_two(home: Path) -> None:
     assert "'bob'" in run("identity", "show", "--identity", "bob").output
 
 
-def sealed(recipient: PrivateIdentity, broker: PrivateIdentity, kind: OutputKind, tree: object, table: bytes) -> SealedResult:
+def sealed(recipient: PrivateIdentity, broker: PrivateIdentity, kind: OutputKind, content: bytes) -> SealedResult:
     """Return a genuine result."""
     enclave, key, job = PrivateIdentity.generate("enclave"), DataKey.generate(), "1" * 64
-    context = result_context(job, kind, 0, recipient.public.fingerprint)
+    who = recipient.public.fingerprint
     found = AttestationResult(job_id=job, identity=enclave.public, tee="insecure", measurement=bytes(32), protections=(), issued=1)
-    body = ResultBody(job_id=job, kind=kind, ordinal=0, parts=1, tree=tree, table_digest=sha256(table).digest() if table else b"")
+    wrapped = wrap(recipient.public.recipient_key, result_key_context(job, kind, who), key.expose())
     return SealedResult(
         job_id=job,
         kind=kind,
         ordinal=0,
-        recipient=recipient.public.fingerprint,
+        recipient=who,
         attestation=broker.sign(found),
-        wrapped_key=wrap(recipient.public.recipient_key, context, key.expose()),
-        envelope=seal(key, context, enclave.sign(body).to_bytes()),
-        table=seal(key, table_context(job, 0, recipient.public.fingerprint), table) if table else b"",
+        key=enclave.sign(ResultKey(job_id=job, kind=kind, recipient=who, parts=1, wrapped=wrapped)),
+        content=seal(key, result_context(job, kind, 0, who), content),
     )
 
 
@@ -153,7 +152,7 @@ def test_results_are_opened(home: Path) -> None:
     from securemllib.owner import identity_file
 
     alice, broker = identity_file.load(home / "alice.identity"), PrivateIdentity.generate("broker")
-    Path("metric.sml").write_bytes(sealed(alice, broker, OutputKind.METRIC, {"auc": 0.75}, b"").to_bytes())
+    Path("metric.sml").write_bytes(sealed(alice, broker, OutputKind.METRIC, encode({"auc": 0.75})).to_bytes())
     assert refused("result", "open", "metric.sml", "--job", "1" * 64).error_code == "usage.no_broker"
     save_public(broker.public, home / "broker.pub")
     opened = run("result", "open", "metric.sml", "--job", "1" * 64)
@@ -163,7 +162,7 @@ def test_results_are_opened(home: Path) -> None:
     rows, sink = pa.table({"prediction": [1.0, 0.0]}), pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
-    Path("rows.sml").write_bytes(sealed(alice, broker, OutputKind.ROWS, None, sink.getvalue().to_pybytes()).to_bytes())
+    Path("rows.sml").write_bytes(sealed(alice, broker, OutputKind.ROWS, sink.getvalue().to_pybytes()).to_bytes())
     assert run("result", "open", "rows.sml", "--job", "1" * 64, "--output", "rows.parquet").exit_code == 0
     assert pq.read_table("rows.parquet") == rows
 

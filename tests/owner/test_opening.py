@@ -6,7 +6,6 @@ import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,14 @@ from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import JobSpecification, Mode, Output, OutputKind
 from securemllib.wire.plan import Plan
 from securemllib.wire.result import (
-    ResultBody,
+    ResultKey,
     SealedModel,
     SealedResult,
     WrappedModelKey,
     model_context,
     model_key_context,
     result_context,
-    table_context,
+    result_key_context,
 )
 
 JOB, OTHER_JOB = "1" * 64, "2" * 64
@@ -53,29 +52,28 @@ def attestation(enclave: PublicIdentity = ENCLAVE.public, job_id: str = JOB) -> 
 
 
 def result(**changes: Any) -> SealedResult:
-    """Return a metric for the analyst, or rows where ``table`` is given, genuine but for the changes."""
-    use = {"job_id": JOB, "recipient": ANALYST.public, "broker": BROKER, "signer": ENCLAVE, "attested": attestation(), "body": {}} | changes
-    table, recipient = use.get("table", b""), use["recipient"].fingerprint
-    kind = OutputKind.ROWS if table else OutputKind.METRIC
-    body = {"job_id": use["job_id"], "kind": kind, "ordinal": 0, "parts": 1, "tree": {"auc": 0.75}} | use["body"]
-    body = {"table_digest": sha256(table).digest() if table else b""} | body
-    context = result_context(use["job_id"], kind, 0, recipient)
-    key = use.get("key") or DataKey.generate()
+    """Return a metric for the analyst, or rows where ``rows`` is given, genuine but for the changes."""
+    use = {"job_id": JOB, "recipient": ANALYST.public, "broker": BROKER, "signer": ENCLAVE, "attested": attestation(), "told": {}} | changes
+    rows, recipient = use.get("rows"), use["recipient"].fingerprint
+    kind = OutputKind.METRIC if rows is None else OutputKind.ROWS
+    key, ordinal = use.get("key") or DataKey.generate(), use.get("ordinal", 0)
+    wrapped = wrap(use["recipient"].recipient_key, result_key_context(use["job_id"], kind, recipient), key.expose())
+    told = {"job_id": use["job_id"], "kind": kind, "recipient": recipient, "parts": 1, "wrapped": wrapped} | use["told"]
+    content = encode({"auc": 0.75}) if rows is None else rows
     return SealedResult(
         job_id=use["job_id"],
         kind=kind,
-        ordinal=0,
+        ordinal=ordinal,
         recipient=recipient,
         attestation=use["broker"].sign(use["attested"]),
-        wrapped_key=wrap(use["recipient"].recipient_key, context, key.expose()),
-        envelope=seal(key, context, use["signer"].sign(ResultBody(**body)).to_bytes()),
-        table=seal(key, table_context(use["job_id"], 0, recipient), table) if table else b"",
+        key=use["signer"].sign(ResultKey(**told)),
+        content=seal(key, result_context(use["job_id"], kind, ordinal, recipient), content),
     )
 
 
 def opened(sealed: SealedResult) -> Any:
     """Open as the analyst, who trusts the broker and asked for the job."""
-    return open_result(sealed, identity=ANALYST, broker=BROKER.public, job_id=JOB).body.tree
+    return open_result(sealed, identity=ANALYST, broker=BROKER.public, job_id=JOB).tree
 
 
 def test_a_genuine_result_opens() -> None:
@@ -93,9 +91,10 @@ def test_a_genuine_result_opens() -> None:
         ({"attested": attestation(job_id=OTHER_JOB)}, SignatureError),
         ({"signer": IMPOSTOR}, SignatureError),
         ({"signer": ANALYST}, SignatureError),
-        ({"body": {"job_id": OTHER_JOB}}, IntegrityError),
-        ({"body": {"kind": OutputKind.SUMMARY}}, IntegrityError),
-        ({"body": {"ordinal": 1}}, IntegrityError),
+        ({"told": {"job_id": OTHER_JOB}}, IntegrityError),
+        ({"told": {"kind": OutputKind.SUMMARY}}, IntegrityError),
+        ({"told": {"recipient": STRANGER.public.fingerprint}}, IntegrityError),
+        ({"told": {"wrapped": wrap(ANALYST.public.recipient_key, b"another context", bytes(32))}}, IntegrityError),
     ],
     ids=[
         "other job",
@@ -104,9 +103,10 @@ def test_a_genuine_result_opens() -> None:
         "attested for other job",
         "other enclave",
         "self made",
-        "body's job",
-        "kind",
-        "ordinal",
+        "key's job",
+        "key's kind",
+        "key's recipient",
+        "key's context",
     ],
 )
 def test_anything_else_is_refused(changes: dict[str, Any], error: type[SecureMLlibError]) -> None:
@@ -115,38 +115,43 @@ def test_anything_else_is_refused(changes: dict[str, Any], error: type[SecureMLl
         opened(result(**changes))
 
 
-@pytest.mark.parametrize("field", ["job_id", "kind", "ordinal", "recipient", "attestation", "wrapped_key", "envelope", "table"])
+@pytest.mark.parametrize("field", ["job_id", "kind", "ordinal", "recipient", "attestation", "key", "content"])
 def test_no_field_can_be_exchanged(field: str) -> None:
     """Each field of a genuine result, taken from another one or changed, makes it stay closed."""
     other = {"job_id": OTHER_JOB, "kind": OutputKind.SUMMARY, "ordinal": 1, "recipient": STRANGER.public.fingerprint}
-    other |= {"attestation": BROKER.sign(attestation(IMPOSTOR.public)), "wrapped_key": result().wrapped_key, "envelope": result().envelope}
-    other |= {"table": result(table=b"rows").table}
+    other |= {"attestation": BROKER.sign(attestation(IMPOSTOR.public)), "key": result().key, "content": result().content}
     with pytest.raises(SecureMLlibError):
         opened(replace(result(), **{field: other[field]}))
 
 
-def test_rows_are_those_that_the_enclave_signed() -> None:
-    """Rows open beside their signed digest; others of the same key and job, from another part, missing or added ones are refused."""
+def test_rows_are_those_that_the_enclave_sealed() -> None:
+    """Rows open in their own place under the key that was signed; those of another part, job, recipient or key, and none, are refused."""
     key = DataKey.generate()
-    genuine = result(table=b"rows", key=key)
-    assert open_result(genuine, identity=ANALYST, broker=BROKER.public, job_id=JOB).table == b"rows"
+    genuine = result(rows=b"rows", key=key)
+    found = open_result(genuine, identity=ANALYST, broker=BROKER.public, job_id=JOB)
+    assert (found.content, found.kind, found.ordinal, found.parts) == (b"rows", OutputKind.ROWS, 0, 1)
     who = ANALYST.public.fingerprint
     wrong = {
-        "others": seal(key, table_context(JOB, 0, who), b"other rows"),
-        "another part's": seal(key, table_context(JOB, 1, who), b"rows"),
-        "another job's": seal(key, table_context(OTHER_JOB, 0, who), b"rows"),
-        "another recipient's": seal(key, table_context(JOB, 0, STRANGER.public.fingerprint), b"rows"),
-        "the body": genuine.envelope,
-        "another key's": result(table=b"rows").table,
+        "another part's": seal(key, result_context(JOB, OutputKind.ROWS, 1, who), b"rows"),
+        "another job's": seal(key, result_context(OTHER_JOB, OutputKind.ROWS, 0, who), b"rows"),
+        "another recipient's": seal(key, result_context(JOB, OutputKind.ROWS, 0, STRANGER.public.fingerprint), b"rows"),
+        "a metric": seal(key, result_context(JOB, OutputKind.METRIC, 0, who), b"rows"),
+        "another key's": result(rows=b"rows").content,
         "none": b"",
     }
-    for table in wrong.values():
+    for content in wrong.values():
         with pytest.raises(IntegrityError):
-            opened(replace(genuine, table=table))
-    with pytest.raises(IntegrityError, match="not those that were signed"):
-        opened(replace(result(key=key), table=seal(key, table_context(JOB, 0, who), b"rows")))
-    with pytest.raises(IntegrityError, match="not those that were signed"):
-        opened(result(table=b"rows", body={"table_digest": b""}))
+            opened(replace(genuine, content=content))
+
+
+def test_parts_of_one_key_do_not_change_places() -> None:
+    """An enclave's parts have one key; a part that is handed over as another one stays closed."""
+    key = DataKey.generate()
+    first, second = result(rows=b"first", key=key), result(rows=b"second", key=key, ordinal=1)
+    assert open_result(second, identity=ANALYST, broker=BROKER.public, job_id=JOB).content == b"second"
+    for moved in (replace(first, ordinal=1), replace(second, ordinal=0), replace(first, content=second.content)):
+        with pytest.raises(IntegrityError):
+            opened(moved)
 
 
 def model(tree: Any = None) -> tuple[SealedModel, DataKey]:
@@ -372,13 +377,5 @@ def test_an_open_directory_is_refused(tmp_path: Path) -> None:
 
 def test_the_fields_that_are_exchanged_are_all_fields() -> None:
     """The test of exchanged fields covers each field that a result has."""
-    assert {field.name for field in fields(SealedResult)} == {
-        "job_id",
-        "kind",
-        "ordinal",
-        "recipient",
-        "attestation",
-        "wrapped_key",
-        "envelope",
-        "table",
-    }
+    names = {"job_id", "kind", "ordinal", "recipient", "attestation", "key", "content"}
+    assert {field.name for field in fields(SealedResult)} == names

@@ -22,7 +22,7 @@ from securemllib.wire.framing import send
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import JobSpecification, Mode, Output, OutputKind
 from securemllib.wire.plan import Assemble, Call, Filter, HandleInvalid, Literal, Operator, Plan, RandomSplit, Reference
-from securemllib.wire.result import result_context, table_context
+from securemllib.wire.result import result_context, result_key_context
 from securemllib.wire.signed import pre_authentication_encoding
 from securemllib.wire.task import NeedPart
 
@@ -124,10 +124,10 @@ def test_report_data():
         (grant_context("j", "e"), ("securemllib/grant/v1", "j", "e")),
         (head_context("j"), ("securemllib/head-update/v1", "j")),
         (head_acknowledgement_context("j", b"u"), ("securemllib/head-acknowledgement/v1", "j", b"u")),
-        (result_context("j", OutputKind.ROWS, 3, "r"), ("securemllib/sealed-result/v2", "j", "rows", 3, "r")),
-        (table_context("j", 3, "r"), ("securemllib/sealed-result/v2/table", "j", 3, "r")),
+        (result_context("j", OutputKind.ROWS, 3, "r"), ("securemllib/sealed-result/v3", "j", "rows", 3, "r")),
+        (result_key_context("j", OutputKind.ROWS, "r"), ("securemllib/result-key/v1", "j", "rows", "r")),
     ],
-    ids=["part key", "manifest body", "grant", "head", "acknowledgement", "result", "rows"],
+    ids=["part key", "manifest body", "grant", "head", "acknowledgement", "result", "result key"],
 )
 def test_a_context(context, parts):
     """Associated data is the length-prefixed list that its definition names, version first."""

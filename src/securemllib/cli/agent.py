@@ -95,10 +95,10 @@ def open_(
     result = SealedResult.from_bytes(data, limit=len(data))
     opened = open_result(result, identity=open_identity(identity, passphrase_file), broker=trusted, job_id=job)
     Console(stderr=True).print(f"TEE: {opened.attestation.tee}", style="red" if opened.attestation.tee == "insecure" else "green")
-    if opened.body.kind is OutputKind.ROWS:
+    if opened.kind is OutputKind.ROWS:
         _write_rows(opened, output)
     else:
-        typer.echo(json.dumps(opened.body.tree, indent=2))
+        typer.echo(json.dumps(opened.tree, indent=2))
 
 
 def _write_rows(opened: OpenedResult, output: Path | None) -> None:
@@ -106,7 +106,7 @@ def _write_rows(opened: OpenedResult, output: Path | None) -> None:
         raise UsageError("The result is rows.", next_step="Give --output with the name of a new .parquet file.")
     with (
         new_file(output) as temporary,
-        pa.ipc.open_stream(opened.table) as stream,
+        pa.ipc.open_stream(opened.content) as stream,
         pq.ParquetWriter(temporary, stream.schema) as writer,
     ):
         for batch in stream:

@@ -22,6 +22,7 @@ from securemllib.enclave.session import Session
 from securemllib.enclave.worker import no_rows
 from securemllib.errors import CoverError, FormatError, FreshnessError, IntegrityError, UnavailableError, UnsealError
 from securemllib.wire.attestation import Head, HeadUpdate, head_acknowledgement_context, head_context
+from securemllib.wire.encoding import encode
 from securemllib.wire.job import OutputKind
 from securemllib.wire.record import Record
 from securemllib.wire.result import SealedModel, piece_name
@@ -236,7 +237,8 @@ class Aggregator:
         if session.job.output(OutputKind.SEALED_STATISTICS):
             keep_statistics(session, self._state, host)
         released = {OutputKind.METRIC: tree.get("value"), OutputKind.SUMMARY: {name: tree[name] for name in model.SUMMARY}}
-        results = [sealed_result(session, output, tree=released[output.kind]) for output in session.job.outputs if output.kind in released]
+        left = [output for output in session.job.outputs if output.kind in released]
+        results = [sealed_result(session, output, encode(released[output.kind])) for output in left]
         finished = Finished(
             round=self._current.round,
             model=b"" if sealed is None else sealed.to_bytes(),

@@ -18,4 +18,4 @@ def materialise(session: Session, *, ordinal: int, output: int, cache: BlockCach
         raise FormatError(f"The job has {len(session.parts)} parts and {len(outputs)} outputs of rows.")
     rows = Reading(session.parts[ordinal], cache, host).scored(session)
     table = rows_table(rows, outputs[output].columns)
-    return sealed_result(session, outputs[output], ordinal=ordinal, table=table).to_bytes()
+    return sealed_result(session, outputs[output], table, ordinal=ordinal).to_bytes()

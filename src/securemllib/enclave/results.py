@@ -1,6 +1,4 @@
-"""Results for one recipient: signed by this enclave, sealed under a fresh key that is wrapped for the recipient."""
-
-from hashlib import sha256
+"""Results for one recipient, sealed under a key that is wrapped for the recipient and signed by this enclave."""
 
 import pyarrow as pa
 
@@ -11,41 +9,43 @@ from securemllib.crypto.wrapping import wrap
 from securemllib.enclave.rows import Rows
 from securemllib.enclave.session import Session
 from securemllib.errors import DataError, PolicyError
-from securemllib.wire.encoding import Value
 from securemllib.wire.job import Output, OutputKind
-from securemllib.wire.result import ResultBody, SealedResult, result_context, table_context
+from securemllib.wire.result import ResultKey, SealedResult, result_context, result_key_context
+from securemllib.wire.signed import Signed
 
 __all__ = ["require_group", "rows_table", "sealed_result"]
 
 
-def sealed_result(
-    session: Session, output: Output, *, ordinal: int = 0, tree: Value = None, table: memoryview | None = None
-) -> SealedResult:
+def sealed_result(session: Session, output: Output, content: bytes | memoryview, *, ordinal: int = 0) -> SealedResult:
     """Return one result of the job for the output's recipient.
 
     Args:
-        session: The job.
+        session: The job. Its results of one output have one key in this enclave, and what is signed is the key.
         output: What leaves, and for whom.
+        content: The encoding of a summary or metric, or rows.
         ordinal: Of the part, for rows.
-        tree: A summary or metric.
-        table: Rows. Their digest is signed: an Ed25519 signature hashes what it signs twice, and by a slower function.
     """
-    parts = len(session.parts) if output.kind is OutputKind.ROWS else 1
-    digest = b"" if table is None else sha256(table).digest()
-    body = ResultBody(job_id=session.job_id, kind=output.kind, ordinal=ordinal, parts=parts, tree=tree, table_digest=digest)
     recipient = output.recipient.fingerprint
-    context = result_context(session.job_id, output.kind, ordinal, recipient)
-    key = DataKey.generate()
+    # Of two threads that are the first, one makes a key for nothing.
+    key, told = session.result_keys.get(output) or session.result_keys.setdefault(output, _fresh_key(session, output))
     return SealedResult(
         job_id=session.job_id,
         kind=output.kind,
         ordinal=ordinal,
         recipient=recipient,
         attestation=session.attestation,
-        wrapped_key=wrap(output.recipient.recipient_key, context, key.expose()),
-        envelope=seal(key, context, session.identity.sign(body).to_bytes()),
-        table=b"" if table is None else seal(key, table_context(session.job_id, ordinal, recipient), table),
+        key=told,
+        content=seal(key, result_context(session.job_id, output.kind, ordinal, recipient), content),
     )
+
+
+def _fresh_key(session: Session, output: Output) -> tuple[DataKey, Signed]:
+    """Return a key, and what tells the output's recipient of it."""
+    key, recipient = DataKey.generate(), output.recipient
+    wrapped = wrap(recipient.recipient_key, result_key_context(session.job_id, output.kind, recipient.fingerprint), key.expose())
+    parts = len(session.parts) if output.kind is OutputKind.ROWS else 1
+    told = ResultKey(job_id=session.job_id, kind=output.kind, recipient=recipient.fingerprint, parts=parts, wrapped=wrapped)
+    return key, session.identity.sign(told)
 
 
 def require_group(session: Session, kinds: tuple[OutputKind, ...], size: float) -> None:

@@ -1,7 +1,7 @@
 """One job inside the enclave: its keys, its specification, and what both say that its rows are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from securemllib.algorithms.base import Seed
@@ -15,7 +15,7 @@ from securemllib.enclave.parts import MANIFEST_BODY_PURPOSE
 from securemllib.errors import FormatError, FreshnessError, RefusedError, SignatureError, UsageError
 from securemllib.wire.attestation import AttestationResult, Challenge, Grant, WrappedGrant, grant_context
 from securemllib.wire.dataset import DatasetRef, Manifest, ManifestBody, Part, body_context, manifest_digest, written_in
-from securemllib.wire.job import ROWS_OPERATION, JobSpecification
+from securemllib.wire.job import ROWS_OPERATION, JobSpecification, Output
 from securemllib.wire.plan import ModelRef, Plan
 from securemllib.wire.result import SealedModel
 from securemllib.wire.signed import Signed
@@ -48,6 +48,7 @@ class Session:
         lineage: The datasets that the job's result derives from.
         columns: The dataset's columns that the job reads.
         cache_key: What a block's content depends on; only a holder of the dataset secret can compute it.
+        result_keys: The keys of the job's results from this enclave, each with the signed `ResultKey` that tells its recipient of it.
     """
 
     job_id: str
@@ -66,6 +67,7 @@ class Session:
     lineage: tuple[DatasetRef, ...]
     columns: tuple[str, ...]
     cache_key: bytes
+    result_keys: dict[Output, tuple[DataKey, Signed]] = field(default_factory=dict)
 
     def share(self, index: int) -> tuple[Part, ...]:
         """Return the parts of one share, in order; `FormatError` where the job has no such share."""

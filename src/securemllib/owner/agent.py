@@ -125,10 +125,10 @@ class Agent:
     def _open(self, request: Open, payload: memoryview) -> tuple[Opened, bytes]:
         result = SealedResult.from_bytes(payload, limit=len(payload))
         opened = open_result(result, identity=self._identity, broker=self._trusted_broker(), job_id=request.job_id)
-        body, tee = opened.body, opened.attestation.tee
-        self._show(f"opened {body.kind.value} of job {body.job_id[:16]} (TEE: {_printable(tee)})")
-        reply = Opened(job_id=body.job_id, kind=body.kind, ordinal=body.ordinal, parts=body.parts, operation="", tee=tee)
-        return reply, opened.table if body.kind is OutputKind.ROWS else encode(body.tree)
+        tee = opened.attestation.tee
+        self._show(f"opened {opened.kind.value} of job {opened.job_id[:16]} (TEE: {_printable(tee)})")
+        reply = Opened(job_id=opened.job_id, kind=opened.kind, ordinal=opened.ordinal, parts=opened.parts, operation="", tee=tee)
+        return reply, opened.content
 
     def _open_model(self, request: OpenModel, payload: memoryview) -> tuple[Opened, bytes]:
         first, *pieces = _split(payload, request.lengths)

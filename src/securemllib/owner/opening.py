@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 from securemllib.crypto.aead import unseal
 from securemllib.crypto.identity import PrivateIdentity, verify
@@ -12,14 +11,15 @@ from securemllib.errors import IntegrityError, RefusedError, SignatureError
 from securemllib.wire.attestation import AttestationResult
 from securemllib.wire.encoding import Value, decode
 from securemllib.wire.identity import PublicIdentity
+from securemllib.wire.job import OutputKind
 from securemllib.wire.result import (
-    ResultBody,
+    ResultKey,
     SealedModel,
     SealedResult,
     WrappedModelKey,
     model_key_context,
     result_context,
-    table_context,
+    result_key_context,
 )
 from securemllib.wire.signed import Signed
 
@@ -31,14 +31,25 @@ class OpenedResult:
     """A result in the clear.
 
     Attributes:
-        body: Its job, kind and ordinal, and a summary or metric.
-        table: Rows, as an Arrow IPC stream; empty for what has none.
+        job_id: Its job.
+        kind: What it is.
+        ordinal: For rows the part's ordinal, else 0.
+        parts: For rows how many parts there are, else 1.
+        content: For rows an Arrow IPC stream, else the encoding of a tree.
         attestation: What the broker found of the enclave that made it.
     """
 
-    body: ResultBody
-    table: bytes
+    job_id: str
+    kind: OutputKind
+    ordinal: int
+    parts: int
+    content: bytes
     attestation: AttestationResult
+
+    @property
+    def tree(self) -> Value:
+        """What a summary or metric tells."""
+        return decode(self.content, limit=len(self.content))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +72,9 @@ def open_result(result: SealedResult, *, identity: PrivateIdentity, broker: Publ
 
     1. It is of the expected job and for this identity.
     2. The expected broker signed the attestation of the enclave that made it, for the same job.
-    3. Its key opens with the identity's private key, in the context of this job, kind, ordinal and recipient.
-    4. The attested enclave signed the body.
-    5. The body says the same job, kind and ordinal as the result.
-    6. The rows beside it open with the same key in their own context, and are those whose digest is in the body; there are none where the
-       body has no digest.
+    3. The attested enclave signed its key, as one for results of this job, kind and recipient.
+    4. The key opens with the identity's private key, in the context of the same.
+    5. The content opens with that key, in the context of this job, kind, ordinal and recipient.
 
     Args:
         result: The result, from the host.
@@ -74,8 +83,8 @@ def open_result(result: SealedResult, *, identity: PrivateIdentity, broker: Publ
         job_id: The job whose result the caller asked for.
 
     Raises:
-        IntegrityError: 1, 3, 5 or 6 does not hold.
-        SignatureError: 2 or 4 does not hold.
+        IntegrityError: 1, 4 or 5 does not hold, or the signed key is for something else.
+        SignatureError: 2 or 3 does not hold.
         RefusedError: The result is for somebody else.
     """
     # 1
@@ -89,19 +98,14 @@ def open_result(result: SealedResult, *, identity: PrivateIdentity, broker: Publ
     if attestation.job_id != job_id:
         raise SignatureError(f"The enclave was attested for job {attestation.job_id}, not for job {job_id}.")
     # 3
-    context = result_context(job_id, result.kind, result.ordinal, fingerprint)
-    key = DataKey(identity.recipient.unwrap(result.wrapped_key, context))
-    opened = unseal(key, context, result.envelope)
+    told = verify(result.key, ResultKey, attestation.identity)
+    if (told.job_id, told.kind, told.recipient) != (job_id, result.kind, fingerprint):
+        raise IntegrityError(f"The key of the result of job {job_id} is for something else than it says.", code="integrity.result")
     # 4
-    body = verify(Signed.from_bytes(opened, limit=len(opened)), ResultBody, attestation.identity)
+    key = DataKey(identity.recipient.unwrap(told.wrapped, result_key_context(job_id, told.kind, fingerprint)))
     # 5
-    if (body.job_id, body.kind, body.ordinal) != (job_id, result.kind, result.ordinal):
-        raise IntegrityError(f"The result of job {job_id} holds something else than it says.", code="integrity.result")
-    # 6
-    table = unseal(key, table_context(job_id, result.ordinal, fingerprint), result.table) if result.table else b""
-    if body.table_digest != (sha256(table).digest() if result.table else b""):
-        raise IntegrityError(f"The rows of part {result.ordinal} of job {job_id} are not those that were signed.", code="integrity.result")
-    return OpenedResult(body=body, table=table, attestation=attestation)
+    content = unseal(key, result_context(job_id, told.kind, result.ordinal, fingerprint), result.content)
+    return OpenedResult(job_id=job_id, kind=told.kind, ordinal=result.ordinal, parts=told.parts, content=content, attestation=attestation)
 
 
 def open_model(

@@ -5,15 +5,15 @@ from typing import ClassVar
 
 from securemllib.errors import FormatError
 from securemllib.wire.dataset import DatasetRef
-from securemllib.wire.encoding import Value, length_prefixed
+from securemllib.wire.encoding import length_prefixed
 from securemllib.wire.job import OutputKind
 from securemllib.wire.plan import ModelRef
 from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
 __all__ = [
-    "ResultBody", "SealedModel", "SealedResult", "WrappedModelKey", "model_context", "model_key_context", "piece_context", "piece_name",
-    "result_context", "statistics_name", "statistics_operation", "table_context",
+    "ResultKey", "SealedModel", "SealedResult", "WrappedModelKey", "model_context", "model_key_context", "piece_context", "piece_name",
+    "result_context", "result_key_context", "statistics_name", "statistics_operation",
 ]  # fmt: skip
 
 # What a root can name within one message of 64 MiB, with room to spare.
@@ -79,26 +79,24 @@ def statistics_name(index: int) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResultBody(Record):
-    """The inside of a result, signed by the enclave's identity.
+class ResultKey(Record):
+    """The key that an enclave seals its results of one kind for one recipient under, signed by the enclave's identity.
 
     Attributes:
         job_id: The job.
-        kind: What it is.
-        ordinal: For rows the part's ordinal, else 0.
-        parts: For rows how many parts there are, so that a missing one is noticed; else 1.
-        tree: For a summary or metric: a tree of numbers, lists and maps; else None.
-        table_digest: For rows: the SHA-256 of their Arrow IPC stream, which is sealed beside the body; else empty.
+        kind: What the results are.
+        recipient: The fingerprint of who can open them.
+        parts: For rows how many parts all enclaves together hand out, so that a missing one is noticed; else 1.
+        wrapped: A fresh data key, HPKE-wrapped for the recipient with `result_key_context`.
     """
 
-    TYPE: ClassVar[str] = "securemllib/result-body/v2"
+    TYPE: ClassVar[str] = "securemllib/result-key/v1"
 
     job_id: str
     kind: OutputKind
-    ordinal: int
+    recipient: str
     parts: int
-    tree: Value
-    table_digest: bytes
+    wrapped: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,31 +109,30 @@ class SealedResult(Record):
         ordinal: For rows the part's ordinal, else 0.
         recipient: The fingerprint of who can open it.
         attestation: The broker's signed `AttestationResult` of the enclave that made it.
-        wrapped_key: A fresh data key, HPKE-wrapped for the recipient with `result_context`.
-        envelope: A `Signed` `ResultBody`, sealed under that data key with `result_context`.
-        table: For rows: an Arrow IPC stream, sealed under that data key with `table_context`; else empty.
+        key: The enclave's signed `ResultKey`.
+        content: Sealed under that key with `result_context`: for rows an Arrow IPC stream; else the encoding of a tree of numbers, lists
+            and maps.
     """
 
-    TYPE: ClassVar[str] = "securemllib/sealed-result/v2"
+    TYPE: ClassVar[str] = "securemllib/sealed-result/v3"
 
     job_id: str
     kind: OutputKind
     ordinal: int
     recipient: str
     attestation: Signed
-    wrapped_key: bytes
-    envelope: bytes
-    table: bytes
+    key: Signed
+    content: bytes
+
+
+def result_key_context(job_id: str, kind: OutputKind, recipient: str) -> bytes:
+    """Return the HPKE ``info`` of a result's key."""
+    return length_prefixed(ResultKey.TYPE, job_id, kind.value, recipient)
 
 
 def result_context(job_id: str, kind: OutputKind, ordinal: int, recipient: str) -> bytes:
-    """Return the context of a result, for its wrapped key and for its envelope."""
+    """Return the associated data of a result's content."""
     return length_prefixed(SealedResult.TYPE, job_id, kind.value, ordinal, recipient)
-
-
-def table_context(job_id: str, ordinal: int, recipient: str) -> bytes:
-    """Return the associated data of the rows of a result."""
-    return length_prefixed(f"{SealedResult.TYPE}/table", job_id, ordinal, recipient)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
