@@ -9,15 +9,21 @@ import pytest
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Scratch, Seed
-from securemllib.algorithms.codec import to_tree
+from securemllib.algorithms.codec import from_tree, to_tree
+from securemllib.algorithms.decision_tree import DecisionTreeRegressionModel
+from securemllib.algorithms.gradient_boosting import BoostingState
 from securemllib.algorithms.kernels import trees as kernels
 from securemllib.algorithms.registry import build
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.trees import histograms, training
+from securemllib.algorithms.trees.bagged import TreesState
 from securemllib.algorithms.trees.candidates import ColumnValues
+from securemllib.algorithms.trees.forest import Forest, Splits
+from securemllib.algorithms.trees.growing import Growth
 from securemllib.algorithms.trees.histograms import Bagging
 from securemllib.algorithms.trees.params import features_per_node
-from securemllib.errors import DataError, UsageError
+from securemllib.algorithms.trees.training import Facts
+from securemllib.errors import DataError, FormatError, UsageError
 from securemllib.ml import plain_trees
 from securemllib.wire.encoding import encode
 
@@ -366,3 +372,61 @@ def test_the_loss_after_each_tree_is_the_weighted_mean(fit: Any, cut: Any) -> No
     np.testing.assert_allclose(fit(evaluator, cut(sums, label, weight)).value, expected)
     with pytest.raises(DataError, match="0 and 1"):
         fit(evaluator, cut(sums, label + 1.0, weight))
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("feature", [1, -1, -1]),
+        ("feature", [-2, -1, -1]),
+        ("left", [0, -1, -1]),
+        ("left", [2, -1, -1]),
+        ("left", [1, 0, -1]),
+        ("subset", [0, -1, -1]),
+        ("subset", [-2, -1, -1]),
+        ("roots", [3]),
+        ("roots", [-1]),
+        ("bin", [0]),
+        ("gain", [0.0, 0.0]),
+        ("stats", [[1.0, 0.0]]),
+    ],
+)
+def test_a_tree_that_leads_elsewhere_is_none(field: str, values: Any) -> None:
+    """Compiled loops follow a tree's numbers, so a model or a state with one that leads out of it, or around, does not come to be."""
+    grown = Forest.empty(channels=2, categories=0).planted(1)
+    one = np.zeros(1)
+    split = Splits(
+        gain=one + 1,
+        feature=np.zeros(1, dtype=np.int32),
+        bin=np.zeros(1, dtype=np.int32),
+        threshold=one,
+        subset=np.zeros((1, 0), dtype=np.uint8),
+        is_subset=np.zeros(1, dtype=bool),
+        left=np.ones((1, 2)),
+        right=np.ones((1, 2)),
+    )
+    forest = grown.split(np.zeros(1, dtype=np.int64), split)
+    model = DecisionTreeRegressionModel(forest=forest, num_features=1, leaf_variances=np.zeros(3))
+    assert from_tree(DecisionTreeRegressionModel, to_tree(model)).num_features == 1
+    wrong = replace(forest, **{field: np.array(values, dtype=getattr(forest, field).dtype)})
+    with pytest.raises(FormatError):
+        from_tree(DecisionTreeRegressionModel, {**to_tree(model), "forest": to_tree(wrong)})
+    fields = {"phase": "grow", "seed": SEED, "facts": Facts(rows=2, weight_sum=2.0, classes=0, unit_weights=True, target_sum=2.0)}
+    none = {"pairs": np.zeros((0, 2), int), "wanted": np.zeros((0, 2), bool), "kept": np.zeros(0, int), "parents": np.zeros((0, 0, 2))}
+    marks = {"marks": np.zeros((1, 32), np.uint8), "earlier": np.zeros((1, 32), np.uint8)}
+    for state in (
+        TreesState(**fields, columns=1, binning=None, growth=Growth(step=0, forest=forest, **none, **marks), squares=one),
+        BoostingState(
+            **fields,
+            columns=1,
+            binning=None,
+            growth=Growth(step=0, forest=forest, **none, **marks),
+            validates=False,
+            best_error=0.0,
+            best_trees=0,
+        ),
+    ):
+        tree = to_tree(state)
+        assert from_tree(type(state), tree).columns == 1
+        with pytest.raises(FormatError):
+            from_tree(type(state), {**tree, "growth": {**tree["growth"], "forest": to_tree(wrong)}})

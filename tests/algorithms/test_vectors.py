@@ -60,6 +60,17 @@ def test_a_vector_that_does_not_fit_is_refused(row, code):
     assert refused.value.error_code == code
 
 
+@pytest.mark.parametrize("numbers", [pa.float64(), pa.int64(), pa.uint32()])
+def test_numbers_of_other_types_are_no_sparse_vector(numbers):
+    """Sizes and indices of another type than Spark's, which a cast could make others than those that were checked, are refused."""
+    kind = pa.struct({**{field.name: field.type for field in VECTOR}, "size": numbers, "indices": pa.list_(numbers)})
+    row = {"type": 0, "size": 4, "indices": [3], "values": [1.0]}
+    assert stored_vector(pa.array([row], VECTOR), "f").width == 4
+    with pytest.raises(DataError) as refused:
+        stored_vector(pa.array([row], kind), "f")
+    assert refused.value.error_code == "data.not_numeric"
+
+
 @pytest.mark.parametrize(("width", "accepted"), [(MOST_COLUMNS, True), (MOST_COLUMNS + 1, False)])
 def test_a_width_that_no_enclave_should_hold_is_refused(width, accepted):
     """A stored size beyond the bound is an error that names it, before anything of that size is allocated."""
@@ -153,6 +164,9 @@ def test_scratch_keeps_to_its_bound_and_gives_bytes_back():
     scratch.get("small", 1, lambda: np.zeros(4))
     assert used[0] == 32
     scratch.clear()
+    assert used[0] == 0
+    # A job ended while it was computed for: what is made then is returned, and no bytes are taken that nobody would give back.
+    assert scratch.get("late", 0, lambda: np.ones(4)).sum() == 4
     assert used[0] == 0
 
 

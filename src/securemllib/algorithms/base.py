@@ -83,6 +83,8 @@ class Scratch:
         with self._lock:
             self._reserve(-sum(size for _, _, size in self._held.values()))
             self._held.clear()
+            # Who still computes with it finds no room: nobody would give that back.
+            self._reserve = lambda change: change <= 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,10 @@ class BoostingState:
     best_error: float
     best_trees: int
 
+    def __post_init__(self) -> None:
+        if self.growth is not None:
+            self.growth.forest.check(self.columns)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Boosting(TreeParams):

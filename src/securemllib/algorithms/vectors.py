@@ -229,7 +229,8 @@ def _from_lists(array: pa.Array, name: str) -> Vector:
 
 def _from_spark(array: pa.StructArray, name: str) -> AnyVector:
     """Return a column of Spark's VectorUDT: rows of type 0 are sparse (size, indices, values), rows of type 1 dense (values)."""
-    if {field.name for field in array.type} != {"type", "size", "indices", "values"}:
+    # Exactly Spark's: of other integers, and of fractions, the numbers that become indices would not be the ones that were compared.
+    if array.type != VECTOR:
         raise DataError(f"The column {name!r} is of type {array.type}, not a vector.", code="data.not_numeric")
     if array.null_count:
         raise DataError(f"{array.null_count} rows of the vector column {name!r} are null.", code="data.null")

@@ -73,6 +73,8 @@ def bin_rows(features: NDArray[np.floating[Any]], thresholds: Floats, starts: Pl
         starts: ``(d + 1,)`` where each column's thresholds begin.
         bins: ``(n, d)``.
     """
+    if bins.shape != features.shape or len(starts) != features.shape[1] + 1 or starts[-1] != len(thresholds):
+        raise ValueError(f"features {features.shape}, bins {bins.shape} and {len(thresholds)} thresholds do not fit")
     compiled = _BIN_ROWS[features.dtype.itemsize, bins.dtype.itemsize]
     if compiled is None:
         bin_rows_twin(features, thresholds, starts, bins)

@@ -51,6 +51,10 @@ class TreesState:
     growth: Growth | None
     squares: Floats
 
+    def __post_init__(self) -> None:
+        if self.growth is not None:
+            self.growth.forest.check(self.columns)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaggedTrees(TreeParams):

@@ -16,6 +16,9 @@ Ints = NDArray[np.int32]
 ByLeaf = tuple[Ints, Ints, NDArray[np.int64]]
 
 _LEAF = -1
+# The fields that have an entry a node: of every node, and of those that have children.
+_OF_NODES = ("tree", "depth", "left", "stats")
+_OF_SPLITS = ("feature", "bin", "threshold", "subset", "gain")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +54,19 @@ class Forest:
     @classmethod
     def empty(cls, *, channels: int, categories: int) -> Self:
         """Return no tree."""
-        none = np.zeros(0, dtype=np.int32)
-        return cls(
-            roots=none,
-            tree=none,
-            depth=none,
-            left=none,
-            feature=none,
-            bin=none,
-            threshold=np.zeros(0),
-            subset=none,
-            subsets=np.zeros((0, categories), dtype=np.uint8),
-            gain=np.zeros(0),
-            stats=np.zeros((0, channels)),
-        )
+        integers: Any = dict.fromkeys(("roots", "tree", "depth", "left", "feature", "bin", "subset"), np.zeros(0, dtype=np.int32))
+        subsets, stats = np.zeros((0, categories), dtype=np.uint8), np.zeros((0, channels))
+        return cls(**integers, threshold=np.zeros(0), gain=np.zeros(0), subsets=subsets, stats=stats)
+
+    def check(self, columns: int) -> None:
+        """Raise ValueError unless the nodes fit each other and so many columns: compiled loops follow these numbers."""
+        inner, count = np.flatnonzero(self.left >= 0), self.nodes
+        child, subset = self.left[inner], self.subset[inner]
+        lengths = {len(getattr(self, name)) for name in (*_OF_NODES, *_OF_SPLITS)}
+        within = (self.roots, 0, count), (self.feature[inner], 0, columns), (subset, -1, len(self.subsets)), (child, 1, count - 1)
+        # A child stands behind its parent, so that every way down ends.
+        if lengths != {count} or self.subsets.ndim != 2 or (child <= inner).any() or not all(_within(*each) for each in within):
+            raise ValueError(f"the nodes of a forest do not fit each other or {columns} columns")
 
     @property
     def nodes(self) -> int:
@@ -83,19 +85,10 @@ class Forest:
         return replace(grown, roots=np.concatenate([self.roots, roots]))
 
     def _with_leaves(self, *, tree: Ints, depth: Ints, stats: Floats) -> Self:
-        none = np.full(len(tree), _LEAF, dtype=np.int32)
-        return replace(
-            self,
-            tree=np.concatenate([self.tree, tree]),
-            depth=np.concatenate([self.depth, depth]),
-            left=np.concatenate([self.left, none]),
-            feature=np.concatenate([self.feature, none]),
-            bin=np.concatenate([self.bin, none]),
-            threshold=np.concatenate([self.threshold, np.zeros(len(tree))]),
-            subset=np.concatenate([self.subset, none]),
-            gain=np.concatenate([self.gain, np.zeros(len(tree))]),
-            stats=np.concatenate([self.stats, stats]),
-        )
+        none, zero = np.full(len(tree), _LEAF, dtype=np.int32), np.zeros(len(tree))
+        same: Any = {"left": none, "feature": none, "bin": none, "threshold": zero, "subset": none, "gain": zero}
+        leaves = {"tree": tree, "depth": depth, "stats": stats, **same}
+        return replace(self, **{name: np.concatenate([getattr(self, name), new]) for name, new in leaves.items()})
 
     def split(self, nodes: NDArray[np.int64], splits: "Splits") -> Self:
         """Return the forest with two children for each of the nodes, in their order, at the end."""
@@ -106,16 +99,10 @@ class Forest:
         nominal = splits.is_subset
         subset = np.full(len(nodes), _LEAF, dtype=np.int32)
         subset[nominal] = len(self.subsets) + np.arange(nominal.sum())
-        return replace(
-            grown,
-            left=_put(grown.left, nodes, left),
-            feature=_put(grown.feature, nodes, splits.feature),
-            bin=_put(grown.bin, nodes, np.where(nominal, _LEAF, splits.bin)),
-            threshold=_put(grown.threshold, nodes, splits.threshold),
-            subset=_put(grown.subset, nodes, subset),
-            subsets=np.concatenate([self.subsets, splits.subset[nominal]]),
-            gain=_put(grown.gain, nodes, splits.gain),
-        )
+        found: Any = {"left": left, "subset": subset, "bin": np.where(nominal, _LEAF, splits.bin)}
+        found |= {name: getattr(splits, name) for name in ("feature", "threshold", "gain")}
+        changed = {name: _put(getattr(grown, name), nodes, new) for name, new in found.items()}
+        return replace(grown, subsets=np.concatenate([self.subsets, splits.subset[nominal]]), **changed)
 
     def by_leaf(self, bins: Bins, rows: ByLeaf) -> ByLeaf:
         """Return the rows of a tree by its leaves, of those by nodes above them.
@@ -211,7 +198,7 @@ class Forest:
         """Return some of the trees: those before ``last``, from ``first`` on."""
         kept = (self.tree >= first) & (self.tree < last)
         place = (np.cumsum(kept) - 1).astype(np.int32)
-        fields = {name: getattr(self, name)[kept] for name in ("depth", "feature", "bin", "threshold", "subset", "gain", "stats")}
+        fields = {name: getattr(self, name)[kept] for name in ("depth", "stats", *_OF_SPLITS)}
         left = np.where(self.left < 0, _LEAF, place[self.left])[kept].astype(np.int32)
         return replace(self, roots=place[self.roots[first:last]], tree=self.tree[kept] - np.int32(first), left=left, **fields)
 
@@ -250,6 +237,10 @@ class Splits:
     def take(self, chosen: NDArray[np.bool_]) -> Self:
         """Return the splits of some of the nodes."""
         return type(self)(**{name: getattr(self, name)[chosen] for name in self.__slots__})
+
+
+def _within(numbers: NDArray[Any], least: int, end: int) -> bool:
+    return not len(numbers) or bool(least <= numbers.min() and numbers.max() < end)
 
 
 def _put(values: NDArray[Any], places: NDArray[np.int64], new: NDArray[Any]) -> NDArray[Any]:

@@ -31,6 +31,9 @@ class TreesModel:
     num_features: int
     leaf_col: str = ""
 
+    def __post_init__(self) -> None:
+        self.forest.check(self.num_features)
+
     def leaves(self, features: Floats) -> list[NDArray[np.int32]]:
         """Return the leaves, ``(n,)`` of each tree, that rows reach; rows of another width raise DataError."""
         if features.shape[1] != self.num_features:
