@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from securemllib.attestation.insecure import InsecureAttester
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
+from securemllib.enclave import messages
 from securemllib.enclave.parts import open_part
 from securemllib.enclave.service import Conversation, Enclave
 from securemllib.errors import (
@@ -25,6 +26,7 @@ from securemllib.errors import (
     FormatError,
     FreshnessError,
     IntegrityError,
+    RefusedError,
     SecureMLlibError,
     SignatureError,
     UnavailableError,
@@ -308,6 +310,48 @@ def test_a_wrong_dataset_secret_is_refused(world):
         install(world, job, relay, world.grant(job, attested(world, job, relay), datasets=wrong))
     with pytest.raises(IntegrityError):
         install(world, job, relay, world.grant(job, attested(world, job, relay), datasets=()))
+
+
+def test_a_process_serves_one_broker(world):
+    """A host that is its own broker, owner and analyst gets no job into the process that holds an owner's rows; that owner's go on."""
+    job, relay, advanced, state = begun(world)
+    statistics(job, [relay], advanced.round, state)
+    own = World(Dataset(binomial_table(seed=1), parts=1))
+    with pytest.raises(RefusedError) as refused:
+        Relay(own, enclave=relay.enclave).install(own.job())
+    assert refused.value.error_code == "refused.tenant"
+    assert Relay(world, enclave=relay.enclave).install(world.job())
+    assert Relay(own).install(own.job())
+
+
+def test_the_first_challenge_decides_whom_a_process_serves(world):
+    """A process without any job yet serves the broker of the first challenge that it answered."""
+    relay = Relay(world)
+    attested(world, world.job(), relay)
+    with pytest.raises(RefusedError):
+        attested(world, world.job(), relay, broker=PrivateIdentity.generate("impostor"))
+
+
+def test_no_aggregator_outlives_its_job(monkeypatch):
+    """A job that ends while its aggregator waits for the host leaves none behind that holds its keys; one that goes on does."""
+    monkeypatch.setattr(messages, "MESSAGE_BYTES", 0)  # so that large arrays of a checkpoint are asked for
+    world, features = World(Dataset(binomial_table(400, 30), parts=2)), tuple(f"x{index}" for index in range(30))
+    job = world.job(operation="KMeans", features=features, params={"k": 100}, label=None, outputs=None, checkpoint_interval=1)
+    relay = Relay(world)
+    _, checkpoints = run(world, job, [relay], stop_after=3)
+
+    class Ending(Relay):
+        def block(self, job_id, name):
+            Relay(world, enclave=self.enclave).ask(End(job_id=job_id))
+            return super().block(job_id, name)
+
+    for kind in (Ending, Relay):
+        late = kind(world)
+        late.install(job)
+        with pytest.raises(UnavailableError) if kind is Ending else contextlib.nullcontext():
+            late.ask(Begin(job_id=job.job_id), checkpoints[max(checkpoints)])
+        with pytest.raises(UnavailableError) if kind is Ending else contextlib.nullcontext():
+            assert late.enclave.aggregator(job.job_id)
 
 
 def test_keys_are_gone_when_a_job_ends(world):

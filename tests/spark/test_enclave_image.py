@@ -35,7 +35,7 @@ def test_a_signed_image_is_started_by_gramine(tmp_path, gramine):
 def test_an_unsigned_image_is_no_reason_to_start_without_a_tee(tmp_path, gramine):
     """An image that is not signed, or not there, ends the task; a process without a TEE never takes its place."""
     with pytest.raises(UnavailableError) as refused:
-        _reach(tmp_path, EnclaveSettings(image=str(tmp_path)))
+        _reach(tmp_path, EnclaveSettings(image=str(tmp_path)), "https://broker.test")
     assert refused.value.error_code == "unavailable.enclave.image"
 
 
@@ -44,5 +44,5 @@ def test_without_gramine_nothing_starts_in_its_place(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     (tmp_path / "enclave.sig").write_bytes(b"")
     with pytest.raises(UnavailableError) as refused:
-        _reach(tmp_path, EnclaveSettings(image=str(tmp_path)))
+        _reach(tmp_path, EnclaveSettings(image=str(tmp_path)), "https://broker.test")
     assert refused.value.error_code == "unavailable.enclave.gramine"

@@ -14,7 +14,6 @@ from securemllib.errors import UnavailableError
 from securemllib.ml.classification import LogisticRegression
 from securemllib.ml.feature import VectorAssembler
 from securemllib.spark import SecureSession
-from securemllib.spark.settings import EnclaveSettings
 
 PARAMS = {"labelCol": "ill", "regParam": 0.01, "maxIter": 20}
 
@@ -78,8 +77,9 @@ def test_relays_listen_within_the_configured_ports(expected, another):
 
 
 def enclave_process():
-    """Return the process of this executor's enclave."""
-    address = (Path(SparkFiles.getRootDirectory()) / f"securemllib-enclave-{EnclaveSettings().memory}.address").read_text()
+    """Return the process of this executor's enclave: the one that was started last, for this module's broker."""
+    known = Path(SparkFiles.getRootDirectory()).glob("securemllib-enclave-*.address")
+    address = max(known, key=lambda file: file.stat().st_mtime).read_text()
     port = int(address.rpartition(":")[2])
     for process in psutil.process_iter():
         try:

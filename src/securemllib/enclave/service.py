@@ -11,7 +11,7 @@ from securemllib.enclave.host import Host
 from securemllib.enclave.predictor import materialise
 from securemllib.enclave.session import Session, install, open_grant
 from securemllib.enclave.worker import Asked, Kept, Reply, compute
-from securemllib.errors import CapacityError, ConnectionLostError, FormatError, SecureMLlibError, UnavailableError
+from securemllib.errors import CapacityError, ConnectionLostError, FormatError, RefusedError, SecureMLlibError, UnavailableError
 from securemllib.wire import task
 from securemllib.wire.attestation import Challenge, Evidence, report_data
 from securemllib.wire.dataset import Part
@@ -47,16 +47,26 @@ class Enclave:
         self.memory_limit = memory_limit
         self.cache = BlockCache(memory_limit)
         self._lock = Lock()
+        # The fingerprint of the broker whose tenant the process serves, from its first challenge on.
+        self._broker = ""
         self._pending: dict[bytes, tuple[Challenge, PrivateIdentity]] = {}
         self._sessions: dict[str, Session] = {}
         self._aggregators: dict[str, Aggregator] = {}
         self._kept: dict[str, Kept] = {}
 
     def attest(self, request: task.Attest) -> task.Attested:
-        """Return evidence with a fresh identity for the challenge's job."""
+        """Return evidence with a fresh identity for the challenge's job.
+
+        Raises:
+            RefusedError: An earlier challenge was another broker's. Who runs one chooses the states and models that its jobs open, so rows
+                of two are never in one process, where a flaw in reading them could lead from those of one to those of the other.
+        """
         challenge, identity = request.challenge, PrivateIdentity.generate("enclave")
         report = self.attester.report(report_data(challenge, identity.public))
         with self._lock:
+            self._broker = self._broker or challenge.broker.fingerprint
+            if challenge.broker.fingerprint != self._broker:
+                raise RefusedError("This process serves another broker.", code="refused.tenant")
             while len(self._pending) >= _PENDING_LIMIT:
                 self._pending.pop(next(iter(self._pending)))
             self._pending[challenge.nonce] = (challenge, identity)
@@ -114,8 +124,11 @@ class Enclave:
 
     def begin(self, request: task.Begin, checkpoint: memoryview, host: Host) -> tuple[Record, bytes | memoryview]:
         """Become a job's aggregator."""
-        aggregator = Aggregator(self.session(request.job_id), checkpoint, host)
+        session = self.session(request.job_id)
+        aggregator = Aggregator(session, checkpoint, host)
         with self._lock:
+            if self._sessions.get(request.job_id) is not session:
+                raise UnavailableError("The job ended meanwhile.", code="unavailable.session")
             self._aggregators[request.job_id] = aggregator
         return aggregator.begin(host)
 

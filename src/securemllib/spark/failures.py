@@ -74,6 +74,10 @@ _REASONS: dict[str, tuple[str, str | None]] = {
         "Check that securemllib is installed on every node; run `securemllib doctor` there.",
     ),
     "refused": ("The broker refused keys to an enclave of the job.", None),
+    "refused.tenant": (
+        "An enclave serves another broker's tenant, and a process serves one.",
+        "Let the operator start another `securemllib enclave serve` for this broker, and set spark.securemllib.enclave.address to it.",
+    ),
     "refused.broker": (
         "An enclave refuses the broker's keys: the dataset's owner endorses other brokers.",
         "Use the broker that the owner names, or ask the owner to endorse this one.",

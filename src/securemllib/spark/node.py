@@ -82,19 +82,19 @@ class Node:
 
 
 @contextmanager
-def reached(settings: EnclaveSettings, generation: str, *, keep: bool = False) -> Iterator[Node]:
+def reached(job: RelayJob, generation: str, *, keep: bool = False) -> Iterator[Node]:
     """Give a connection to this executor's enclave, which is started where there is none.
 
     The last task that leaves drops the keys of each job.
 
     Args:
-        settings: How the executor finds its enclave.
+        job: Says how the executor finds its enclave, and whose keys it will get.
         generation: Names the attempt.
         keep: Leave the keys for a later Spark job of the same generation.
     """
     folder = node_folder()
     with _locked(folder):
-        client, address = _reach(folder, settings)
+        client, address = _reach(folder, job.enclave, job.broker.url)
     node = Node(folder, client, address, generation)
     try:
         yield node
@@ -112,7 +112,7 @@ def granted(
 
     Arguments as those of `reached` and `Node.grant`.
     """
-    with reached(job.enclave, generation, keep=keep) as node:
+    with reached(job, generation, keep=keep) as node:
         yield node.enclave, node.grant(job, asked)
 
 
@@ -151,12 +151,13 @@ def _admitted(client: EnclaveClient, job: RelayJob, asked: Asked) -> tuple[Signe
     return broker_client(job.broker).admit(asked.session, attested.evidence, job.job_id)
 
 
-def _reach(folder: Path, settings: EnclaveSettings) -> tuple[EnclaveClient, str]:
+def _reach(folder: Path, settings: EnclaveSettings, broker: str) -> tuple[EnclaveClient, str]:
     if settings.address:
         host, port = _operators(settings.address)
         return EnclaveClient(host, port), f"{host}:{port}"
-    # A session that sets another memory bound gets an enclave of its own; the one before ends when it was idle for long enough.
-    which = f"image-{sha256(settings.image.encode()).hexdigest()[:16]}" if settings.image else str(settings.memory)
+    # A session of another broker, or that sets another memory bound, gets an enclave of its own; the one before ends when it was idle for
+    # long enough.
+    which = sha256("\n".join((broker, settings.image or str(settings.memory))).encode()).hexdigest()[:16]
     known = folder / f"securemllib-enclave-{which}.address"
     try:
         host, _, port_text = known.read_text().partition(":")

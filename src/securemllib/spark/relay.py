@@ -114,7 +114,7 @@ class _Task:
 
     def _reach(self, met: Peers) -> Node:
         """Return a connection to this executor's enclave; it ends with the task, after what the driver waits for was sent."""
-        return self._stack.enter_context(reached(self._job.enclave, met.generation))
+        return self._stack.enter_context(reached(self._job, met.generation))
 
     def _pass(self, enclave: EnclaveClient, active: dict[int, Training], others: dict[int, socket.socket], places: tuple[int, ...]) -> None:
         """Compute a round of every job that is not done."""
