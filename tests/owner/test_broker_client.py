@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -11,6 +11,7 @@ import pytest
 
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.errors import ConnectionLostError, FormatError, PolicyError, SecureMLlibError, SignatureError, UsageError
+from securemllib.owner import broker_client
 from securemllib.owner.broker_client import BrokerClient
 from securemllib.owner.policy import policy_from_text
 from securemllib.owner.reading import OpenDataset, open_dataset
@@ -114,6 +115,24 @@ def test_other_answers_are_refused(broker: FakeBroker, client: BrokerClient, bod
     broker.answer = lambda _: httpx.Response(200, content=body)
     with pytest.raises(FormatError):
         client.identity()
+    broker.answer = None
+    assert client.identity() == BROKER.public
+
+
+def test_an_answer_is_read_no_further_than_its_bound(broker: FakeBroker, client: BrokerClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers in the broker's place does not fill the owner's memory: what is longer than the bound is not read to its end."""
+    read: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(100):
+            read.append(number)
+            yield b" " * 1000
+
+    monkeypatch.setattr(broker_client, "_ANSWER_LIMIT", 2_500)
+    broker.answer = lambda _: httpx.Response(200, content=pieces())
+    with pytest.raises(FormatError, match="more than 2500 bytes"):
+        client.identity()
+    assert len(read) == 3
     broker.answer = None
     assert client.identity() == BROKER.public
 

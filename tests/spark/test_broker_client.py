@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from securemllib.errors import UsageError
+from securemllib.errors import FormatError, UnavailableError, UsageError
+from securemllib.spark import broker_client
 from securemllib.spark.broker_client import BrokerAddress, BrokerClient
 
 PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
@@ -23,7 +24,9 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def answering(*, requests: int | None = None) -> Iterator[tuple[str, list[str], list[int]]]:
+def answering(
+    *, requests: int | None = None, body: bytes = b'{"round": 3}', announced: int | None = None
+) -> Iterator[tuple[str, list[str], list[int]]]:
     """Serve a job's head over connections that end, without a word, after so many requests; give URL, paths and connections' ports."""
     paths: list[str] = []
     ports: list[int] = []
@@ -35,9 +38,8 @@ def answering(*, requests: int | None = None) -> Iterator[tuple[str, list[str], 
         def do_GET(self) -> None:
             paths.append(" ".join(filter(None, (self.path, self.headers.get("Proxy-Authorization")))))
             ports.append(self.client_address[1])
-            body = b'{"round": 3}'
             self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body) if announced is None else announced))
             self.end_headers()
             self.wfile.write(body)
             self.served += 1
@@ -76,6 +78,33 @@ def test_a_connection_that_was_hung_up_is_made_anew() -> None:
         assert [client.head("a"), client.head("b")] == [3, 3]
         client.close()
     assert len(set(ports)) == 2
+
+
+def test_an_answer_is_read_no_further_than_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host in the place of the broker does not fill a driver's or an executor's memory; an answer of the bound's size is read."""
+    body = b'{"round": 3}'
+    monkeypatch.setattr(broker_client, "_ANSWER_LIMIT", len(body))
+    with answering(body=body) as (url, _, ports):
+        client = BrokerClient(BrokerAddress(url=url, wait=5.0))
+        assert client.head("a") == 3
+        monkeypatch.setattr(broker_client, "_ANSWER_LIMIT", 5)
+        with pytest.raises(FormatError, match="more than 5 bytes"):
+            client.head("a")
+        monkeypatch.setattr(broker_client, "_ANSWER_LIMIT", len(body))
+        assert client.head("a") == 3
+        client.close()
+    assert len(set(ports)) == 2
+
+
+def test_an_answer_that_is_cut_off_is_none() -> None:
+    """An answer that ends before the length that it announced is asked for again, and then told as an unreachable broker."""
+    with answering(requests=1, announced=100) as (url, paths, _):
+        client = BrokerClient(BrokerAddress(url=url, wait=0.2))
+        with pytest.raises(UnavailableError) as refused:
+            client.head("a")
+        client.close()
+    assert refused.value.error_code == "unavailable.broker"
+    assert len(paths) > 1
 
 
 def test_requests_go_through_the_environments_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

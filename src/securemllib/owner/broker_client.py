@@ -156,7 +156,8 @@ class BrokerClient:
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:
-            response = self._client.request(method, path, json=body)
+            with self._client.stream(method, path, json=body) as response:
+                content = _bounded(response)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             raise UsageError(f"{self._address!r} is no broker's address.", next_step="Write it like https://broker.example:8460.") from None
         except httpx.HTTPError as error:
@@ -165,10 +166,8 @@ class BrokerClient:
                 next_step="Check the address and that the broker runs, then try again.",
                 code="unavailable.connection.broker",
             ) from error
-        if len(response.content) > _ANSWER_LIMIT:
-            raise FormatError(f"The broker answered with {len(response.content)} bytes, over {_ANSWER_LIMIT}.")
         try:
-            answer = response.json()
+            answer = json.loads(content)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
@@ -178,6 +177,16 @@ class BrokerClient:
                 str(answer.get("code", "error")), str(answer.get("reason", "The broker refused.")), answer.get("next_step")
             )
         return answer
+
+
+def _bounded(response: httpx.Response) -> bytes:
+    """Return an answer's content, which is read no further than the bound."""
+    content = bytearray()
+    for piece in response.iter_bytes():
+        content += piece
+        if len(content) > _ANSWER_LIMIT:
+            raise FormatError(f"The broker answers with more than {_ANSWER_LIMIT} bytes.")
+    return bytes(content)
 
 
 def _encoded(signed: Signed) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
+from urllib3 import HTTPHeaderDict
 from urllib3.exceptions import HTTPError, LocationParseError, LocationValueError
 
 from securemllib.errors import FormatError, UnavailableError, UsageError, error_from_code
@@ -31,6 +32,7 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 # Fits of one session may run in several threads.
 _CONNECTIONS = 8
+_ANSWER_LIMIT = 64 * 2**20
 _SESSION_COOKIE = "kbs-session-id"
 _ERRORS = 400
 # A broker that is asked too often answers with the first, a gateway in front of a broker that restarts with the others.
@@ -60,6 +62,13 @@ class Asked(Record):
 
     session: str
     challenge: Challenge
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    headers: HTTPHeaderDict
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,15 +146,15 @@ class BrokerClient:
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return _document(self._request(method, path, body))
 
-    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> urllib3.BaseHTTPResponse:
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> _Answer:
         url, headers = f"{self._address.url.rstrip('/')}{path}", {} if body is None else {"Content-Type": "application/json"}
         content = None if body is None else json.dumps(body).encode()
         deadline, pause = time.monotonic() + self._address.wait, _FIRST_PAUSE_SECONDS
         found: Exception | None = None
-        response: urllib3.BaseHTTPResponse | None
+        response: _Answer | None
         while True:
             try:
-                response = self._http.urlopen(method, url, body=content, headers=headers, redirect=False, retries=False)
+                response = self._answer(method, url, content, headers)
             except HTTPError as error:
                 response, found = None, error
             if response is not None and response.status not in _PASSING:
@@ -161,6 +170,15 @@ class BrokerClient:
                 ) from found
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _answer(self, method: str, url: str, content: bytes | None, headers: dict[str, str]) -> _Answer:
+        response = self._http.urlopen(method, url, body=content, headers=headers, redirect=False, retries=False, preload_content=False)
+        body = response.read(_ANSWER_LIMIT + 1)
+        if len(body) > _ANSWER_LIMIT:
+            response.close()
+            raise FormatError(f"The broker at {self._address.url} answers with more than {_ANSWER_LIMIT} bytes.")
+        response.release_conn()
+        return _Answer(response.status, response.headers, body)
 
 
 @lru_cache(maxsize=16)
@@ -207,7 +225,7 @@ def _through(proxy: str, options: dict[str, Any]) -> urllib3.ProxyManager:
         ) from None
 
 
-def _session(response: urllib3.BaseHTTPResponse) -> str | None:
+def _session(response: _Answer) -> str | None:
     """Return the session that the answer's cookie names; it goes with each request, because one connection serves many sessions."""
     try:
         cookie = SimpleCookie(response.headers.get("Set-Cookie", "")).get(_SESSION_COOKIE)
@@ -216,7 +234,7 @@ def _session(response: urllib3.BaseHTTPResponse) -> str | None:
     return None if cookie is None else cookie.value
 
 
-def _checked(response: urllib3.BaseHTTPResponse) -> urllib3.BaseHTTPResponse:
+def _checked(response: _Answer) -> _Answer:
     if response.status < _ERRORS:
         return response
     problem = _document(response, strict=False)
@@ -226,15 +244,15 @@ def _checked(response: urllib3.BaseHTTPResponse) -> urllib3.BaseHTTPResponse:
     raise error_from_code(code, reason, step if isinstance(step, str) else None)
 
 
-def _retry_after(response: urllib3.BaseHTTPResponse | None) -> float:
+def _retry_after(response: _Answer | None) -> float:
     """Return the seconds that an answer asks to wait for, 0 where it does not say."""
     asked = "" if response is None else response.headers.get("Retry-After", "")
     return float(asked) if asked.isdecimal() else 0.0
 
 
-def _document(response: urllib3.BaseHTTPResponse, *, strict: bool = True) -> dict[str, Any]:
+def _document(response: _Answer, *, strict: bool = True) -> dict[str, Any]:
     try:
-        document = response.json()
+        document = json.loads(response.body)
     except ValueError:
         document = None
     if isinstance(document, dict):
