@@ -6,13 +6,16 @@ import pytest
 from pyspark.ml import Pipeline as PlainPipeline
 from pyspark.ml import classification, feature
 from pyspark.ml import stat as plain_stat
-from pyspark.ml.linalg import Vectors
+from pyspark.ml.linalg import SparseVector, Vectors, VectorUDT
+from pyspark.sql.types import DoubleType, IntegerType, StructField, StructType
 
-from securemllib.errors import PolicyError, SealedError, UsageError
+from securemllib.algorithms.vectors import VECTOR
+from securemllib.errors import DataError, PolicyError, SealedError, UsageError
 from securemllib.ml import Pipeline, PipelineModel, stat
 from securemllib.ml import feature as ours
 from securemllib.ml.classification import DecisionTreeClassifier, LogisticRegression, NaiveBayes
 from securemllib.ml.widths import width_of
+from securemllib.spark import SecureDataFrame
 from securemllib.spark.functions import col
 from securemllib.wire.job import OutputKind
 
@@ -52,6 +55,53 @@ def sealed(deployment, session, visited):
 def clear(spark, visited):
     """The rows in the clear."""
     return spark.createDataFrame(visited.to_pandas()).coalesce(1).cache()
+
+
+NAN = float("nan")
+GAPS = [
+    (0, 1.0, 2.0, Vectors.dense(1.0, 2.0)),
+    (1, -1.0, None, None),
+    (2, 4.0, NAN, Vectors.sparse(2, [1], [4.0])),
+    (3, 1.0, 5.0, Vectors.sparse(2, [0, 1], [3.0, 5.0])),
+]
+
+
+@pytest.fixture(scope="module")
+def gaps(deployment, session, spark):
+    """Four rows with gaps, by package: sealed for ours, in the clear for pyspark.ml's."""
+    fields = zip(("id", "a", "b", "vector"), (IntegerType(), DoubleType(), DoubleType(), VectorUDT()), strict=True)
+    names, (ids, first, second, vectors) = ("id", "a", "b", "vector"), zip(*GAPS, strict=True)
+    arrays = pa.array(ids, pa.int32()), pa.array(first), pa.array(second), pa.array([stored(vector) for vector in vectors], VECTOR)
+    sealed = session.read(deployment.dataset(pa.table(dict(zip(names, arrays, strict=True))), "gaps"))
+    return {ours: sealed, feature: spark.createDataFrame(GAPS, StructType([StructField(*field) for field in fields])).coalesce(1)}
+
+
+def stored(vector):
+    """Return a vector as Arrow holds it."""
+    if vector is None:
+        return None
+    if isinstance(vector, SparseVector):
+        return {"type": 0, "size": vector.size, "indices": vector.indices.tolist(), "values": vector.values.tolist()}
+    return {"type": 1, "size": None, "indices": None, "values": vector.toArray().tolist()}
+
+
+def by_id(frame, name):
+    """Return a column of a sealed frame or one in the clear by the rows' ids, as texts to nine digits: NaN equals itself there."""
+    if isinstance(frame, SecureDataFrame):
+        table = frame.release(columns=["id", name]).open()
+        pairs = list(zip(table["id"].to_pylist(), table[name].to_pylist(), strict=True))
+    else:
+        pairs = [(row["id"], row[name]) for row in frame.collect()]
+    return {number: str(numbers_in(value)) for number, value in sorted(pairs)}
+
+
+def numbers_in(value):
+    """Return a number or vector of Spark or of Arrow as rounded numbers."""
+    if isinstance(value, dict):
+        value = Vectors.sparse(value["size"], value["indices"], value["values"]) if value["type"] == 0 else value["values"]
+    if hasattr(value, "toArray"):
+        value = value.toArray().tolist()
+    return [round(number, 9) for number in value] if isinstance(value, list) else value if value is None else round(value, 9)
 
 
 def stages(package, regression):
@@ -153,6 +203,18 @@ def test_trees_split_the_categories_of_mllib(sealed, clear):
         for doctor in range(3):
             row = Vectors.dense(town, doctor)
             assert released.predict(row) == original.predict(row)
+
+
+@pytest.mark.parametrize("mode", [None, "keep"])
+def test_a_saved_discretizer_works_as_it_was_fitted(mode, gaps, tmp_path):
+    """A loaded model of a QuantileDiscretizer, also one whose handleInvalid is the default, gives MLlib's buckets and releases them."""
+    params = {"inputCol": "a", "outputCol": "bucket"} | ({} if mode is None else {"handleInvalid": mode})
+    model, plain = (package.QuantileDiscretizer(**params).fit(gaps[package]) for package in (ours, feature))
+    model.save(str(tmp_path / "model"))
+    loaded = type(model).load(str(tmp_path / "model"))
+    assert by_id(loaded.transform(gaps[ours]), "bucket") == by_id(plain.transform(gaps[feature]), "bucket")
+    assert loaded.release().getSplits() == plain.getSplits()
+    assert loaded.release().getHandleInvalid() == plain.getHandleInvalid()
 
 
 def test_labels_come_back_through_the_plan(sealed):

@@ -21,6 +21,8 @@ from securemllib.ml.features.plain import (
 from securemllib.ml.mirror import mirrors
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.jobs import Outcome
+from securemllib.spark.session import SecureSession
+from securemllib.wire.result import SealedModel
 
 __all__ = [
     "Imputer",
@@ -137,6 +139,11 @@ class QuantileDiscretizerModel(  # noqa: N818 - HasRelativeError is no exception
     def setHandleInvalid(self, value: str) -> "QuantileDiscretizerModel":
         """Sets the value of `handleInvalid`."""
         return self._set(handleInvalid=value)
+
+    def __init__(self, sealed: SealedModel | None = None, session: SecureSession | None = None) -> None:
+        super().__init__(sealed, session)
+        # That of the estimator, which a saved model does not name.
+        self._setDefault(handleInvalid="error")
 
     def _output_type(self, kind: DataType | None) -> DataType:
         del kind
