@@ -217,6 +217,50 @@ def test_a_saved_discretizer_works_as_it_was_fitted(mode, gaps, tmp_path):
     assert loaded.release().getHandleInvalid() == plain.getHandleInvalid()
 
 
+@pytest.mark.parametrize(
+    ("operation", "column", "params"),
+    [
+        ("StandardScaler", "v", {"withMean": True, "withStd": False}),
+        ("StandardScaler", "v", {"withMean": True}),
+        ("Imputer", "a", {"missingValue": -1.0}),
+        ("VectorIndexer", "v", {"handleInvalid": "skip"}),
+        ("VectorIndexer", "v", {"handleInvalid": "keep"}),
+    ],
+)
+def test_params_of_a_transform_are_those_of_mllib(operation, column, params, gaps):
+    """A transform with a ParamMap, which changes what the model does, gives MLlib's rows, those of a value that no row had included."""
+    found = []
+    for package, rows in gaps.items():
+        rows = package.VectorAssembler(inputCols=["a"], outputCol="v").transform(rows)
+        seen = rows.filter(col("id") != 2) if package is ours else rows.where("id != 2")
+        model = getattr(package, operation)(inputCol=column, outputCol="out").fit(seen)
+        found.append(by_id(model.transform(rows, {model.getParam(name): value for name, value in params.items()}), "out"))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("operation", "params"),
+    [("StandardScaler", {"withMean": "yes"}), ("VectorIndexer", {"handleInvalid": "drop"}), ("Imputer", {"missingValue": None})],
+)
+def test_wrong_params_of_a_transform_are_refused(operation, params, gaps):
+    """A value outside of a Param's domain is refused where the model is applied."""
+    rows = ours.VectorAssembler(inputCols=["a"], outputCol="v").transform(gaps[ours])
+    model = getattr(ours, operation)(inputCol="a" if operation == "Imputer" else "v", outputCol="out").fit(rows)
+    for name, value in params.items():
+        model._paramMap[model.getParam(name)] = value
+    with pytest.raises(UsageError):
+        model.transform(rows).release(columns=["out"]).open()
+
+
+def test_rows_that_a_model_drops_are_not_counted(gaps):
+    """Where a model may drop rows, how many are left is sealed; where it keeps them all, count tells."""
+    rows = ours.VectorAssembler(inputCols=["a"], outputCol="v").transform(gaps[ours])
+    model = ours.VectorIndexer(inputCol="v", outputCol="out").fit(rows)
+    assert model.transform(rows).count() == len(GAPS)
+    with pytest.raises(SealedError):
+        model.transform(rows, {model.handleInvalid: "skip"}).count()
+
+
 def test_labels_come_back_through_the_plan(sealed):
     """IndexToString without labels gives the texts that a StringIndexer before it read."""
     indexed = ours.StringIndexer(inputCol="town", outputCol="index").fit(sealed).transform(sealed)

@@ -65,9 +65,11 @@ def test_unknown_ids_give_nan_or_no_row(ratings):
     rows = _table().to_pandas()
     shown = model.transform(ratings).release(columns=["item", "prediction"]).toPandas()
     assert (shown["prediction"].isna() == (shown["item"] >= 6)).all()
-    assert len(shown) == len(rows)
-    dropped = model.copy().setColdStartStrategy("drop").transform(ratings).release(columns=["item"]).toPandas()
-    assert len(dropped) == int((rows["item"] < 6).sum())
+    assert len(shown) == len(rows) == model.transform(ratings).count()
+    dropped = model.copy().setColdStartStrategy("drop").transform(ratings)
+    assert len(dropped.release(columns=["item"]).toPandas()) == int((rows["item"] < 6).sum())
+    with pytest.raises(SealedError):
+        dropped.count()
 
 
 def test_recommendations_are_those_of_the_released_model(ratings, model, plain):

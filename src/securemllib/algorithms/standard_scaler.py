@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.params import require_bool
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import DataError
 
@@ -54,11 +55,15 @@ class StandardScalerModel:
     """
 
     SUMMARY: ClassVar[tuple[str, ...]] = ()
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ("with_mean", "with_std")
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
     with_mean: bool
     with_std: bool
+
+    def __post_init__(self) -> None:
+        require_bool(self, "with_mean", "with_std")
 
     def predict(self, features: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Return ``output``, the scaled rows."""

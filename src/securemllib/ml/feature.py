@@ -129,6 +129,8 @@ class _VectorModel(SecureModel):
 class StandardScalerModel(_VectorModel, _StandardScalerParams):
     """A sealed model of `StandardScaler`."""
 
+    CHANGEABLE = ("withMean", "withStd")
+
     def _plain(self, model: Any) -> PlainStandardScalerModel:
         return PlainStandardScalerModel(model)
 

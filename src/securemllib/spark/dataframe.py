@@ -345,7 +345,9 @@ for _name in (
 def _skips(step: Step) -> bool:
     if isinstance(step, Assemble):
         return step.handle_invalid is HandleInvalid.SKIP
-    return isinstance(step, ApplyModel | Transform) and step.params.get("handleInvalid") == "skip"
+    if not isinstance(step, ApplyModel | Transform):
+        return False
+    return step.params.get("handleInvalid") == "skip" or step.params.get("coldStartStrategy") == "drop"
 
 
 def _flat(columns: tuple[Any, ...]) -> list[Any]:

@@ -68,14 +68,23 @@ class ImputerState:
     surrogates: NDArray[np.float64] | None = None
 
 
+def _require_value(missing: float) -> None:
+    if isinstance(missing, bool) or not isinstance(missing, int | float):
+        raise UsageError(f"missing_value must be a number or NaN, not a {type(missing).__name__}", code="usage.param")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImputerModel:
     """What replaces a missing value in each column: ``(m,)``."""
 
     SUMMARY: ClassVar[tuple[str, ...]] = ()
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ("missing_value",)
 
     surrogates: NDArray[np.float64]
     missing_value: float
+
+    def __post_init__(self) -> None:
+        _require_value(self.missing_value)
 
     def transform(self, columns: tuple[Column, ...]) -> Transformed:
         """Return ``output0``, ``output1``...: the columns without gaps."""
@@ -106,6 +115,7 @@ class Imputer:
     def __post_init__(self) -> None:
         require_choice(self, "strategy", ("mean", "median", "mode"))
         require_number(self, "relative_error", low=0.0, high=1.0)
+        _require_value(self.missing_value)
 
     def initial(self, summary: Summary, seed: Seed) -> ImputerState:
         """Return the empty state."""

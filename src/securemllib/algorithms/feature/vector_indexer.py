@@ -63,10 +63,14 @@ class VectorIndexerModel:
     """
 
     SUMMARY: ClassVar[tuple[str, ...]] = ()
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ("handle_invalid",)
 
     arity: NDArray[np.int64]
     values: NDArray[np.float64]
     handle_invalid: str
+
+    def __post_init__(self) -> None:
+        require_choice(self, "handle_invalid", _INVALID)
 
     def transform(self, columns: tuple[Column, ...]) -> Transformed:
         """Return ``output``: the vectors with indices in nominal slots; sparse ones stay sparse."""

@@ -94,6 +94,8 @@ class ImputerModel(SecureFeatureModel, _ImputerParams):
     """A sealed model of `Imputer`."""
 
     ACCEPTS = NUMBER
+    CHANGEABLE = ("missingValue",)
+    REPLACES = True
 
     def _output_type(self, kind: DataType | None) -> DataType:
         return DoubleType() if kind is None else kind
@@ -115,6 +117,8 @@ class VectorIndexerModel(SecureFeatureModel, _VectorIndexerParams):
 
     def _plain(self, model: Any) -> PlainVectorIndexerModel:
         return PlainVectorIndexerModel(model)
+    CHANGEABLE = ("handleInvalid",)
+
 
 
 @mirrors(original.VectorIndexer)
