@@ -50,13 +50,14 @@ def test_every_metric_is_mllibs(spark, fit, metric, weighted, through_origin):
 
 
 def test_the_other_metrics_come_along(fit):
-    """Whichever metric is asked for, the evaluation holds all of them."""
-    label, prediction, _ = _predicted(2)
+    """Whichever metric is asked for, the evaluation holds all of them, and the number of rows whose weight is not 0."""
+    label, prediction, weight = _predicted(2)
     blocks = _blocks(label, prediction)
     asked = {name: fit(RegressionEvaluator(metric_name=name), blocks, SEED).value for name in ("rmse", "mse", "r2", "mae", "var")}
     found = fit(RegressionEvaluator(), blocks, SEED)
     assert (found.root_mean_squared_error, found.mean_squared_error, found.r2) == (asked["rmse"], asked["mse"], asked["r2"])
     assert (found.mean_absolute_error, found.explained_variance, found.rows) == (asked["mae"], asked["var"], 100)
+    assert fit(RegressionEvaluator(), _blocks(label, prediction, np.where(weight > 1, weight, 0)), SEED).rows == (weight > 1).sum()
 
 
 def test_one_row_gives_what_mllib_gives(spark, fit):

@@ -279,7 +279,9 @@ def test_widths_are_told_by_the_plan(sealed):
         ours.PolynomialExpansion(inputCol="normal", outputCol="wide"),
     ):
         rows = stage.transform(rows)
-    assert [width_of(rows, name) for name in ("hashed", "normal", "flag", "flags", "wide", "words")] == [64, 64, 1, 64, None, None]
+    rows = rows.withColumn("copy", col("flags")).withColumn("again", col("wide")).withColumn("more", col("back") + 1)
+    names = ("hashed", "normal", "flag", "flags", "wide", "words", "copy", "again", "more")
+    assert [width_of(rows, name) for name in names] == [64, 64, 1, 64, None, None, 64, None, 1]
 
 
 def test_statistics_leave_where_the_policy_says(deployment, session, visited, clear):

@@ -212,6 +212,15 @@ def test_a_linear_summary_is_that_of_mllib(intercept, lines, plain_lines):
     assert_same(others, plain_others, (*NAMES, *ERRORS))
 
 
+def test_rows_of_weight_0_are_no_instances(lines, plain_lines):
+    """Rows of weight 0 count for nothing in the number of instances and what follows from it, as in MLlib."""
+    # A third of the groups is 0.
+    ours = LinearRegression(**LINEAR | {"weightCol": "group"}).fit(lines).summary
+    theirs = regression.LinearRegression(**LINEAR | {"weightCol": "group"}).fit(plain_lines).summary
+    assert ours.numInstances < lines.count()
+    assert_same(ours, theirs, ERRORS)
+
+
 def test_residuals_are_sealed_and_those_of_mllib(lines, plain_lines):
     """Residuals are rows: they leave by a release alone, and are MLlib's."""
     summary = LinearRegression(**LINEAR).fit(lines).summary

@@ -61,7 +61,8 @@ def _after(step: Step, widths: Widths, models: tuple[SealedModel, ...]) -> Width
             named.name: widths.get(named.expression.column) if isinstance(named.expression, Reference) else 1 for named in step.columns
         }
         return {name: width for name, width in found.items() if width is not None}
-    return _with(widths, step.column.name, 1)
+    expression = step.column.expression
+    return _with(widths, step.column.name, widths.get(expression.column) if isinstance(expression, Reference) else 1)
 
 
 def _outputs(step: ApplyModel | Transform, operation: str, widths: Widths) -> Widths:

@@ -33,7 +33,7 @@ class RegressionStatistics:
     """Weighted moments of labels, predictions and errors.
 
     Attributes:
-        rows: The number of rows.
+        rows: Rows whose weight is not 0.
         weight: Sum of the weights.
         weight_squares: Sum of their squares.
         mean: Weighted mean of the labels.
@@ -142,7 +142,7 @@ class RegressionEvaluator:
         prediction_mean = float(weight @ prediction) / total if total > 0 else 0.0
         error = label - prediction
         return RegressionStatistics(
-            rows=block.rows,
+            rows=int(np.count_nonzero(weight)),
             weight=total,
             weight_squares=float(weight @ weight),
             mean=mean,
