@@ -130,12 +130,13 @@ def test_a_column_of_gaps_has_no_surrogate():
             fitted("Imputer", pa.array([None, float("nan")], pa.float64()), strategy=strategy)
 
 
-@pytest.mark.parametrize("mode", ["keep", "skip"])
+@pytest.mark.parametrize("mode", ["keep", "skip", "error"])
 def test_quantile_buckets_are_those_of_mllib(spark, mode):
-    """Splits and buckets of two columns are MLlib's where its sketch keeps all values, ties and gaps included."""
+    """Splits and buckets of two columns are MLlib's where its sketch keeps all values, ties and gaps included; nulls stay or go."""
     generator = np.random.default_rng(3)
     first, second = generator.normal(size=200).tolist(), generator.integers(0, 5, 200).tolist()
-    first[3], first[9] = float("nan"), float("nan")
+    first[3] = first[9] = 0.0 if mode == "error" else float("nan")
+    first[5] = second[7] = None
     plain = spark_frame(spark, "a double, b int", first, second)
     discretizer = feature.QuantileDiscretizer(inputCols=["a", "b"], outputCols=["c", "d"], numBucketsArray=[5, 8], handleInvalid=mode)
     theirs = discretizer.fit(plain)

@@ -11,7 +11,7 @@ from scipy import sparse
 
 from securemllib.algorithms.registry import build_transformer
 from securemllib.algorithms.transformer import Column
-from securemllib.algorithms.vectors import VECTOR, SparseVector, Vector, stored_vector
+from securemllib.algorithms.vectors import VECTOR, SparseVector, Vector, stored_vector, to_stored
 from securemllib.errors import DataError, UsageError
 from tests.algorithms.feature.running import collected, listed, spark_frame, transformed
 
@@ -71,30 +71,31 @@ def test_numbers_are_binarized_as_in_mllib(spark):
         transformed("Binarizer", pa.array(VALUES), thresholds=(0.0, 1.0))
 
 
-@pytest.mark.parametrize("mode", ["keep", "skip"])
+@pytest.mark.parametrize("mode", ["keep", "skip", "error"])
 def test_buckets_are_those_of_mllib(spark, mode):
-    """Each of several columns has its splits, the last one closed above, and invalid values are kept or skipped as in MLlib."""
-    first, second = [-1.0, 0.0, 0.5, 1.0, float("nan"), 5.0], [1, 2, 3, 3, 2, 1]
+    """Each of several columns has its splits, the last one closed above; NaN is kept or skipped, and null skipped or null, as in MLlib."""
+    nan = 0.2 if mode == "error" else float("nan")
+    first, second = [-1.0, 0.0, 0.5, None, 1.0, nan, 5.0], [1, 2, 3, 3, None, 2, 1]
     splits = ((-math.inf, 0.0, 0.5, math.inf), (1.0, 2.0, 3.0))
     plain = spark_frame(spark, "a double, b int", first, second)
     theirs = feature.Bucketizer(
         inputCols=["a", "b"], outputCols=["c", "d"], splitsArray=list(map(list, splits)), handleInvalid=mode
     ).transform(plain)
     made = transformed("Bucketizer", pa.array(first), pa.array(second, pa.int32()), splitsArray=splits, handleInvalid=mode)
-    kept = np.ones(6, bool) if made.keep is None else made.keep
+    kept = np.ones(7, bool) if made.keep is None else made.keep
     assert [np.array(listed(made.columns[stem]))[kept].tolist() for stem in ("output0", "output1")] == [
         collected(theirs, name) for name in "cd"
     ]
     assert made.columns["output1"].arity.tolist() == [3 if mode == "keep" else 2]
 
 
-@pytest.mark.parametrize("wrong", [-0.1, 2.1, None, float("nan")])
+@pytest.mark.parametrize("wrong", [-0.1, 2.1, float("nan")])
 def test_values_outside_of_the_buckets_are_refused(wrong):
-    """A value outside of all buckets is refused, and so is a null or NaN unless it is kept or skipped."""
+    """A value outside of all buckets is refused, and so is a NaN unless it is kept or skipped."""
     assert listed(transformed("Bucketizer", pa.array([0.0, 2.0]), splits=(0.0, 1.0, 2.0)).columns["output0"]) == [0.0, 1.0]
     with pytest.raises(DataError):
         transformed("Bucketizer", pa.array([wrong], pa.float64()), splits=(0.0, 1.0, 2.0))
-    if wrong is not None and wrong == wrong:
+    if wrong == wrong:
         with pytest.raises(DataError):
             transformed("Bucketizer", pa.array([wrong]), splits=(0.0, 1.0, 2.0), handleInvalid="keep")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from securemllib.algorithms.feature.values import numbers_of, refuse_invalid
+from securemllib.algorithms.feature.values import decoded, numbers_of, refuse_invalid
 from securemllib.algorithms.transformer import Column, Transformed
 from securemllib.errors import DataError, UsageError
 
@@ -28,7 +28,8 @@ def bucketed(columns: tuple[Column, ...], splits: Sequence[Sequence[float]], han
     Args:
         columns: Numbers.
         splits: Of each column.
-        handle_invalid: Whether a null or NaN is an error, drops its row, or goes to a bucket of its own after the others.
+        handle_invalid: Whether a NaN is an error, drops its row, or goes to a bucket of its own after the others. A null is no number:
+            it drops its row under ``skip``, and stays a null otherwise.
 
     Raises:
         DataError: A value lies outside of the splits, or is invalid and not to be kept or skipped.
@@ -39,14 +40,14 @@ def bucketed(columns: tuple[Column, ...], splits: Sequence[Sequence[float]], han
     kept = np.ones(columns[0].rows, dtype=bool)
     for index, (column, edges) in enumerate(zip(columns, splits, strict=True)):
         values = numbers_of(column, f"input{index}")
-        invalid = np.isnan(values)
+        invalid, null = np.isnan(values), np.asarray(decoded(column.values).is_null())
         if handle_invalid == "error":
-            refuse_invalid(invalid, f"a null or NaN in input {index}")
+            refuse_invalid(invalid & ~null, f"a NaN in input {index}")
         found, buckets = _found(values, invalid, np.array(edges), index), len(edges) - 1
         found[invalid] = buckets
         kept &= ~invalid
         arity = np.array([buckets + (handle_invalid == "keep")])
-        outputs[f"output{index}"] = Column(pa.array(found.astype(np.float64)), arity=arity)
+        outputs[f"output{index}"] = Column(pa.array(found.astype(np.float64), mask=null), arity=arity)
     return Transformed(columns=outputs, keep=kept if handle_invalid == "skip" else None)
 
 
