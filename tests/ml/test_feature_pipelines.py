@@ -261,6 +261,23 @@ def test_rows_that_a_model_drops_are_not_counted(gaps):
         model.transform(rows, {model.handleInvalid: "skip"}).count()
 
 
+@pytest.mark.parametrize("mode", ["skip", "error"])
+def test_rows_without_a_vector_are_skipped_or_refused(mode, gaps):
+    """A VectorAssembler and a VectorSizeHint drop the rows of a null vector as MLlib's do, or refuse them."""
+    found = {}
+    for package, rows in gaps.items():
+        assembler = package.VectorAssembler(inputCols=["a", "vector"], outputCol="out", handleInvalid=mode)
+        hint = package.VectorSizeHint(inputCol="vector", size=2, handleInvalid=mode)
+        for name, stage in (("out", assembler), ("vector", hint)):
+            if mode == "skip":
+                found[package, name] = by_id(stage.transform(rows), name)
+            elif package is ours:
+                with pytest.raises(DataError) as caught:
+                    by_id(stage.transform(rows), name)
+                assert caught.value.error_code == "data.null"
+    assert all(found[ours, name] == found[feature, name] for name in ("out", "vector") if mode == "skip")
+
+
 def test_labels_come_back_through_the_plan(sealed):
     """IndexToString without labels gives the texts that a StringIndexer before it read."""
     indexed = ours.StringIndexer(inputCol="town", outputCol="index").fit(sealed).transform(sealed)

@@ -11,7 +11,7 @@ from securemllib.algorithms.base import Seed
 from securemllib.algorithms.expressions import evaluate
 from securemllib.algorithms.registry import build_transformer, param_name
 from securemllib.algorithms.transformer import Column, Transformed
-from securemllib.algorithms.vectors import SparseVector, Vector, beside
+from securemllib.algorithms.vectors import SparseVector, Vector, beside, is_stored_vector
 from securemllib.enclave.models import Usable
 from securemllib.enclave.rows import Rows
 from securemllib.errors import DataError
@@ -84,6 +84,11 @@ def _filter(step: Filter, rows: Rows) -> Rows:
 
 
 def _assemble(step: Assemble, rows: Rows) -> Rows:
+    for name in step.input_columns if step.handle_invalid is HandleInvalid.SKIP else ():
+        array = rows.scalars.get(name)
+        # A null number is a NaN among the assembled ones, which are skipped below; a null vector has no width.
+        if array is not None and array.null_count and is_stored_vector(array.type):
+            rows = rows.take(np.asarray(array.is_valid()))
     inputs = [rows.vector(name) for name in step.input_columns]
     vector = beside(inputs)
     arities = [rows.arity(name) for name in step.input_columns]

@@ -130,14 +130,31 @@ def test_interactions_are_those_of_mllib(spark):
         transformed("Interaction", Column(pa.array([None, 1.0])))
 
 
+def test_slices_are_vectors_as_spark_writes_them(vectors):
+    """The slots of a sparse slice are in ascending order whatever that of the indices is, as MLlib's are."""
+    theirs = feature.VectorSlicer(inputCol="sparse", outputCol="out", indices=[2, 0]).transform(vectors)
+    rows = to_stored(transformed("VectorSlicer", SPARSE, indices=(2, 0)).columns["output"].values).to_pylist()
+    assert [(row["indices"], row["values"]) for row in rows] == [
+        (row["out"].indices.tolist(), row["out"].values.tolist()) for row in theirs.collect()
+    ]
+
+
 def test_a_size_is_checked():
-    """Vectors of another size are refused, skipped or let through as handleInvalid says, and those of the size stay."""
+    """Vectors of another size are refused, skipped or let through as handleInvalid says, those of the size stay, and nulls are none."""
     for column in (DENSE, SPARSE):
         assert listed(transformed("VectorSizeHint", column, size=3).columns["output"]) == MATRIX.tolist()
         assert not transformed("VectorSizeHint", column, size=2, handleInvalid="skip").keep.any()
         assert transformed("VectorSizeHint", column, size=2, handleInvalid="optimistic").keep is None
         with pytest.raises(DataError):
             transformed("VectorSizeHint", column, size=2)
+    for kind in (pa.list_(pa.float64()), VECTOR):
+        values = [1.0, 2.0] if kind != VECTOR else {"type": 1, "size": None, "indices": None, "values": [1.0, 2.0]}
+        holes = pa.array([values, None], kind)
+        assert transformed("VectorSizeHint", holes, size=2, handleInvalid="skip").keep.tolist() == [True, False]
+        assert transformed("VectorSizeHint", holes, size=2, handleInvalid="optimistic").keep is None
+        with pytest.raises(DataError) as caught:
+            transformed("VectorSizeHint", holes, size=2)
+        assert caught.value.error_code == "data.null"
 
 
 RAGGED = [Vectors.dense(3.0, -4.0, 1.0), Vectors.sparse(4, [1, 3], [4.0, 3.0]), Vectors.dense(2.0), Vectors.dense(0.0, 1.0, 5.0)]
@@ -184,7 +201,7 @@ def test_a_size_chooses_among_lengths():
     with pytest.raises(DataError, match="2 rows"):
         transformed("VectorSizeHint", column, size=3)
     with pytest.raises(DataError, match="null"):
-        transformed("VectorSizeHint", pa.array([[1.0], None]), size=1, handleInvalid="skip")
+        transformed("VectorSizeHint", pa.array([[1.0], None]), size=1)
 
 
 @pytest.mark.parametrize("operation", ["VectorSlicer", "ElementwiseProduct"])

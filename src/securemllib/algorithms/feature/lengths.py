@@ -32,22 +32,31 @@ def by_length(column: Column, change: Callable[[AnyVector], AnyVector]) -> Colum
     return Column(pa.concat_arrays(made).take(pa.array(np.argsort(np.concatenate(groups)))))
 
 
-def lengths_of(column: Column) -> NDArray[np.int64]:
-    """Return how many slots each vector of a column has, 1 for numbers; `DataError` where one is null or no vector."""
+def lengths_of(column: Column, *, nulls: bool = False) -> NDArray[np.int64]:
+    """Return how many slots each vector of a column has, 1 for numbers.
+
+    Args:
+        column: Vectors or numbers.
+        nulls: Whether a vector may be null, which has -1 slots.
+
+    Raises:
+        DataError: The column holds neither, or a null that there may not be.
+    """
     if isinstance(column.values, Vector | SparseVector):
         return np.full(column.values.rows, column.values.width)
     array = decoded(column.values)
     if not is_stored_vector(array.type):
         return np.ones(len(array), dtype=np.int64)
-    if array.null_count:
+    if array.null_count and not nulls:
         raise DataError(f"{array.null_count} rows of the vector column are null.", code="data.null")
     if not pa.types.is_struct(array.type):
-        return np.asarray(pc.call_function("list_value_length", [array]).to_numpy(zero_copy_only=False), dtype=np.int64)
+        return np.asarray(pc.call_function("list_value_length", [array]).fill_null(-1).to_numpy(zero_copy_only=False), dtype=np.int64)
     if array.type.num_fields != VECTOR.num_fields or any(array.type.get_field_index(field.name) < 0 for field in VECTOR):
         raise DataError(f"The column is of type {array.type}, not a vector.", code="data.not_numeric")
     kinds, sizes, values = (array.field(field) for field in ("type", "size", "values"))
     dense = np.asarray(kinds.to_numpy(zero_copy_only=False)) == 1
-    return np.asarray(np.where(dense, values.value_lengths().fill_null(0), sizes.fill_null(0)), dtype=np.int64)
+    lengths = np.asarray(np.where(dense, values.value_lengths().fill_null(0), sizes.fill_null(0)), dtype=np.int64)
+    return np.where(np.asarray(array.is_null()), -1, lengths)
 
 
 def _to_spark(vector: AnyVector) -> pa.Array:

@@ -53,7 +53,9 @@ class VectorSlicer:
         if isinstance(vector, Vector):
             sliced = Vector(tuple(vector.columns[index] for index in chosen))
         else:
-            sliced = SparseVector(sparse.csr_array(vector.values[:, chosen]))
+            rows = sparse.csr_array(vector.values[:, chosen])
+            rows.sort_indices()
+            sliced = SparseVector(rows)
         return Transformed(columns={"output": Column(sliced, arity=None if column.arity is None else column.arity[chosen])})
 
 
@@ -69,11 +71,11 @@ class VectorSizeHint:
         require_choice(self, "handle_invalid", ("error", "skip", "optimistic"))
 
     def transform(self, columns: tuple[Column, ...]) -> Transformed:
-        """Return ``output``: the same vectors; `DataError` where their size is another one."""
+        """Return ``output``: the same vectors; `DataError` where their size is another one, or one is null and not to be skipped."""
         (column,) = columns
         if self.handle_invalid == "optimistic":
             return Transformed(columns={"output": column})
-        fits = lengths_of(column) == self.size
+        fits = lengths_of(column, nulls=self.handle_invalid == "skip") == self.size
         if not fits.all() and self.handle_invalid == "error":
             raise DataError(f"The hint has {self.size} slots, the vectors of {int((~fits).sum())} rows have not.", code="data.length")
         if not fits.any():
