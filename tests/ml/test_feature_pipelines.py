@@ -261,6 +261,20 @@ def test_rows_that_a_model_drops_are_not_counted(gaps):
         model.transform(rows, {model.handleInvalid: "skip"}).count()
 
 
+def test_gaps_are_filled_in_their_columns(gaps):
+    """An Imputer whose outputs are its inputs replaces the columns, alone and in a pipeline, as MLlib's does."""
+    found = []
+    for package, rows in gaps.items():
+        chain = [
+            package.Imputer(inputCols=["a", "b"], outputCols=["a", "b"], missingValue=NAN),
+            package.VectorAssembler(inputCols=["a", "b"], outputCol="v"),
+            package.MaxAbsScaler(inputCol="v", outputCol="out"),
+        ]
+        made = (Pipeline if package is ours else PlainPipeline)(stages=chain).fit(rows).transform(rows)
+        found.append([made.columns, *(by_id(made, name) for name in ("a", "b", "out"))])
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("mode", ["skip", "error"])
 def test_rows_without_a_vector_are_skipped_or_refused(mode, gaps):
     """A VectorAssembler and a VectorSizeHint drop the rows of a null vector as MLlib's do, or refuse them."""

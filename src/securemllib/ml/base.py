@@ -56,7 +56,8 @@ class SecureEstimator(Estimator[Any], Persistent):
         operation = type(self).__name__
         inputs = self._inputs(frame)
         params = job_params(operation, self)
-        require_new(frame, *self.MODEL.outputs_of(self).values())
+        if not self.MODEL.REPLACES:
+            require_new(frame, *self.MODEL.outputs_of(self).values())
         kinds = [OutputKind.SEALED_MODEL]
         if summary and frame.session.settings.summary and types_of(ALGORITHMS[operation])[2].SUMMARY:
             kinds.append(OutputKind.SUMMARY)
@@ -103,6 +104,7 @@ class SecureModel(Model, Persistent):
     ROLES: ClassVar[dict[str, str]] = {}  # roles of columns that this model reads beside the features, by the names of column Params
     SUMMARY: ClassVar[type[Summary] | None] = None
     CHANGEABLE: ClassVar[tuple[str, ...]] = ()
+    REPLACES: ClassVar[bool] = False  # whether an output may have the name of a column that there is, as in pyspark.ml
 
     sealed: SealedModel
     # Where the pieces of a large model are, which is too large to be held here.

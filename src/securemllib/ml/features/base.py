@@ -162,7 +162,8 @@ class SecureFeatureModel(_Columns, SecureModel):
 
     def _applied(self, frame: SecureDataFrame, inputs: list[str], outputs: dict[str, str], params: dict[str, Any]) -> SecureDataFrame:
         require_kind(frame, inputs, self.ACCEPTS)
-        require_new(frame, *outputs.values())
+        if not self.REPLACES:
+            require_new(frame, *outputs.values())
         changed = {name: converted(self, name) for name in self.CHANGEABLE} | params
         types = self._types(frame, inputs, list(outputs.values()))
         if self.given is not None:

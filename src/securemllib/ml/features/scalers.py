@@ -115,10 +115,10 @@ class Imputer(SecureFeatureEstimator, _ImputerParams):
 class VectorIndexerModel(SecureFeatureModel, _VectorIndexerParams):
     """A sealed model of `VectorIndexer`."""
 
-    def _plain(self, model: Any) -> PlainVectorIndexerModel:
-        return PlainVectorIndexerModel(model)
     CHANGEABLE = ("handleInvalid",)
 
+    def _plain(self, model: Any) -> PlainVectorIndexerModel:
+        return PlainVectorIndexerModel(model)
 
 
 @mirrors(original.VectorIndexer)
@@ -140,14 +140,14 @@ class QuantileDiscretizerModel(  # noqa: N818 - HasRelativeError is no exception
     ACCEPTS = NUMBER
     CHANGEABLE = ("handleInvalid",)
 
-    def setHandleInvalid(self, value: str) -> "QuantileDiscretizerModel":
-        """Sets the value of `handleInvalid`."""
-        return self._set(handleInvalid=value)
-
     def __init__(self, sealed: SealedModel | None = None, session: SecureSession | None = None) -> None:
         super().__init__(sealed, session)
         # That of the estimator, which a saved model does not name.
         self._setDefault(handleInvalid="error")
+
+    def setHandleInvalid(self, value: str) -> "QuantileDiscretizerModel":
+        """Sets the value of `handleInvalid`."""
+        return self._set(handleInvalid=value)
 
     def _output_type(self, kind: DataType | None) -> DataType:
         del kind
