@@ -213,7 +213,7 @@ CASES = {
     "Recommender": None,
     "RegressionEvaluator": Case("RegressionEvaluator", _predicted, predicts=False, refuses_nan=False),
     "RobustScaler": Case("RobustScaler", _vectors, **RAW),
-    "StandardScaler": Case("StandardScaler", _clusters, {"withMean": True}, weighs=False),
+    "StandardScaler": Case("StandardScaler", _clusters, {"withMean": True}, weighs=False, predicts=False),
     "StringIndexer": Case("StringIndexer", _words, **RAW),
     "Summarizer": Case("Summarizer", _vectors, **RAW),
     "TopicEvaluator": None,

@@ -15,7 +15,7 @@ from securemllib.ml import Pipeline, PipelineModel, stat
 from securemllib.ml import feature as ours
 from securemllib.ml.classification import DecisionTreeClassifier, LogisticRegression, NaiveBayes
 from securemllib.ml.widths import width_of
-from securemllib.spark import SecureDataFrame
+from securemllib.spark import SecureDataFrame, SecureSession
 from securemllib.spark.functions import col
 from securemllib.wire.job import OutputKind
 
@@ -182,6 +182,37 @@ def test_texts_train_the_classifier_of_mllib(sealed, clear):
     released = model.transform(sealed).release(columns=["features"]).open().column("features").to_pylist()
     assert {row["size"] for row in released} == {1 << 18}
     assert max(len(row["values"]) for row in released) <= 4
+
+
+def scaled_words(package):
+    """Return stages over hashed texts whose outputs have few values in 2**18 slots, from this package or from pyspark.ml."""
+    return [
+        package.Tokenizer(inputCol="note", outputCol="words"),
+        package.HashingTF(inputCol="words", outputCol="hashed"),
+        package.StandardScaler(inputCol="hashed", outputCol="scaled"),
+        package.MaxAbsScaler(inputCol="scaled", outputCol="bounded"),
+        package.IDF(inputCol="bounded", outputCol="weighed"),
+        package.Normalizer(inputCol="weighed", outputCol="normal"),
+        package.VectorSlicer(inputCol="normal", outputCol="sliced", indices=list(range(1 << 17))),
+    ]
+
+
+def test_wide_vectors_stay_sparse_on_the_way(deployment, spark, settings, visited, clear):
+    """Scalers of 2**18 slots learn and give MLlib's sparse vectors within a memory in which no part has room for their zeros."""
+    session = SecureSession(spark, deployment.url, {**settings, "spark.securemllib.enclave.memory": str(16 << 20)})
+    try:
+        rows = session.read(deployment.dataset(visited, "wide words", rows_per_part=80))
+        model = Pipeline(stages=scaled_words(ours)).fit(rows)
+        found = model.transform(rows).release(columns=["note", "scaled", "sliced"]).toPandas()
+    finally:
+        session.stop()
+    plain = PlainPipeline(stages=scaled_words(feature)).fit(clear).transform(clear).select("note", "scaled", "sliced").toPandas()
+    for name in ("scaled", "sliced"):
+        theirs = dict(zip(plain["note"], plain[name], strict=True))
+        for note, vector in zip(found["note"], found[name], strict=True):
+            assert vector["size"] == theirs[note].size
+            assert vector["indices"].tolist() == theirs[note].indices.tolist()
+            assert np.allclose(vector["values"], theirs[note].values, rtol=1e-9)
 
 
 def test_trees_split_the_categories_of_mllib(sealed, clear):

@@ -3,7 +3,7 @@
 Objective: ``output[j] = (x[j] - mean[j]) * factor[j]`` with ``factor[j] = 1 / std[j]``, or 0 where ``std[j] = 0``.
 
 Equivalence: ``pyspark.ml.feature.StandardScaler``. The standard deviation is the unbiased one (denominator n - 1); a constant
-column becomes 0, as in MLlib; without ``with_mean`` nothing is subtracted.
+column becomes 0, as in MLlib; without ``with_mean`` nothing is subtracted, and sparse vectors stay sparse.
 
 Cost: none beyond the dataset's summary, which every training computes once; no round of its own.
 
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.feature.values import of_width, standardised, vector_of
 from securemllib.algorithms.params import require_bool
 from securemllib.algorithms.summary import Summary
-from securemllib.errors import DataError
+from securemllib.algorithms.transformer import Column, Transformed
 
 __all__ = ["StandardScaler", "StandardScalerModel", "StandardScalerState", "StandardScalerStatistics"]
 
@@ -65,20 +66,19 @@ class StandardScalerModel:
     def __post_init__(self) -> None:
         require_bool(self, "with_mean", "with_std")
 
-    def predict(self, features: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        """Return ``output``, the scaled rows."""
-        if features.shape[1] != self.mean.size:
-            raise DataError(f"The model scales {self.mean.size} columns, the rows have {features.shape[1]}.")
-        output = features - self.mean if self.with_mean else np.array(features, dtype=np.float64)
-        if self.with_std:
-            varies = self.std > 0
-            output *= np.where(varies, 1.0 / np.where(varies, self.std, 1.0), 0.0)
-        return {"output": output}
+    def transform(self, columns: tuple[Column, ...]) -> Transformed:
+        """Return ``output``, the scaled vectors; `DataError` where they have another width than the model."""
+        (column,) = columns
+        vector = of_width(vector_of(column, "input"), len(self.mean), "The model")
+        made = standardised(vector, self.mean if self.with_mean else None, self.std if self.with_std else None)
+        return Transformed(columns={"output": Column(made)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandardScaler:
     """Params of ``pyspark.ml.feature.StandardScaler``."""
+
+    SPARSE: ClassVar[bool] = True
 
     with_mean: bool = False
     with_std: bool = True

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block
-from securemllib.algorithms.feature.quantiles import columns_of
 from securemllib.algorithms.feature.values import inputs_of, vector_of
+from securemllib.algorithms.vectors import SparseVector
 from securemllib.errors import DataError, UsageError
 
 __all__ = ["Extremes", "ExtremesState"]
@@ -31,10 +31,17 @@ class Extremes:
     @classmethod
     def of(cls, block: Block) -> Self:
         """Return those of the block's only raw column."""
-        columns = columns_of(vector_of(inputs_of(block)[0], "input"))
-        minimum = [np.fmin.reduce(values, initial=0.0 if zeros else np.inf) for values, zeros in columns]
-        maximum = [np.fmax.reduce(values, initial=0.0 if zeros else -np.inf) for values, zeros in columns]
-        return cls(rows=block.rows, minimum=np.array(minimum, dtype=np.float64), maximum=np.array(maximum, dtype=np.float64))
+        vector = vector_of(inputs_of(block)[0], "input")
+        if isinstance(vector, SparseVector):
+            rows = vector.values
+            zeros = np.bincount(rows.indices, minlength=vector.width) < vector.rows
+            minimum, maximum = np.where(zeros, 0.0, np.inf), np.where(zeros, 0.0, -np.inf)
+            np.fmin.at(minimum, rows.indices, rows.data)
+            np.fmax.at(maximum, rows.indices, rows.data)
+        else:
+            minimum = np.array([np.fmin.reduce(values, initial=np.inf) for values in vector.columns], dtype=np.float64)
+            maximum = np.array([np.fmax.reduce(values, initial=-np.inf) for values in vector.columns], dtype=np.float64)
+        return cls(rows=block.rows, minimum=minimum, maximum=maximum)
 
     def __add__(self, other: Self) -> Self:
         if not self.rows or not other.rows:

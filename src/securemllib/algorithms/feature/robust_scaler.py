@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.feature.quantiles import QuantileCounts, QuantileSearch, columns_of
-from securemllib.algorithms.feature.values import inputs_of, of_width, scaled, vector_of
+from securemllib.algorithms.feature.values import inputs_of, of_width, standardised, vector_of
 from securemllib.algorithms.params import require_bool, require_number
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.transformer import Column, Transformed
-from securemllib.algorithms.vectors import Vector
 from securemllib.errors import UsageError
 
 __all__ = ["RobustScaler", "RobustScalerModel"]
@@ -49,13 +48,8 @@ class RobustScalerModel:
         """Return ``output``, the scaled vectors."""
         (column,) = columns
         vector = of_width(vector_of(column, "input"), len(self.median), "The model")
-        if self.with_centering:
-            dense = vector if isinstance(vector, Vector) else Vector.of(vector.matrix())
-            vector = Vector(tuple(values - middle for values, middle in zip(dense.columns, self.median, strict=True)))
-        if self.with_scaling:
-            varies = self.range != 0
-            vector = scaled(vector, np.where(varies, 1.0 / np.where(varies, self.range, 1.0), 0.0))
-        return Transformed(columns={"output": Column(vector)})
+        made = standardised(vector, self.median if self.with_centering else None, self.range if self.with_scaling else None)
+        return Transformed(columns={"output": Column(made)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ __all__ = [
     "of_width",
     "refuse_invalid",
     "scaled",
+    "standardised",
     "texts",
     "tokens_of",
     "vector_of",
@@ -144,6 +145,17 @@ def of_width(vector: AnyVector, width: int, what: str) -> AnyVector:
     if vector.rows:
         raise DataError(f"{what} has {width} slots, the vectors have {vector.width}.", code="data.length")
     return Vector(tuple(np.zeros(0) for _ in range(width)))
+
+
+def standardised(vector: AnyVector, centre: NDArray[np.float64] | None, spread: NDArray[np.float64] | None) -> AnyVector:
+    """Return vectors less a centre, over a spread, 0 where that is 0; each where it is given. Sparse ones stay so unless centred."""
+    if centre is not None:
+        dense = vector if isinstance(vector, Vector) else Vector.of(vector.matrix())
+        vector = Vector(tuple(values - middle for values, middle in zip(dense.columns, centre, strict=True)))
+    if spread is None:
+        return vector
+    varies = spread != 0
+    return scaled(vector, np.where(varies, 1.0 / np.where(varies, spread, 1.0), 0.0))
 
 
 def scaled(vector: AnyVector, factors: NDArray[np.float64]) -> AnyVector:
