@@ -60,6 +60,30 @@ def test_one_run_is_counted_once(stored: World) -> None:
     assert sorted(outcomes) == ["accepted"] * 2 + ["refused"] * 4
 
 
+def test_a_move_to_another_rule_is_counted_once(stored: World) -> None:
+    """Of six jobs that move to a rule of two runs at the same time, exactly two are granted, however often each asks."""
+    stored.enrol(rule_for(stored.analyst.public, name="before"))
+    jobs = [stored.submit() for _ in range(6)]
+    rule = rule_for(stored.analyst.public, name="after", maximum_runs=2)
+    stored.broker.set_policy(stored.owner.dataset_id, stored.owner.policy(rule, serial=2))
+    outcomes: list[str] = []
+
+    def ask(job_id: str) -> None:
+        try:
+            stored.granted(job_id)
+            outcomes.append(job_id)
+        except PolicyError:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=ask, args=(job_id,)) for job_id in jobs * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count("refused") == 8
+    assert sorted(outcomes.count(job_id) for job_id in jobs) == [0, 0, 0, 0, 2, 2]
+
+
 def test_heads_are_compared_and_swapped(stored: World) -> None:
     """The first update from a head is recorded; a second from the same head is refused, and so is a fenced epoch."""
     stored.enrol()

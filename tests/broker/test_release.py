@@ -2,6 +2,7 @@
 
 from base64 import urlsafe_b64encode
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from securemllib.broker.token import TokenSubject, check_token, issue_token
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.crypto.models import statistics_key
 from securemllib.errors import AttestationError, FreshnessError, PolicyError, SignatureError, UnsealError, UsageError
-from securemllib.policy.model import OutputRule
-from securemllib.wire.attestation import AttestationResult, WrappedGrant, grant_context
+from securemllib.policy.model import OutputRule, Rule
+from securemllib.wire.attestation import AttestationResult, Evidence, WrappedGrant, grant_context
 from securemllib.wire.job import Output, OutputKind
 from securemllib.wire.plan import ModelRef, Parts
 from securemllib.wire.result import WrappedModelKey, model_key_context
@@ -68,6 +69,54 @@ def test_a_job_is_granted_by_the_rule_that_counted_it(world: World) -> None:
     with pytest.raises(PolicyError, match="runs"):
         world.granted(second)
     world.granted(first)
+
+
+def test_a_job_that_moves_to_another_rule_is_a_run_of_that_one(world: World) -> None:
+    """Jobs of a rule that ends get no more grants by another than it has runs, each counted once; one that goes back and forth pays."""
+    first, second = (rule_for(world.analyst.public, name=name, maximum_runs=runs) for name, runs in (("first", 3), ("second", 2)))
+    serials = count(2)
+
+    def allow(*rules: Rule) -> None:
+        world.broker.set_policy(world.owner.dataset_id, world.owner.policy(*rules, serial=next(serials)))
+
+    world.enrol(first)
+    one, two, three = (world.submit() for _ in range(3))
+    allow(second)
+    for job_id in (one, two, one, two):
+        world.granted(job_id)
+    for more in (world.submit, lambda: world.granted(three)):
+        with pytest.raises(PolicyError, match="runs"):
+            more()
+    allow(first, second)
+    world.granted(one)
+    assert world.events()[-1]["rules"] == {world.owner.dataset_id: "second"}
+    world.granted(three)
+    assert world.events()[-1]["rules"] == {world.owner.dataset_id: "first"}
+    allow(first)
+    with pytest.raises(PolicyError, match="runs"):
+        world.granted(one)
+    allow(replace(first, maximum_runs=4))
+    world.granted(one)
+    with pytest.raises(PolicyError, match="runs"):
+        world.granted(two)
+
+
+def test_a_grant_that_is_refused_is_no_run(world: World) -> None:
+    """A job that moves to another rule with an enclave that is not accepted costs that rule nothing; with one that is, a run."""
+    world.enrol(rule_for(world.analyst.public, name="first"))
+    one, two = world.submit(), world.submit()
+    world.broker.set_policy(world.owner.dataset_id, world.owner.policy(rule_for(world.analyst.public, maximum_runs=1), serial=2))
+    with pytest.raises(AttestationError):
+        world.broker.admit(*refused_evidence(world, one), one)
+    world.granted(two)
+    with pytest.raises(PolicyError, match="runs"):
+        world.granted(one)
+
+
+def refused_evidence(world: World, job_id: str) -> tuple[str, Evidence]:
+    """Return a session and the evidence in it of an enclave that no policy names."""
+    session, challenge = world.broker.challenge(job_id, "insecure")
+    return session, Enclave(b"\x22" * 32).evidence(challenge)
 
 
 def test_an_older_version_gets_no_job_and_no_grant(world: World) -> None:

@@ -26,6 +26,7 @@ from securemllib.wire.signed import Signed
 __all__ = [
     "authorised",
     "check_standing",
+    "count",
     "counted_by",
     "job_key",
     "job_row",
@@ -115,9 +116,30 @@ def authorised(transaction: Transaction, job: JobSpecification, *, counted: Mapp
 
 
 def counted_by(transaction: Transaction, job_id: str) -> dict[str, str]:
-    """Return the rule that counted an accepted job, by the dataset whose policy has it."""
+    """Return the rule that counted an accepted job last, by the dataset whose policy has it."""
     rows = transaction.session.scalars(select(JobRuleRow).where(JobRuleRow.job_id == job_id))
     return {row.dataset_id: row.rule for row in rows}
+
+
+def count(transaction: Transaction, job_id: str, decision: Decision, counted: Mapping[str, str]) -> None:
+    """Count a job as a run of each rule that allows it and has not just counted it, so also of one that it moves, or comes back, to.
+
+    Args:
+        transaction: The decision.
+        job_id: The job, whose row is in the database.
+        decision: Why it is allowed.
+        counted: The rule of each dataset that counted it last, as `counted_by` returns it; empty for a new job.
+    """
+    transaction.detail["rules"] = {permission.dataset_id: permission.rule for permission in decision.permissions}
+    for permission in decision.permissions:
+        if counted.get(permission.dataset_id) == permission.rule:
+            continue
+        row = transaction.session.get(RuleRunsRow, (permission.dataset_id, permission.rule))
+        if row is None:
+            transaction.session.add(RuleRunsRow(dataset_id=permission.dataset_id, rule=permission.rule, runs=1))
+        else:
+            row.runs += 1
+        transaction.session.merge(JobRuleRow(job_id=job_id, dataset_id=permission.dataset_id, rule=permission.rule))
 
 
 def job_row(transaction: Transaction, job_id: str) -> JobRow:
@@ -179,14 +201,6 @@ def _accept(transaction: Transaction, job: JobSpecification, signed: Signed, sta
     check_signer(transaction, job.analyst.fingerprint)
     check_not_revoked(transaction, (output.recipient.fingerprint for output in job.outputs))
     decision = authorised(transaction, job)
-    transaction.detail["rules"] = {permission.dataset_id: permission.rule for permission in decision.permissions}
-    for permission in decision.permissions:
-        key = (permission.dataset_id, permission.rule)
-        row = transaction.session.get(RuleRunsRow, key)
-        if row is None:
-            transaction.session.add(RuleRunsRow(dataset_id=permission.dataset_id, rule=permission.rule, runs=1))
-        else:
-            row.runs += 1
     store = transaction.store
     transaction.session.add(
         JobRow(
@@ -202,8 +216,7 @@ def _accept(transaction: Transaction, job: JobSpecification, signed: Signed, sta
         )
     )
     transaction.session.flush()
-    for permission in decision.permissions:
-        transaction.session.add(JobRuleRow(job_id=job.job_id, dataset_id=permission.dataset_id, rule=permission.rule))
+    count(transaction, job.job_id, decision, {})
 
 
 def _model_facts(transaction: Transaction, model_id: str) -> ModelFacts | None:

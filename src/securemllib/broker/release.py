@@ -11,7 +11,7 @@ from securemllib.attestation.verifier import appraise_named
 from securemllib.broker.custody import Transaction
 from securemllib.broker.datasets import dataset_facts, dataset_secret
 from securemllib.broker.heads import head_of
-from securemllib.broker.jobs import authorised, check_standing, counted_by, job_key, job_row, lineage_of, model_key, specification
+from securemllib.broker.jobs import authorised, check_standing, count, counted_by, job_key, job_row, lineage_of, model_key, specification
 from securemllib.broker.schema import ACCEPTED, GrantRow, JobRow, SessionRow
 from securemllib.broker.token import TokenSubject, check_token, issue_token
 from securemllib.crypto.keys import DataKey
@@ -177,8 +177,10 @@ def _granted(transaction: Transaction, row: SessionRow, evidence: Evidence) -> t
     job = job_row(transaction, row.job_id)
     _check_open(job)
     check_standing(transaction, job)
-    decision = authorised(transaction, specification(job), counted=counted_by(transaction, job.job_id))
+    counted = counted_by(transaction, job.job_id)
+    decision = authorised(transaction, specification(job), counted=counted)
     claims = _appraised(transaction, job, evidence, Challenge.from_bytes(row.challenge))
+    count(transaction, job.job_id, decision, counted)
     row.state = _GRANTED
     job.epoch += 1
     transaction.detail |= {"epoch": job.epoch, "enclave": evidence.identity.fingerprint, "tee": claims.tee}

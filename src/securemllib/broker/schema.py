@@ -145,7 +145,7 @@ class JobRow(Base):
 
 
 class JobRuleRow(Base):
-    """Which rule of a dataset's policy counted an accepted job."""
+    """Which rule of a dataset's policy counted an accepted job last."""
 
     __tablename__ = "job_rules"
 
