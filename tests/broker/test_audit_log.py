@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from broker_world import World, make_world
+from broker_world import Enclave, World, make_world, release_of
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -15,7 +16,8 @@ from sqlalchemy import text
 from securemllib.broker.audit_log import AuditHead, Entry, _chain, entries, read_lines, signed_head, verify_log, write_lines
 from securemllib.broker.keystore import Keystore
 from securemllib.crypto.identity import PrivateIdentity
-from securemllib.errors import FormatError, FreshnessError, IntegrityError, PolicyError, SignatureError
+from securemllib.errors import FormatError, FreshnessError, IntegrityError, PolicyError, SecureMLlibError, SignatureError
+from securemllib.wire.plan import Plan
 from securemllib.wire.signed import Signed
 
 BROKER = PrivateIdentity.generate("broker")
@@ -117,6 +119,84 @@ def test_every_decision_is_in_the_log(world: World) -> None:
         head = signed_head(transaction.session)
         assert head is not None
         assert verify_log(entries(transaction.session), head, world.broker.identity).sequence == 5
+
+
+def of_another_tee(world: World, job_id: str) -> None:
+    """Answer a challenge with evidence of another TEE than was announced."""
+    session, challenge = world.broker.challenge(job_id, "sgx")
+    world.broker.admit(session, Enclave().evidence(challenge), job_id)
+
+
+def with_another_token(world: World, job_id: str) -> None:
+    """Ask for a grant with a token that is none."""
+    session, _ = world.broker.challenge(job_id, "insecure")
+    world.broker.grant(session, "no token", job_id)
+
+
+def finished_meanwhile(world: World, job_id: str) -> None:
+    """Answer a challenge of a job that has its model since."""
+    session, challenge = world.broker.challenge(job_id, "insecure")
+    world.finish(world.granted(job_id))
+    world.broker.admit(session, Enclave().evidence(challenge), job_id)
+
+
+def revoked_meanwhile(world: World, job_id: str) -> None:
+    """Answer a challenge of an analyst who was revoked since."""
+    session, challenge = world.broker.challenge(job_id, "insecure")
+    world.broker.revoke_by_operator(world.analyst.public.fingerprint)
+    world.broker.admit(session, Enclave().evidence(challenge), job_id)
+
+
+def revoked_before(world: World, job_id: str) -> None:
+    """Submit a job of an analyst who was revoked."""
+    world.broker.revoke_by_operator(world.analyst.public.fingerprint)
+    world.submit()
+
+
+def frozen_before(world: World, job_id: str) -> None:
+    """Submit a job on a dataset that waits for its owner."""
+    world.broker.recover([])
+    world.submit()
+
+
+def signed_long_ago(world: World, job_id: str) -> None:
+    """Submit a job that was signed long ago."""
+    world.submit(created=1)
+
+
+def released_again(world: World, job_id: str) -> None:
+    """Ask twice for one release."""
+    signed = world.analyst.sign(release_of(world.finish(world.granted(job_id)), world.analyst.public, world.broker.identity))
+    world.broker.release(signed)
+    world.broker.release(signed)
+
+
+REFUSED: dict[Callable[[World, str], object], str] = {
+    of_another_tee: "grant",
+    with_another_token: "grant",
+    finished_meanwhile: "grant",
+    revoked_meanwhile: "grant",
+    revoked_before: "job",
+    frozen_before: "job",
+    signed_long_ago: "job",
+    released_again: "release",
+}
+
+
+@pytest.mark.parametrize(("ask", "event"), REFUSED.items(), ids=lambda value: getattr(value, "__name__", value))
+def test_owners_see_what_is_refused_on_their_datasets(world: World, ask: Callable[[World, str], object], event: str) -> None:
+    """A refusal names the job's datasets whatever its reason is, as an acceptance does; a dataset that nobody enrolled is not named."""
+    world.enrol()
+    job_id = world.submit()
+    assert world.events()[-1]["datasets"] == [world.owner.dataset_id]
+    with pytest.raises(SecureMLlibError):
+        ask(world, job_id)
+    entry = world.events()[-1]
+    assert (entry["event"], entry["decision"], entry["datasets"]) == (event, "refused", [world.owner.dataset_id])
+    nowhere = replace(world.manifest.reference, dataset_id="f" * 32)
+    with pytest.raises(SecureMLlibError):
+        world.broker.submit(world.analyst.sign(replace(world.job(), plan=Plan(source=nowhere, steps=()))))
+    assert world.events()[-1]["datasets"] == []
 
 
 def test_a_changed_database_is_found(world: World) -> None:

@@ -1,6 +1,7 @@
 """Accepting jobs, and releasing the keys of models to the recipients that the owners' policies name."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from sqlalchemy import select
@@ -60,6 +61,7 @@ def submit(transaction: Transaction, signed: Signed) -> str:
     if job.operation == RELEASE_OPERATION:
         raise UsageError(f"{RELEASE_OPERATION} is asked for at /v1/releases.")
     if transaction.session.get(JobRow, job.job_id) is None:
+        _name_datasets(transaction, job)
         _accept(transaction, job, signed, ACCEPTED)
     return job.job_id
 
@@ -83,6 +85,7 @@ def release(transaction: Transaction, signed: Signed) -> tuple[tuple[Signed, ...
         raise UsageError(f"Only {RELEASE_OPERATION} is asked for at /v1/releases.")
     if not job.outputs or any(output.kind is not OutputKind.PLAIN_MODEL for output in job.outputs):
         raise UsageError(f"{RELEASE_OPERATION} has outputs of the kind {OutputKind.PLAIN_MODEL.value} and no other.")
+    _name_datasets(transaction, job)
     if transaction.session.get(JobRow, job.job_id) is not None:
         raise FreshnessError(f"The release {job.job_id} was answered before.", next_step="Sign a new one.")
     _accept(transaction, job, signed, RELEASED)
@@ -105,14 +108,11 @@ def release(transaction: Transaction, signed: Signed) -> tuple[tuple[Signed, ...
 
 def authorised(transaction: Transaction, job: JobSpecification, *, counted: Mapping[str, str] | None = None) -> Decision:
     """Return the decision about a job from what the store knows now; `PolicyError` or `FreshnessError` where it is refused."""
-    models = {model.model_id: known for model in job.models if (known := _model_facts(transaction, model.model_id)) is not None}
-    facts = Facts(broker=transaction.identity.public.fingerprint, datasets={}, models=models)
+    facts = _facts_of_models(transaction, job)
     names = {dataset.dataset_id for dataset in involved(job, facts)}
     datasets = {name: found for name in names if (found := dataset_facts(transaction, name)) is not None}
-    transaction.datasets |= datasets.keys()
     approvals = () if job.model is None else approvals_of(transaction, job.model)
-    whole = Facts(broker=facts.broker, datasets=datasets, models=models, approvals=approvals)
-    return authorise(job, whole, now=transaction.now, counted=counted)
+    return authorise(job, replace(facts, datasets=datasets, approvals=approvals), now=transaction.now, counted=counted)
 
 
 def counted_by(transaction: Transaction, job_id: str) -> dict[str, str]:
@@ -196,6 +196,12 @@ def _verified(transaction: Transaction, signed: Signed) -> JobSpecification:
     return job
 
 
+def _name_datasets(transaction: Transaction, job: JobSpecification) -> None:
+    """Name the datasets of a new job before anything else is asked: their owners see what is refused, for whatever reason."""
+    names = {dataset.dataset_id for dataset in involved(job, _facts_of_models(transaction, job))}
+    transaction.datasets |= {name for name in names if transaction.session.get(DatasetRow, name) is not None}
+
+
 def _accept(transaction: Transaction, job: JobSpecification, signed: Signed, status: str) -> None:
     check_created(job.created, transaction.now, seconds=JOB_SECONDS)
     check_signer(transaction, job.analyst.fingerprint)
@@ -217,6 +223,11 @@ def _accept(transaction: Transaction, job: JobSpecification, signed: Signed, sta
     )
     transaction.session.flush()
     count(transaction, job.job_id, decision, {})
+
+
+def _facts_of_models(transaction: Transaction, job: JobSpecification) -> Facts:
+    models = {model.model_id: known for model in job.models if (known := _model_facts(transaction, model.model_id)) is not None}
+    return Facts(broker=transaction.identity.public.fingerprint, datasets={}, models=models)
 
 
 def _model_facts(transaction: Transaction, model_id: str) -> ModelFacts | None:

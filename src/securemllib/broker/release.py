@@ -106,7 +106,7 @@ def attest(transaction: Transaction, session: str, evidence: Evidence) -> str:
         FreshnessError: The session's challenge is not the one that `consume` has just used up.
     """
     row = _answered(transaction, session, evidence)
-    claims = _appraised(transaction, job_row(transaction, row.job_id), evidence, Challenge.from_bytes(row.challenge))
+    claims = _appraised(transaction, _job_of(transaction, row), evidence, Challenge.from_bytes(row.challenge))
     row.state, row.evidence, row.expires = _ATTESTED, evidence.to_bytes(), transaction.now + TOKEN_SECONDS
     subject = TokenSubject(job_id=row.job_id, session=row.session, expires=row.expires)
     return issue_token(transaction.identity, subject, evidence.identity, claims, now=transaction.now)
@@ -147,6 +147,7 @@ def grant(transaction: Transaction, session: str, token: str, job_id: str) -> Si
     row = transaction.session.get(SessionRow, _name(session))
     if row is None:
         raise FreshnessError("There is no such session.", next_step="Attest again.")
+    _job_of(transaction, row)
     subject = TokenSubject(job_id=job_id, session=row.session, expires=row.expires)
     check_token(transaction.identity, token, subject=subject, now=transaction.now)
     if row.state != _ATTESTED or row.evidence is None or row.job_id != job_id:
@@ -168,13 +169,21 @@ def _answered(transaction: Transaction, session: str, evidence: Evidence) -> Ses
     row = transaction.session.get(SessionRow, _name(session))
     if row is None or row.state != _ANSWERED or row.evidence is not None:
         raise FreshnessError("The session has no challenge to answer.", next_step="Ask for a new challenge.")
+    _job_of(transaction, row)
     if evidence.tee != row.tee:
         raise AttestationError(f"Evidence of {row.tee} was announced.", code="refused.attestation.tee")
     return row
 
 
-def _granted(transaction: Transaction, row: SessionRow, evidence: Evidence) -> tuple[Signed, Head | None]:
+def _job_of(transaction: Transaction, row: SessionRow) -> JobRow:
+    """Return a session's job, and name its datasets: their owners see what is refused, for whatever reason."""
     job = job_row(transaction, row.job_id)
+    transaction.datasets |= {dataset.dataset_id for dataset in lineage_of(job)}
+    return job
+
+
+def _granted(transaction: Transaction, row: SessionRow, evidence: Evidence) -> tuple[Signed, Head | None]:
+    job = _job_of(transaction, row)
     _check_open(job)
     check_standing(transaction, job)
     counted = counted_by(transaction, job.job_id)
@@ -211,7 +220,6 @@ def _appraised(transaction: Transaction, row: JobRow, evidence: Evidence, asked:
     found: list[Claims] = []
     named: dict[str, str] = {}
     for dataset_id in dict.fromkeys(dataset.dataset_id for dataset in lineage_of(row)):
-        transaction.datasets.add(dataset_id)
         facts = dataset_facts(transaction, dataset_id)
         if facts is None or facts.policy is None:
             raise PolicyError(f"The dataset {dataset_id} has no policy.", code="refused.policy.missing")
