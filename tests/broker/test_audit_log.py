@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
-from broker_world import Enclave, World, make_world, release_of
+from broker_world import Enclave, Owner, World, apply_model, job_on, make_world, release_of, rule_for
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -17,6 +18,7 @@ from securemllib.broker.audit_log import AuditHead, Entry, _chain, entries, read
 from securemllib.broker.keystore import Keystore
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import FormatError, FreshnessError, IntegrityError, PolicyError, SecureMLlibError, SignatureError
+from securemllib.wire.enrolment import AuditRequest
 from securemllib.wire.plan import Plan
 from securemllib.wire.signed import Signed
 
@@ -197,6 +199,43 @@ def test_owners_see_what_is_refused_on_their_datasets(world: World, ask: Callabl
     with pytest.raises(SecureMLlibError):
         world.broker.submit(world.analyst.sign(replace(world.job(), plan=Plan(source=nowhere, steps=()))))
     assert world.events()[-1]["datasets"] == []
+
+
+def test_an_owner_is_not_told_what_anothers_policy_says(world: World) -> None:
+    """Of a job on data of two owners each is told the own rules and enclaves, and why the own policy refused; nothing of the other's."""
+    eve = PrivateIdentity.generate("eve")
+    world.enrol(rule_for(world.analyst.public, name="first-study"), rule_for(eve.public, name="second-study", maximum_runs=1))
+    second = Owner(broker=world.broker.identity, dataset_id="f" * 32, identity=PrivateIdentity.generate("second"))
+    manifest = second.manifest()
+    world.broker.trust_owner(second.identity.public)
+    world.broker.enrol(second.dataset_id, second.enrolment(manifest))
+    world.broker.set_policy(second.dataset_id, second.policy(rule_for(eve.public, name="hidden-rule", maximum_runs=2)))
+    model = world.trained()
+
+    def submit(analyst: PrivateIdentity) -> str:
+        plan = Plan(source=manifest.reference, steps=(apply_model(model),))
+        return world.broker.submit(analyst.sign(job_on(plan, analyst.public, world.broker.identity)))
+
+    def told(owner: PrivateIdentity) -> list[dict[str, Any]]:
+        request = AuditRequest(owner=owner.public, broker=world.broker.identity.fingerprint, created=int(world.clock.now))
+        return world.broker.audit(owner.sign(request))[0]
+
+    world.granted(submit(eve))
+    for analyst in (eve, world.analyst):
+        with pytest.raises(PolicyError):
+            submit(analyst)
+    mine, theirs = told(world.owner.identity), told(second.identity)
+    assert [entry["event"] for entry in theirs] == ["enrol", "policy", "job", "attest", "grant", "job", "job"]
+    assert [entry["sequence"] for entry in mine][-5:] == [entry["sequence"] for entry in theirs][-5:]
+    assert "hidden-rule" not in json.dumps(mine)
+    assert "study" not in json.dumps(theirs)
+    assert [entry["rules"] for entry in (mine[-5], theirs[-5])] == [{world.owner.dataset_id: "second-study"}, {"f" * 32: "hidden-rule"}]
+    assert [list(entry["enclaves"]) for entry in (mine[-4], theirs[-4])] == [[world.owner.dataset_id], ["f" * 32]]
+    assert "second-study" in mine[-2]["reason"] + "".join(mine[-2]["explanation"])
+    assert "hidden-rule" in "".join(theirs[-1]["explanation"])
+    for entry in (theirs[-2], mine[-1]):
+        assert entry["code"].startswith("refused.policy.")
+        assert not {"reason", "explanation"} & entry.keys()
 
 
 def test_a_changed_database_is_found(world: World) -> None:

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from securemllib.broker import datasets, heads, jobs, policy_changes, release, restored, standing
 from securemllib.broker.audit_log import AuditHead, entries_about, signed_head
@@ -22,6 +23,7 @@ from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import FreshnessError
 from securemllib.kms.key import KeyEncryptionKey
+from securemllib.policy.decision import explains
 from securemllib.policy.envelope import Envelope
 from securemllib.wire.attestation import Challenge, Evidence, Head
 from securemllib.wire.dataset import DatasetRef
@@ -30,6 +32,9 @@ from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.signed import Signed
 
 __all__ = ["Broker"]
+
+# Fields of an audit entry that say something of each dataset's policy, by the dataset's id.
+_BY_DATASET = frozenset({"rules", "enclaves"})
 
 
 class Broker:
@@ -220,7 +225,7 @@ class Broker:
             return jobs.release(transaction, signed)
 
     def audit(self, signed: Signed) -> tuple[list[dict[str, object]], Signed | None]:
-        """Return the audit entries of an owner's datasets and the log's signed head.
+        """Return the audit entries of an owner's datasets and the log's signed head, without what other owners' policies say.
 
         1. A trusted owner signed the request, for this broker.
         2. It was made within the last minutes.
@@ -238,8 +243,10 @@ class Broker:
             if request.broker != self.identity.fingerprint:
                 raise FreshnessError("The request is for another broker.", next_step="Sign a new request.")
             check_created(request.created, transaction.now, seconds=REQUEST_SECONDS)
-            found = entries_about(transaction.session, datasets.datasets_of(transaction, owner.fingerprint))
-            return [{**json.loads(entry.payload), "digest": entry.digest.hex()} for entry in found], signed_head(transaction.session)
+            own = frozenset(datasets.datasets_of(transaction, owner.fingerprint))
+            found = entries_about(transaction.session, own)
+            told = [{**_told_to(own, json.loads(entry.payload)), "digest": entry.digest.hex()} for entry in found]
+            return told, signed_head(transaction.session)
 
     def custody(self) -> Custody:
         """Return the broker's means, for the operator's commands on the same machine."""
@@ -248,3 +255,13 @@ class Broker:
     def close(self) -> None:
         """Close the database."""
         self._custody.store.close()
+
+
+def _told_to(own: frozenset[str], entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry as the owner of these datasets may see it: other owners of what it is about have rules and enclaves of their own."""
+    told = {name: {key: value[key] for key in value.keys() & own} if name in _BY_DATASET else value for name, value in entry.items()}
+    explanation = entry.get("explanation")
+    if explanation and not explains(explanation, own):
+        # The reason names the rule that came closest.
+        del told["explanation"], told["reason"]
+    return told

@@ -4,7 +4,7 @@ The error's reason and next step are for the requester. Its notes (``__notes__``
 the owner's log, and never leave the broker otherwise.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from securemllib.errors import FormatError, FreshnessError, PolicyError
@@ -17,7 +17,7 @@ from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.job import RELEASE_OPERATION, JobSpecification
 from securemllib.wire.plan import Filter, ModelRef, ParamValue, Parts, Plan, RandomSplit
 
-__all__ = ["DatasetFacts", "Decision", "Facts", "ModelFacts", "Permission", "authorise", "involved"]
+__all__ = ["DatasetFacts", "Decision", "Facts", "ModelFacts", "Permission", "authorise", "explains", "involved"]
 
 # The operation whose summary holds its rows, and the only output of a model that it reads.
 _RECOMMENDER, _RECOMMENDATIONS = "Recommender", "recommendations"
@@ -143,6 +143,15 @@ def involved(job: JobSpecification, facts: Facts) -> tuple[DatasetRef, ...]:
     sources = [job.plan.source] if job.plan is not None else []
     behind = [dataset for model in job.models if model.model_id in facts.models for dataset in facts.models[model.model_id].lineage]
     return tuple({dataset.digest: dataset for dataset in [*sources, *behind]}.values())
+
+
+def explains(explanation: list[str], datasets: Collection[str]) -> bool:
+    """Return whether the notes of a refusal are about the policy of one of these datasets."""
+    return bool(explanation) and explanation[0].startswith(tuple(_explanation_of(dataset_id) for dataset_id in datasets))
+
+
+def _explanation_of(dataset_id: str) -> str:
+    return f"policy of dataset {dataset_id},"
 
 
 def _check_model(model: ModelRef, facts: Facts) -> None:
@@ -275,7 +284,7 @@ def _refusal(job: JobSpecification, dataset_id: str, policy: Policy, verdict: Ve
             next_step=f"The rule would need {'; '.join(needs.values())}: change the job, or ask the data owner.",
             code=f"refused.policy.{next(iter(needs))}",
         )
-    error.add_note(f"policy of dataset {dataset_id}, serial {policy.serial}, {len(policy.rules)} rules")
+    error.add_note(f"{_explanation_of(dataset_id)} serial {policy.serial}, {len(policy.rules)} rules")
     for rule, answers in verdict.rules:
         wanted = "; ".join(answer.needs for answer in answers.values() if answer.needs is not None)
         error.add_note(f"rule {rule.name!r} would need {wanted or 'nothing more'}")
