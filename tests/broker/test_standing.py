@@ -156,6 +156,20 @@ def test_a_revoked_analyst_gets_nothing_more(world: World, by_operator: bool) ->
     world.granted(submitted(world, other))
 
 
+def test_a_revoked_analyst_ends_no_job(world: World) -> None:
+    """An identity that was revoked does not end its jobs either; before that it does, and so does one that took a rotated one's place."""
+    world.enrol()
+    outputs = (Output(kind=OutputKind.METRIC, recipient=world.analyst.public),)
+    first, second, third = (world.submit(outputs=outputs) for _ in range(3))
+    world.broker.finish(first, world.end(first))
+    new = PrivateIdentity.generate("new")
+    world.broker.rotate(*rotation(world, world.analyst, new))
+    world.analyst = new
+    world.broker.finish(second, world.end(second))
+    world.broker.revoke(revocation(world, new))
+    refused(lambda: world.broker.finish(third, world.end(third)), "refused.key.revoked")
+
+
 def test_a_revoked_owners_policies_allow_nothing(world: World) -> None:
     """No job on the datasets of a revoked owner is accepted, granted or goes on; nor is anything that the owner signs."""
     world.enrol()

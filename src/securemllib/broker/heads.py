@@ -3,7 +3,7 @@
 from securemllib.broker.custody import Transaction
 from securemllib.broker.jobs import check_standing, job_key, job_row, lineage_of, specification
 from securemllib.broker.schema import ACCEPTED, FINISHED, JobRow, ModelRow
-from securemllib.broker.standing import newest
+from securemllib.broker.standing import check_signer, newest
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
@@ -55,11 +55,12 @@ def move_head(transaction: Transaction, job_id: str, update: bytes) -> bytes:
 def finish(transaction: Transaction, job_id: str, signed: Signed) -> None:
     """Give no more keys to a job that leaves no model: its results have come. Doing so twice changes nothing.
 
-    1. The job's analyst says so, of this job and to this broker.
+    1. The job's analyst says so, who is in force, of this job and to this broker.
     2. The job leaves no model: with one it is finished when the aggregator records that model.
 
     Raises:
         SignatureError: Somebody else says so.
+        RefusedError: The analyst was revoked.
         FreshnessError: The notice is of another job, or for another broker.
         UsageError: The job is unknown, or 2 does not hold.
     """
@@ -68,6 +69,7 @@ def finish(transaction: Transaction, job_id: str, signed: Signed) -> None:
     analyst = newest(transaction, specification(row).analyst)
     end = verify(signed, JobEnd, analyst)
     transaction.rates.check_identity(analyst.fingerprint)
+    check_signer(transaction, analyst.fingerprint)
     if (end.job_id, end.broker) != (job_id, transaction.identity.public.fingerprint):
         raise FreshnessError(f"The notice ends another job than {job_id}, or is for another broker.", next_step="Sign a new one.")
     if specification(row).output(OutputKind.SEALED_MODEL) or row.status not in {ACCEPTED, FINISHED}:
