@@ -206,6 +206,30 @@ def test_only_named_approvers_are_heard(world: World) -> None:
     assert world.broker.approve_release(seal_statement(good, BOB)) == (world.owner.dataset_id,)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [b'"expires":9007199254740992', b'"expires":1e3', b'"expires":%d' % 10**400, b'"expires":NaN', b'"expires":-1'],
+    ids=lambda field: field[:20].decode(),
+)
+def test_a_number_that_canonical_json_does_not_have_is_a_refusal_like_any(world: World, client: httpx.Client, field: bytes) -> None:
+    """An approval with a number beyond 2**53, or that is none, is refused as malformed, recorded and counted; the greatest is read."""
+    guarded(world)
+    good = approval_of(world, world.trained(), expires=2**53 - 1)
+    sealed = seal_statement(good, BOB)
+    payload = good.to_json().replace(b'"expires":9007199254740991', field)
+    wrong = Envelope(type(sealed.dsse)(payload, sealed.payload_type, {})).signed_by(BOB)
+
+    def refusals_left() -> int:
+        rates = world.broker.rates
+        return rates._limiter.get_window_stats(rates._refusals, "refused", "127.0.0.1").remaining
+
+    before, left = len(world.events()), refusals_left()
+    assert client.post("/v1/approvals", json=envelope_body(wrong)).json()["code"] == "integrity.format"
+    assert (len(world.events()), refusals_left()) == (before + 1, left - 1)
+    assert client.post("/v1/approvals", json=envelope_body(sealed)).status_code == 200
+    assert (len(world.events()), refusals_left()) == (before + 2, left - 1)
+
+
 def test_approvers_that_the_policy_no_longer_names_do_not_count(world: World) -> None:
     """The policy in force names who approves: approvals of those whom it dropped count no more."""
     guarded(world)

@@ -1,6 +1,5 @@
 """Statements beside a policy: an approver's word for one model's release, and an owner's that a policy is over."""
 
-import json
 from typing import Annotated, Self
 
 import rfc8785
@@ -30,9 +29,11 @@ class _Statement:
         """Return the statement whose only encoding is ``data``; `FormatError` otherwise."""
         try:
             found = TypeAdapter(cls).validate_json(data)
-        except (ValidationError, json.JSONDecodeError):
+            encoded = found.to_json()
+        except (ValidationError, rfc8785.CanonicalizationError):
+            # Canonical JSON has no integers beyond 2**53.
             raise FormatError(f"{len(data)} bytes are no {cls.__name__}.") from None
-        if found.to_json() != data:
+        if encoded != data:
             raise FormatError(f"The {cls.__name__} is not in its canonical encoding.")
         return found
 
