@@ -87,6 +87,18 @@ def test_a_subnet_is_one_address(addresses: tuple[str, str]) -> None:
         rates.check_address(other)
 
 
+def test_an_address_of_ipv4_is_one_in_both_forms() -> None:
+    """A client of IPv4 that is named by a mapped address of IPv6 is counted as itself: not twice, and not with everybody else's."""
+    rates = Rates(address="3/hour")
+    for address in ("192.0.2.1", "::ffff:192.0.2.1", "::ffff:c000:201"):
+        rates.check_address(address)
+    for address in ("192.0.2.1", "::ffff:192.0.2.1"):
+        with pytest.raises(RateLimitError):
+            rates.check_address(address)
+    rates.check_address("::ffff:192.0.2.2")
+    rates.check_address("::1")
+
+
 def test_a_rate_that_is_none_is_told() -> None:
     """A rate in other words than the library's is refused before the broker starts."""
     Rates(identity="10/second")

@@ -88,4 +88,7 @@ def _network(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    return str(ipaddress.ip_network((parsed, _IPV6_PREFIX), strict=False)) if parsed.version == 6 else address
+    if parsed.version == 6:
+        # A socket for both kinds, and proxies, name clients of IPv4 so; all of them lie in one subnet.
+        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, _IPV6_PREFIX), strict=False))
+    return address
