@@ -36,7 +36,7 @@ def run(*arguments: str) -> str:
 
 
 def test_a_policy_from_its_draft_to_its_end(world: World, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Enrolled with a policy for this broker, changed with an approval and not without, revoked, and all of it told by `log`."""
+    """Enrolled with a policy for this broker, changed with an approval and not without, revoked; `log` tells all, and moves no cursor."""
     world.clock.now = time.time()
     monkeypatch.setenv("SECUREMLLIB_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
@@ -61,7 +61,7 @@ def test_a_policy_from_its_draft_to_its_end(world: World, client: httpx.Client, 
     assert "approved" in run("policy", "approve", "two.signed", "--identity", "bob")
     assert "2 signatures" in run(*submit)
     time.sleep(1.1)
-    assert "revoked" in run("policy", "revoke", "visits", "--reason", "it is over", *to)
+    assert "revoked" in run("policy", "revoke", "visits", "--reason", "it is over\x1b[2J", *to)
     told = run("policy", "log", "visits", *to)
-    for event in ("policy serial", "refused code: refused.policy.approval", "wider: 'training': reading everything", "why: it is over"):
+    for event in ("policy serial", "refused code: refused.policy.approval", "wider: 'training': reading everything", "why: it is over?[2J"):
         assert event in told

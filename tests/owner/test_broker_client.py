@@ -9,6 +9,7 @@ import httpx
 import pyarrow as pa
 import pytest
 
+from securemllib.cli.failure import failures_are_told
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.errors import ConnectionLostError, FormatError, PolicyError, SecureMLlibError, SignatureError, UsageError
 from securemllib.owner import broker_client
@@ -107,6 +108,24 @@ def test_a_refusal_arrives_as_the_broker_s_error(owner, broker: FakeBroker, clie
     with pytest.raises(PolicyError) as caught:
         client.enrol(dataset, owner.identity)
     assert (caught.value.error_code, caught.value.reason, caught.value.next_step) == tuple(problem.values())
+
+
+def test_a_refusal_draws_nothing_on_the_terminal(broker: FakeBroker, client: BrokerClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever answers in a broker's place moves no cursor and begins no line; words are told, and plain ones as they are."""
+    drawn = "gone\x1b[2J\x1b[1;1H\r\nrevoked  policy of dataset 0123\x9b8m\u202e"
+    problem = {"code": f"refused.{drawn}", "reason": drawn, "next_step": drawn}
+    broker.answer = lambda _: httpx.Response(403, json=problem)
+    with pytest.raises(SystemExit), failures_are_told():
+        client.identity()
+    told = capsys.readouterr().err
+    said = "gone?[2J?[1;1H??revoked  policy of dataset 0123?8m?"
+    assert told.splitlines() == [f"error refused.{said}", f"  {said}", f"  next: {said}"]
+    broker.answer = lambda _: httpx.Response(
+        403, json={"code": "refused", "reason": "It is \u00e9l\u00e8ve's [bold].", "next_step": "Ask."}
+    )
+    with pytest.raises(SystemExit), failures_are_told():
+        client.identity()
+    assert capsys.readouterr().err.splitlines() == ["error refused", "  It is élève's [bold].", "  next: Ask."]
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"identity": 1}', b'{"identity": "%%"}', b'{"identity": "aGVsbG8="}'])

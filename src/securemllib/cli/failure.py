@@ -9,7 +9,7 @@ from rich.text import Text
 
 from securemllib.errors import DataError, SecureMLlibError, UsageError
 
-__all__ = ["EXIT_FAILURE", "EXIT_USAGE", "exit_code", "failures_are_told", "tell"]
+__all__ = ["EXIT_FAILURE", "EXIT_USAGE", "exit_code", "failures_are_told", "printable", "tell"]
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -23,9 +23,14 @@ def exit_code(error: SecureMLlibError) -> int:
 def tell(error: SecureMLlibError) -> None:
     """Print an error's code, reason and next step on stderr."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("error ", "bold red"), (error.error_code, "red")))
-    console.print(Text(f"  {error.reason}"))
-    console.print(Text.assemble(("  next: ", "bold"), error.next_step))
+    console.print(Text.assemble(("error ", "bold red"), (printable(error.error_code), "red")))
+    console.print(Text(f"  {printable(error.reason)}"))
+    console.print(Text.assemble(("  next: ", "bold"), printable(error.next_step)))
+
+
+def printable(words: object) -> str:
+    """Return words of a broker, or of whoever answers in its place, without characters that move a cursor or begin a line."""
+    return "".join(character if character.isprintable() else "?" for character in str(words))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from securemllib.cli import policy_decisions
+from securemllib.cli.failure import printable
 from securemllib.cli.shared import Broker, CaFile, Fingerprint, IdentityName, PassphraseFile, console, open_identity, trusted_broker
 from securemllib.errors import PolicyError, UsageError
 from securemllib.owner.atomic import move_into, new_file, write_synced
@@ -216,14 +217,15 @@ def log(
 def _print_entry(entry: dict[str, object]) -> None:
     at = entry.get("at")
     when = f"{datetime.fromtimestamp(at, tz=UTC):%Y-%m-%dT%H:%M:%SZ}" if isinstance(at, int) else ""
-    serial = f" serial {entry['serial']}" if "serial" in entry else ""
-    said = entry.get("decision")
-    console.print(Text.assemble(f"{when}  {entry.get('event')}{serial}  ", (str(said), "green" if said == "accepted" else "bold red")))
+    serial = f" serial {printable(entry['serial'])}" if "serial" in entry else ""
+    said = printable(entry.get("decision"))
+    style = "green" if said == "accepted" else "bold red"
+    console.print(Text.assemble(f"{when}  {printable(entry.get('event'))}{serial}  ", (said, style)))
     for field in ("code", "why", "wider", "narrower", "approvers", "model", "recipients"):
         values = entry.get(field)
         for value in values if isinstance(values, list) else [values]:
             if value:
-                console.print(Text(f"    {field}: {value}"))
+                console.print(Text(f"    {field}: {printable(value)}"))
 
 
 def _replace(path: Path, data: bytes) -> None:
