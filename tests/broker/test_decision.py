@@ -140,12 +140,14 @@ def test_permissions_of_two_rules_do_not_add_up(lost: set[int]) -> None:
         authorise(job(), facts(*rules), now=NOW)
 
 
-@given(st.one_of(st.none(), st.booleans(), st.integers(-5, 30), st.floats(), st.text(max_size=2), st.tuples(st.floats(), st.floats())))
+@given(
+    st.one_of(st.none(), st.booleans(), st.integers(-5, 30), st.floats(), st.text(max_size=2), st.lists(st.floats(), max_size=2).map(tuple))
+)
 def test_a_bounded_param_is_within_its_bound(value: Any) -> None:
-    """A Param passes exactly when it is a number, or a tuple of numbers, in the range: never NaN, None, a text or a boolean."""
+    """A Param passes exactly when it is a number, or a tuple of some, in the range: never NaN, None, a text, a boolean or nothing."""
     rule = replace(RULE, operations={"KMeans": {"k": Bound(min=2.0, max=10.0)}})
     items = value if isinstance(value, tuple) else (value,)
-    fits = all(isinstance(item, (int, float)) and not isinstance(item, bool) and 2.0 <= item <= 10.0 for item in items)
+    fits = bool(items) and all(isinstance(item, (int, float)) and not isinstance(item, bool) and 2.0 <= item <= 10.0 for item in items)
     if fits:
         authorise(job(params={"k": value}), facts(rule), now=NOW)
     else:
@@ -165,10 +167,15 @@ def test_a_bounded_param_is_within_its_bound(value: Any) -> None:
         ((None,), None, True),
         ((0,), None, False),
         ((0,), False, False),
+        ((True,), (True, True), True),
+        ((True,), (), False),
+        ((False,), ((),), False),
+        ((1, 2), ((1, 2), ()), False),
+        ((1, 2), ((1, 2), (1,)), True),
     ],
 )
 def test_a_param_is_among_the_allowed(allowed: tuple[Any, ...], value: Any, fits: bool) -> None:
-    """A boolean is not a number, and None is allowed where it is named."""
+    """A boolean is not a number, None is allowed where it is named, and a vector where it has values, all of them allowed."""
     rule = replace(RULE, operations={ANY: {"p": Bound(allowed=allowed)}})
     if fits:
         authorise(job(params={"p": value}), facts(rule), now=NOW)

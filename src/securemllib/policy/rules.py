@@ -167,7 +167,8 @@ def _allows_output(allowed: OutputRule | None, output: Leaving) -> bool:
 
 def _is_within(bound: Bound, value: ParamValue) -> bool:
     if isinstance(value, tuple):
-        return all(_is_within(bound, item) for item in value)
+        # An empty one would be within every bound, and stands for false where the enclave asks whether it is true.
+        return bool(value) and all(_is_within(bound, item) for item in value)
     if bound.min is not None or bound.max is not None:
         if isinstance(value, (bool, str)) or value is None:
             return False
