@@ -46,6 +46,7 @@ RULES = st.builds(
     modes=st.sampled_from([(Mode.ENCLAVE,), tuple(Mode)]),
     not_after=TIMES,
     maximum_runs=st.one_of(st.none(), st.integers(0, 2)),
+    min_group_size=st.sampled_from([0, 5, 50]),
 )
 POLICIES = st.builds(
     Policy,
@@ -70,26 +71,80 @@ QUESTIONS = [
         PEOPLE, ("KMeans", "LDA"), (1, True, 2, 5), ((), ("x",), ("y",)), (Mode.PARTITIONED,), (OutputKind.METRIC, OutputKind.ROWS), (0, 1)
     )
 ]
+NAMES = ("one", "two", "three")
+# New jobs, and jobs that one of the rules counted: these stay with it for as long as it allows them.
+GRANTS = [
+    replace(
+        QUESTIONS[0], analyst=analyst, operations=((operation, {}),), columns=frozenset(columns), outputs=(), runs=runs, counted_by=name
+    )
+    for analyst, operation, columns, name, runs in product(
+        PEOPLE, ("KMeans", "LDA"), ((), ("x",)), (None, *NAMES), ({"one": 1}, {"two": 1}, dict.fromkeys(NAMES, 1))
+    )
+]
+RESTRICTIONS = st.sampled_from(
+    [
+        {},
+        {"analysts": PEOPLE[:1]},
+        {"analysts": PEOPLE[1:]},
+        {"operations": {"LDA": {}}},
+        {"columns": ()},
+        {"modes": (Mode.ENCLAVE,)},
+        {"not_after": NOW - timedelta(days=1)},
+        {"maximum_runs": 1},
+        {"min_group_size": 5},
+        {"min_group_size": 50},
+    ]
+)
+OPEN_RULE = Rule(name="one", analysts=PEOPLE, operations={ANY: {}}, columns=(ANY,), outputs={}, modes=tuple(Mode))
 
 
-def allowed(policy: Policy) -> list[bool]:
-    """Return which of the questions a policy allows."""
-    return [judge(policy, question).rule is not None for question in QUESTIONS]
+@st.composite
+def cut_policies(draw: st.DrawFn) -> tuple[Policy, Policy]:
+    """Return a policy of rules that allow much, and what becomes of it when rules are moved, removed and restricted."""
+    names = draw(st.lists(st.sampled_from(NAMES), min_size=2, unique=True))
+    rules = tuple(replace(OPEN_RULE, name=name, **draw(RESTRICTIONS)) for name in names)
+    old = Policy(dataset_id="d" * 32, owner=PEOPLE[0], serial=1, enclaves={}, rules=rules)
+    kept = draw(st.lists(st.sampled_from(rules), unique_by=lambda rule: rule.name))
+    return old, replace(old, rules=tuple(replace(rule, **draw(RESTRICTIONS)) for rule in kept))
+
+
+def groups(policy: Policy, questions: list[Question]) -> list[int | None]:
+    """Return the group size that a policy asks for at each question, None where it refuses."""
+    found = (judge(policy, question).rule for question in questions)
+    return [None if rule is None else rule.min_group_size for rule in found]
+
+
+def wider(old: Policy, new: Policy, questions: list[Question]) -> list[Question]:
+    """Return the questions at which the new policy allows what the old one refused, or smaller groups."""
+    asked = zip(questions, groups(old, questions), groups(new, questions), strict=True)
+    return [question for question, before, after in asked if after is not None and (before is None or after < before)]
 
 
 @settings(max_examples=60, deadline=None)
 @given(POLICIES, POLICIES, st.booleans())
 def test_whatever_is_newly_allowed_is_said(old: Policy, new: Policy, same: bool) -> None:
-    """Where no change is wider, the new policy allows nothing that the old one refused; and a policy does not differ from itself."""
+    """Where no change is wider, the new policy allows nothing that the old one refused, nor smaller groups; none differs from itself."""
     if same and new.rules:
         # Two unrelated policies nearly always differ in something wider: also take a policy and its own change.
         old = replace(new, rules=(replace(new.rules[0], not_after=old.expires), *new.rules[1:]), expires=old.expires)
     found = changes(old, new)
     if not any(change.direction is Direction.WIDER for change in found):
-        assert not [new for before, new in zip(allowed(old), allowed(new), strict=True) if new and not before]
+        assert not wider(old, new, QUESTIONS)
     if not any(change.direction is Direction.NARROWER for change in found):
-        assert not [old for old, after in zip(allowed(old), allowed(new), strict=True) if old and not after]
+        before, after = groups(old, QUESTIONS), groups(new, QUESTIONS)
+        assert not [
+            question for question, *sizes in zip(QUESTIONS, before, after, strict=True) if sizes[0] is not None and sizes[1] is None
+        ]
     assert changes(new, new) == ()
+
+
+@settings(max_examples=400, deadline=None)
+@given(cut_policies())
+def test_whatever_has_smaller_groups_is_said(policies: tuple[Policy, Policy]) -> None:
+    """Where no change is wider, no job, new or counted by any rule, is allowed with smaller groups: however rules move, end or shrink."""
+    old, new = policies
+    if not any(change.direction is Direction.WIDER for change in changes(old, new)):
+        assert not wider(old, new, GRANTS)
 
 
 BASE = f"""\
@@ -151,6 +206,48 @@ def test_each_way_to_widen_is_told_in_words(found: str, written: str, words: str
     assert [change for change in back if change.direction is Direction.NARROWER]
     replaced = any(word in words for word in ("new", "'two'", "other code"))
     assert replaced or not [change for change in back if change.direction is Direction.WIDER]
+
+
+CAREFUL, LOOSE = replace(OPEN_RULE, name="careful", min_group_size=50), replace(OPEN_RULE, name="loose")
+
+
+def policy_of(*rules: Rule) -> Policy:
+    """Return a policy of these rules."""
+    return Policy(dataset_id="d" * 32, owner=PEOPLE[0], serial=1, enclaves={}, rules=rules)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ((CAREFUL, LOOSE), (LOOSE, CAREFUL)),
+        ((CAREFUL, LOOSE), (LOOSE,)),
+        ((CAREFUL, LOOSE), (replace(CAREFUL, maximum_runs=0), LOOSE)),
+        # Jobs that the careful rule counted when the loose one did not allow them stay with it, for as long as it is there.
+        ((LOOSE, CAREFUL), (LOOSE,)),
+        ((LOOSE, CAREFUL), (LOOSE, replace(CAREFUL, columns=("x",)))),
+    ],
+    ids=["reordered", "removed", "restricted", "removed behind", "restricted behind"],
+)
+def test_jobs_that_may_go_by_a_rule_with_smaller_groups_are_told(old: tuple[Rule, ...], new: tuple[Rule, ...]) -> None:
+    """A rule with large groups that moves back, ends or shrinks is wider where a rule with smaller ones may take its jobs, else not."""
+    told = [change.words for change in changes(policy_of(*old), policy_of(*new)) if change.direction is Direction.WIDER]
+    assert told == ["jobs that 'careful' allowed may go by 'loose', whose smallest group is 0"]
+
+    def without_common_jobs(rules: tuple[Rule, ...], **changes: object) -> Policy:
+        return policy_of(*(replace(rule, **changes) if rule.name == "loose" else replace(rule, analysts=PEOPLE[:1]) for rule in rules))
+
+    for apart in ({"analysts": PEOPLE[1:]}, {"operations": {}}, {"modes": ()}, {"min_group_size": 50}):
+        before, after = without_common_jobs(old, **apart), without_common_jobs(new, **apart)
+        assert not [change for change in changes(before, after) if change.direction is Direction.WIDER]
+
+
+def test_an_order_that_makes_groups_larger_is_narrower() -> None:
+    """Putting the rule with the larger groups first again is narrower, and says so; an order of rules with equal groups is no change."""
+    found = changes(policy_of(LOOSE, CAREFUL), policy_of(CAREFUL, LOOSE))
+    words = "jobs that 'loose' allowed may go by 'careful', whose smallest group is 50"
+    assert [(change.direction, change.words) for change in found] == [(Direction.NARROWER, words)]
+    equal = replace(CAREFUL, min_group_size=0)
+    assert changes(policy_of(LOOSE, equal), policy_of(equal, LOOSE)) == ()
 
 
 def test_another_broker_is_wider_and_naming_one_is_not() -> None:

@@ -36,8 +36,8 @@ class Change:
 def changes(old: Policy, new: Policy) -> tuple[Change, ...]:
     """Return the differences of two policies of one dataset.
 
-    Where none of them is wider, whatever the new policy allows was allowed by the old one: `tests/policy` states it as a law.
-    Rules belong together by their names, because runs are counted by them, and so do enclaves.
+    Where none of them is wider, whatever the new policy allows was allowed by the old one, with groups as small: `tests/policy` states
+    it as a law. Rules belong together by their names, because runs are counted by them, and so do enclaves.
     """
     return (*_top(old, new), *_enclaves(old, new), *_rules(old, new))
 
@@ -105,6 +105,44 @@ def _rules(old: Policy, new: Policy) -> Iterator[Change]:
             yield _change(True, f"the rule {rule.name!r} is new, its runs counted from 0", ("rules", position))
     for name, (position, _) in before.items():
         yield _change(False, f"the rule {name!r} is gone", ("rules", position))
+    yield from _moves(old, new)
+
+
+def _moves(old: Policy, new: Policy) -> Iterator[Change]:
+    """Yield which jobs may go by another of the rules than before, and that one's groups are of another size.
+
+    The first rule that allows a job counts it, and an accepted job stays with the rule that counted it. So jobs move from a rule to one
+    that stood behind it and stands before it now; and from a rule that is gone or narrower to any, because that other may have allowed
+    less when they were counted. Of several such rules the extreme ones are told.
+    """
+    before, after = ({rule.name: (position, rule) for position, rule in enumerate(policy.rules)} for policy in (old, new))
+    for name, (position, rule) in before.items():
+        place, fresh = after.get(name, (None, None))
+        is_left = fresh is None or any(change.direction is Direction.NARROWER for change in _rule((), rule, fresh))
+        takers = [
+            (taking.min_group_size, other, there)
+            for other, (there, taking) in after.items()
+            if other in before
+            and (
+                (is_left and taking.min_group_size < rule.min_group_size)
+                or (place is not None and position < before[other][0] and there < place)
+            )
+            and _share_jobs(rule, taking)
+        ]
+        for size, other, there in dict.fromkeys((min(takers), max(takers)) if takers else ()):
+            if size != rule.min_group_size:
+                words = f"jobs that {name!r} allowed may go by {other!r}, whose smallest group is {size}"
+                yield _change(size < rule.min_group_size, words, ("rules", there, "min_group_size"))
+
+
+def _share_jobs(one: Rule, other: Rule) -> bool:
+    """Return whether a job may pass both rules, by what each job has: an analyst, a mode and an operation."""
+    operations = one.operations.keys() & other.operations.keys()
+    return (
+        not set(one.analysts).isdisjoint(other.analysts)
+        and not set(one.modes).isdisjoint(other.modes)
+        and (bool(operations) or (ANY in one.operations and bool(other.operations)) or (ANY in other.operations and bool(one.operations)))
+    )
 
 
 def _rule(place: tuple[str | int, ...], old: Rule, new: Rule) -> Iterator[Change]:
