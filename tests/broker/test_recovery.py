@@ -32,6 +32,7 @@ from securemllib.errors import (
     UsageError,
 )
 from securemllib.owner.shares import open_share
+from securemllib.wire.encoding import MESSAGE_LIMIT
 from securemllib.wire.notices import RecoveryShare, StoreAcceptance
 from securemllib.wire.signed import Signed
 
@@ -171,6 +172,22 @@ def test_a_changed_or_cut_backup_is_refused(world: World, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="empty database"):
         read(backup)
     store.close()
+
+
+def test_a_backup_of_long_rows_is_restored(world: World, tmp_path: Path) -> None:
+    """Rows that together are longer than a part of the file come back, each once; one that alone is longer is not backed up at all."""
+    world.enrol()
+    key, words = shares_of(world.keystore)
+    row = "INSERT INTO dataset_versions SELECT dataset_id, {}, digest, sealed_secret, zeroblob({}) FROM dataset_versions WHERE version = 1"
+    execute(world, *(row.format(version, length) for version, length in enumerate([10 * 2**20, 30 * 2**20, 30 * 2**20], 2)))
+    again = restored(backup_of(world, key), words[:2], world, tmp_path / "new", f"sqlite:///{tmp_path / 'new.db'}")
+    lengths = "SELECT version, length(sealed_columns) FROM dataset_versions ORDER BY version"
+    read = [sqlite3.connect(folder).execute(lengths).fetchall() for folder in (world.folder / "broker.db", tmp_path / "new.db")]
+    assert len(read[0]) == 4
+    assert read[0] == read[1]
+    again.broker.close()
+    execute(world, row.format(5, MESSAGE_LIMIT))
+    refused(lambda: backup_of(world, key), "unavailable.capacity.backup")
 
 
 def test_an_older_versions_database_is_backed_up(stored: World, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import RecipientKey, wrap
-from securemllib.errors import FormatError, IntegrityError, UsageError
+from securemllib.errors import CapacityError, FormatError, IntegrityError, UsageError
 from securemllib.wire.encoding import MESSAGE_LIMIT, Value, decode, encode, length_prefixed
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.record import Record
@@ -30,8 +30,9 @@ from securemllib.wire.signed import Signed
 __all__ = ["read_keystore", "read_rows", "write_backup"]
 
 _LENGTH = struct.Struct(">I")
-# A row is at most about as long as a request, 2 MiB, and a part of the file at most 64 MiB.
 _ROWS = 20
+# A part of the file has MESSAGE_LIMIT bytes at most. A row may nearly fill it: an enrolment that came as one message names its columns.
+_GROUP_BYTES = MESSAGE_LIMIT // 2
 _END = ""
 
 
@@ -68,6 +69,7 @@ def write_backup(file: BinaryIO, keystore: Keystore, database: Database, key: Si
 
     Raises:
         UsageError: It is no broker's database, or its tables have other columns than this version's.
+        CapacityError: A row is longer than what is read back.
     """
     broker = keystore.identity.public
     recovery = verify(key, RecoveryKey, broker)
@@ -126,7 +128,22 @@ def _groups(session: Session) -> Iterator[list[object]]:
         # SQLAlchemy's names are a kind of `str` of its own.
         names = [str(name) for name in table.columns.keys()]  # noqa: SIM118 - columns iterate as columns
         for rows in found.partitions(_ROWS):
-            yield [str(table.name), names, [list(row) for row in rows]]
+            for group in _in_groups([list(row) for row in rows]):
+                yield [str(table.name), names, group]
+
+
+def _in_groups(rows: list[list[object]]) -> Iterator[list[list[object]]]:
+    """Yield rows in groups of bounded size, a row that is longer alone."""
+    group: list[list[object]] = []
+    size = 0
+    for row in rows:
+        length = len(encode(row))
+        if group and size + length > _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += length
+    yield group
 
 
 def _tables_in(session: Session) -> list[Table]:
@@ -170,6 +187,11 @@ def _place(signed: Signed, number: int) -> bytes:
 
 
 def _write(file: BinaryIO, part: bytes) -> None:
+    if len(part) > MESSAGE_LIMIT:
+        raise CapacityError(
+            f"A part of the backup would have {len(part)} bytes, more than the {MESSAGE_LIMIT} that are read back.",
+            code="unavailable.capacity.backup",
+        )
     file.write(_LENGTH.pack(len(part)))
     file.write(part)
 
