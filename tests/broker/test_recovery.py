@@ -1,6 +1,9 @@
 """Is a lost broker restored by enough of its custodians, and does an older store wait for the owners?"""
 
+import errno
 import io
+import itertools
+import pkgutil
 import re
 import sqlite3
 from collections.abc import Callable
@@ -362,3 +365,42 @@ def test_the_drill_from_the_command(home: Path) -> None:
     assert re.search(r"accept-store --sequence 1 --entry [0-9a-f]{64}", told)
     assert open_keystore(home / "two" / "keystore.sml", None).identity.public == public
     assert "2 entries" in run("audit", "verify", "--home", str(home / "two"))
+
+
+@pytest.mark.parametrize(
+    ("step", "succeeding", "error", "told"),
+    [
+        ("broker.backup._write", 1, OSError(errno.ENOSPC, "full"), "unavailable.capacity.disk"),
+        ("broker.backup._write", 1, KeyboardInterrupt(), ""),
+        ("owner.atomic.os.fsync", 0, OSError(errno.EIO, "broken"), "unavailable.storage"),
+    ],
+    ids=["full", "interrupted", "not synced"],
+)
+def test_a_backup_is_there_whole_or_not_at_all(
+    home: Path, monkeypatch: pytest.MonkeyPatch, step: str, succeeding: int, error: BaseException, told: str
+) -> None:
+    """A disk that is full or does not sync, and an interruption, leave no file of a backup; after them one is written, and kept."""
+    people = [str(home / f"{name}.pub") for name in ("carol", "dave")]
+    run("broker", "init", "--no-passphrase")
+    run("broker", "trust-owner", people[0])
+    run("broker", "custodians", *people, "--threshold", "2", "--output", str(home / "shares"))
+    target = home / "copies" / "nightly.backup"
+    target.parent.mkdir()
+    real, calls = pkgutil.resolve_name(f"securemllib.{step}"), itertools.count()
+
+    def fail(*arguments: object) -> object:
+        if next(calls) >= succeeding:
+            raise error
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"securemllib.{step}", fail)
+        result = CliRunner().invoke(app, ["broker", "backup", str(target)])
+    assert result.exit_code != 0
+    assert getattr(result.exception, "error_code", "") == told
+    assert list(target.parent.iterdir()) == []
+    run("broker", "backup", str(target))
+    whole = target.read_bytes()
+    with pytest.raises(UsageError, match="exists"):
+        run("broker", "backup", str(target))
+    assert [path.read_bytes() for path in target.parent.iterdir()] == [whole]

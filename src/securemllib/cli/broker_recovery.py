@@ -27,7 +27,8 @@ from securemllib.cli.broker_home import (
     open_broker,
     read_identity,
 )
-from securemllib.errors import SecureMLlibError, UsageError
+from securemllib.errors import UsageError
+from securemllib.owner.atomic import new_file
 from securemllib.wire.signed import Signed
 
 __all__ = ["register"]
@@ -79,13 +80,9 @@ def backup(
         raise UsageError("The broker has no custodians.", next_step="Name them with `securemllib broker custodians`.")
     keystore = _keystore(files, passphrase_file)
     key = Signed.from_bytes(files.recovery.read_bytes())
-    with closing(Database(database or files.database)) as opened, path.open("xb") as file:
-        try:
-            write_backup(file, keystore, opened, key, now=int(time.time()))
-        except SecureMLlibError:
-            # A cut-off file under the name of a backup would be found out only when it is needed.
-            path.unlink()
-            raise
+    # A cut-off file under the name of a backup would be found out only when it is needed.
+    with new_file(path) as temporary, closing(Database(database or files.database)) as opened, temporary.open("xb") as file:
+        write_backup(file, keystore, opened, key, now=int(time.time()))
     console.print(f"wrote {path}   the key-encryption key, where there is one, is not in it", markup=False)
 
 
