@@ -1,5 +1,6 @@
 """Does the command make, serve and audit a broker that the owner's own tools can use?"""
 
+import json
 import os
 import re
 import signal
@@ -78,6 +79,21 @@ def test_a_broker_serves_tls_with_its_own_certificate(home: Path) -> None:
         with httpx.Client(trust_env=False) as client, pytest.raises(httpx.ConnectError):
             client.get(f"{url[1]}/v1/identity")
     assert "1 entries" in run("audit", "verify")
+
+
+def test_an_owner_who_is_gone_does_not_keep_the_broker_from_starting(home: Path) -> None:
+    """With the options of before a broker serves on after an owner revoked their key: it says whom it does not trust, and trusts others."""
+    save_public(PrivateIdentity.generate("mallory").public, home / "mallory.pub")
+    alice, mallory = (read_identity(home / f"{name}.pub").fingerprint for name in ("alice", "mallory"))
+    owners = [option for name in ("mallory", "alice") for option in ("--owner", str(home / f"{name}.pub"))]
+    run("broker", "trust-owner", str(home / "mallory.pub"))
+    run("broker", "revoke", mallory)
+    with serving(*owners) as printed:
+        assert f"not trusted {mallory}: The identity {mallory} was revoked" in printed
+        assert "listening http://127.0.0.1" in printed
+    run("audit", "export", str(home / "log.jsonl"))
+    last = [json.loads(json.loads(line)["payload"]) for line in (home / "log.jsonl").read_text().splitlines()[2:4]]
+    assert [(entry["owner"], entry["decision"]) for entry in last] == [(mallory, "refused"), (alice, "accepted")]
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "broker.example"])

@@ -24,7 +24,7 @@ from securemllib.cli.broker_home import (
     read_identity,
 )
 from securemllib.cli.collateral import read_collateral_file
-from securemllib.errors import UsageError
+from securemllib.errors import RefusedError, UsageError
 from securemllib.kms.names import EXAMPLES, needs_passphrase, open_key
 
 __all__ = ["app"]
@@ -157,7 +157,11 @@ def serve_command(
     if tls_self_signed and not (files.certificate.exists() and files.certificate_key.exists()):
         make_certificate(host, files.certificate, files.certificate_key)
     for identity in owners:
-        broker.trust_owner(identity)
+        try:
+            broker.trust_owner(identity)
+        except RefusedError as error:
+            # Owners revoke and rotate their keys themselves: the broker of all others starts as its operator wrote it down.
+            console.print(f"not trusted {identity.fingerprint}: {error.reason}", markup=False, style="bold red")
     if tls_cert is not None:
         console.print(f"certificate SHA-256 {certificate_digest(tls_cert)}", markup=False)
     elif insecure_plaintext:
