@@ -266,6 +266,20 @@ def test_a_missing_library_names_its_extra(monkeypatch: pytest.MonkeyPatch, libr
     assert code_of(caught) == "usage.missing_extra"
 
 
+def test_loopback_is_reached_without_a_proxy(vault_service: Service, monkeypatch: pytest.MonkeyPatch, silent: str) -> None:
+    """A proxy that the environment names sees neither token nor secret of a key on loopback; to one of HTTPS it may carry all."""
+    use(monkeypatch, vault_service)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, f"http://{silent}")
+        monkeypatch.setenv(name.upper(), f"http://{silent}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    secret = DataKey.generate()
+    key = create_key(vault_service.new_name())
+    assert key.unwrap(key.wrap(secret, PLACE), PLACE).expose() == secret.expose()
+    assert vault.VaultKey("vault://bao.example/transit/keys/k")._client.session.trust_env
+
+
 def test_a_redirection_does_not_carry_the_token_away(vault_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that sends the client elsewhere is an error: the token is not sent there."""
     use(monkeypatch, vault_service)

@@ -1,8 +1,8 @@
 """A KEK in the transit engine of OpenBao, or of HashiCorp's Vault.
 
 Named ``vault://HOST:PORT/MOUNT/keys/NAME``: HTTPS, under the certificates that ``BAO_CACERT`` or ``VAULT_CACERT`` names, else the system's.
-``vault+http://`` is for loopback. The token comes from ``BAO_TOKEN`` or ``VAULT_TOKEN``, or from the file that ``BAO_TOKEN_FILE`` or
-``VAULT_TOKEN_FILE`` names, which is read at each use because agents renew it.
+``vault+http://`` is for loopback, and goes through no proxy. The token comes from ``BAO_TOKEN`` or ``VAULT_TOKEN``, or from the file that
+``BAO_TOKEN_FILE`` or ``VAULT_TOKEN_FILE`` names, which is read at each use because agents renew it.
 
 Transit's own rewrapping takes no associated data, so a secret is unwrapped and wrapped again here, where it is unwrapped anyway.
 """
@@ -60,6 +60,7 @@ class VaultKey:
             verify=_environment("CACERT") or True,
             namespace=_environment("NAMESPACE"),
             allow_redirects=False,
+            session=_direct() if is_plain else None,
         )
 
     @classmethod
@@ -179,6 +180,13 @@ class VaultKey:
             ) from None
         except exceptions.VaultError:
             raise _failed(self._name) from None
+
+
+def _direct() -> requests.Session:
+    """Return a session that asks no proxy of the environment: over plain HTTP one would read the token and the secrets."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
 
 
 def _failed(name: str) -> UnavailableError:
