@@ -142,7 +142,7 @@ def sealed(recipient: PrivateIdentity, broker: PrivateIdentity, kind: OutputKind
         ordinal=0,
         recipient=who,
         attestation=broker.sign(found),
-        key=enclave.sign(ResultKey(job_id=job, kind=kind, recipient=who, parts=1, wrapped=wrapped)),
+        key=enclave.sign(ResultKey(job_id=job, kind=kind, recipient=who, parts=1, behind=0, wrapped=wrapped)),
         content=seal(key, result_context(job, kind, 0, who), content),
     )
 

@@ -58,7 +58,7 @@ def result(**changes: Any) -> SealedResult:
     kind = OutputKind.METRIC if rows is None else OutputKind.ROWS
     key, ordinal = use.get("key") or DataKey.generate(), use.get("ordinal", 0)
     wrapped = wrap(use["recipient"].recipient_key, result_key_context(use["job_id"], kind, recipient), key.expose())
-    told = {"job_id": use["job_id"], "kind": kind, "recipient": recipient, "parts": 1, "wrapped": wrapped} | use["told"]
+    told = {"job_id": use["job_id"], "kind": kind, "recipient": recipient, "parts": 1, "behind": 0, "wrapped": wrapped} | use["told"]
     content = encode({"auc": 0.75}) if rows is None else rows
     return SealedResult(
         job_id=use["job_id"],
@@ -295,7 +295,7 @@ def test_a_model_in_pieces_opens_with_all_of_them_in_order() -> None:
 def test_the_agent_opens_results_and_models(server: AgentServer, path: Path) -> None:
     """The agent opens what is genuine and declines what is not, and goes on after that."""
     reply, payload = ask(path, Open(job_id=JOB), result().to_bytes())
-    assert reply == Opened(job_id=JOB, kind=OutputKind.METRIC, ordinal=0, parts=1, operation="", tee="insecure")
+    assert reply == Opened(job_id=JOB, kind=OutputKind.METRIC, ordinal=0, parts=1, behind=0, operation="", tee="insecure")
     assert decode(payload) == {"auc": 0.75}
     assert ask(path, Open(job_id=OTHER_JOB), result().to_bytes())[0].code == "integrity.result"
     assert ask(path, Open(job_id=JOB), b"garbage")[0].code == "integrity.format"

@@ -2,12 +2,14 @@
 
 import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
-from securemllib.errors import CoverError, SecureMLlibError, UsageError
+from securemllib.errors import CoverError, FreshnessError, IntegrityError, SecureMLlibError, UsageError
 from securemllib.ml.clustering import KMeans
 from securemllib.ml.feature import VectorAssembler
+from securemllib.owner.dataset import Layout, append
 from securemllib.spark import SealedStream
 from securemllib.spark.functions import col
 from tests.deployment import patients
@@ -131,6 +133,36 @@ def test_what_a_host_does_to_the_folder_is_noticed(copied, spoil):
     spoil(folder)
     with pytest.raises(SecureMLlibError):
         reader.open()
+
+
+def test_another_stream_of_the_analyst_is_noticed_by_its_frame(stream, session, scored, growing, tmp_path):
+    """Who reads a stream by its frame is handed no other one in its place: of another filter, other columns or another model."""
+    pinned = SealedStream(session, str(stream / "sink"), of=scored)
+    assert pinned.open(parts=4).num_rows == 120
+    rows = VectorAssembler(inputCols=["age", "dose"], outputCol="features").transform(session.read(growing))
+    other_model = KMeans(k=2, seed=2).fit(rows).transform(rows).select(*COLUMNS)
+    for place, other in enumerate((scored.filter(col("age") > 40), scored.select(*COLUMNS[:2]), other_model)):
+        reader = run(other, tmp_path / str(place), parts=4)
+        assert reader.open(parts=4).num_rows > 0
+        with pytest.raises(IntegrityError) as refused:
+            SealedStream(session, str(tmp_path / str(place) / "sink"), of=scored).open(parts=4)
+        assert refused.value.error_code == "integrity.stream"
+
+
+def test_a_dataset_that_is_written_anew_does_not_go_on_a_stream(deployment, session, tmp_path):
+    """Rows that were handed out, shuffled among new ones later, are not taken for what comes next; in a new stream they are."""
+    path = deployment.dataset(patients(60), "compacted", rows_per_part=30)
+    scored = session.read(path).select("name", "age")
+    assert run(scored, tmp_path).open(parts=2).num_rows == 60
+    anew, layout = deployment.folder / "compacted-2", Layout(rows_per_part=30, seed=3)
+    append(patients(30, seed=1), path, anew, identity=deployment.owner, keystore=deployment.keystore, layout=layout)
+    deployment.enrol(anew)
+    for file in Path(path).iterdir():
+        file.unlink()
+    shutil.copytree(anew, path, dirs_exist_ok=True)
+    with pytest.raises(FreshnessError):
+        run(scored, tmp_path).open(parts=3)
+    assert run(session.read(path).select("name", "age"), tmp_path / "new").open(parts=3).num_rows == 90
 
 
 def test_a_source_that_is_rolled_back_is_refused(deployment, session, tmp_path):

@@ -7,7 +7,7 @@ from securemllib.crypto.aead import seal
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import wrap
 from securemllib.enclave.rows import Rows
-from securemllib.enclave.session import Session
+from securemllib.enclave.session import Session, written_before
 from securemllib.errors import DataError, PolicyError
 from securemllib.wire.job import Output, OutputKind
 from securemllib.wire.result import ResultKey, SealedResult, result_context, result_key_context
@@ -43,8 +43,9 @@ def _fresh_key(session: Session, output: Output) -> tuple[DataKey, Signed]:
     """Return a key, and what tells the output's recipient of it."""
     key, recipient = DataKey.generate(), output.recipient
     wrapped = wrap(recipient.recipient_key, result_key_context(session.job_id, output.kind, recipient.fingerprint), key.expose())
-    parts = len(session.parts) if output.kind is OutputKind.ROWS else 1
-    told = ResultKey(job_id=session.job_id, kind=output.kind, recipient=recipient.fingerprint, parts=parts, wrapped=wrapped)
+    parts, behind = (len(session.parts), written_before(session.body, session.plan)) if output.kind is OutputKind.ROWS else (1, 0)
+    who = recipient.fingerprint
+    told = ResultKey(job_id=session.job_id, kind=output.kind, recipient=who, parts=parts, behind=behind, wrapped=wrapped)
     return key, session.identity.sign(told)
 
 

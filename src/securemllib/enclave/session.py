@@ -21,7 +21,7 @@ from securemllib.wire.result import SealedModel
 from securemllib.wire.signed import Signed
 from securemllib.wire.task import Install
 
-__all__ = ["Session", "check_unseen", "install", "open_grant"]
+__all__ = ["Session", "check_unseen", "install", "open_grant", "written_before"]
 
 _SAMPLING_PURPOSE = "securemllib/sampling/v1"
 _CACHE_PURPOSE = "securemllib/cache/v1"
@@ -153,12 +153,17 @@ def _chosen(body: ManifestBody, plan: Plan) -> tuple[Part, ...]:
     return body.parts[plan.parts.first : plan.parts.end]
 
 
+def written_before(body: ManifestBody, plan: Plan) -> int:
+    """Return the latest version that wrote a part before those that a plan reads, 0 where there is none."""
+    first = 0 if plan.parts is None else plan.parts.first
+    return max((written_in(part, plan.source.version) for part in body.parts[:first]), default=0)
+
+
 def check_unseen(body: ManifestBody, plan: Plan, lineage: tuple[DatasetRef, ...]) -> None:
     """Refuse to go on from a model where a later version wrote the parts before the plan's anew: the plan's may hold rows that it saw."""
     source = plan.source
     seen = max((dataset.version for dataset in lineage if dataset.dataset_id == source.dataset_id), default=0)
-    first = 0 if plan.parts is None else plan.parts.first
-    if any(written_in(part, source.version) > seen for part in body.parts[:first]):
+    if written_before(body, plan) > seen:
         raise UsageError("The dataset was written anew since the model that the training goes on from.", code="usage.job")
 
 

@@ -127,7 +127,9 @@ class Agent:
         opened = open_result(result, identity=self._identity, broker=self._trusted_broker(), job_id=request.job_id)
         tee = opened.attestation.tee
         self._show(f"opened {opened.kind.value} of job {opened.job_id[:16]} (TEE: {_printable(tee)})")
-        reply = Opened(job_id=opened.job_id, kind=opened.kind, ordinal=opened.ordinal, parts=opened.parts, operation="", tee=tee)
+        reply = Opened(
+            job_id=opened.job_id, kind=opened.kind, ordinal=opened.ordinal, parts=opened.parts, behind=opened.behind, operation="", tee=tee
+        )
         return reply, opened.content
 
     def _open_model(self, request: OpenModel, payload: memoryview) -> tuple[Opened, bytes]:
@@ -135,7 +137,8 @@ class Agent:
         model = SealedModel.from_bytes(first, limit=len(first))
         opened = open_model(model, request.key, identity=self._identity, broker=self._trusted_broker(), pieces=pieces)
         self._show(f"opened the {_printable(model.operation)} model {model.model_id[:16]} (TEE: {_printable(model.tee)})")
-        reply = Opened(job_id=model.model_id, kind=OutputKind.PLAIN_MODEL, ordinal=0, parts=1, operation=model.operation, tee=model.tee)
+        named = {"job_id": model.model_id, "operation": model.operation, "tee": model.tee}
+        reply = Opened(kind=OutputKind.PLAIN_MODEL, ordinal=0, parts=1, behind=0, **named)
         return reply, encode([opened.tree, list(opened.shards)])
 
     def _encode(self, request: EncodeLiterals) -> EncodedLiterals:

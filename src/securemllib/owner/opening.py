@@ -35,6 +35,7 @@ class OpenedResult:
         kind: What it is.
         ordinal: For rows the part's ordinal, else 0.
         parts: For rows how many parts there are, else 1.
+        behind: For rows the latest version that wrote a part before those of the plan, else 0.
         content: For rows an Arrow IPC stream, else the encoding of a tree.
         attestation: What the broker found of the enclave that made it.
     """
@@ -43,6 +44,7 @@ class OpenedResult:
     kind: OutputKind
     ordinal: int
     parts: int
+    behind: int
     content: bytes
     attestation: AttestationResult
 
@@ -105,7 +107,15 @@ def open_result(result: SealedResult, *, identity: PrivateIdentity, broker: Publ
     key = DataKey(identity.recipient.unwrap(told.wrapped, result_key_context(job_id, told.kind, fingerprint)))
     # 5
     content = unseal(key, result_context(job_id, told.kind, result.ordinal, fingerprint), result.content)
-    return OpenedResult(job_id=job_id, kind=told.kind, ordinal=result.ordinal, parts=told.parts, content=content, attestation=attestation)
+    return OpenedResult(
+        job_id=job_id,
+        kind=told.kind,
+        ordinal=result.ordinal,
+        parts=told.parts,
+        behind=told.behind,
+        content=content,
+        attestation=attestation,
+    )
 
 
 def open_model(

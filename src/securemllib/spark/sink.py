@@ -87,10 +87,14 @@ class SealedStream:
         session: A session whose agent is the recipient's.
         path: The folder.
         analyst: Whose stream it is; the recipient's own when not given.
+        of: The frame that the stream was started on. Where it is not given, another stream of the same analyst, with another model or
+            filter, which a host puts in the place of this one, is not noticed.
     """
 
-    def __init__(self, session: "SecureSession", path: str, analyst: PublicIdentity | None = None) -> None:
-        self._session, self._analyst = session, analyst
+    def __init__(
+        self, session: "SecureSession", path: str, analyst: PublicIdentity | None = None, *, of: "SecureDataFrame | None" = None
+    ) -> None:
+        self._session, self._analyst, self._of = session, analyst, of
         self._folder = Folder.of(path)
 
     def open(self, *, parts: int | None = None) -> pa.Table:
@@ -102,7 +106,8 @@ class SealedStream:
         Raises:
             CoverError: Parts are missing, or there twice.
             IntegrityError: A batch is of another stream, or of rows that no attested enclave made for its job.
-            FreshnessError: A later batch read an earlier version of the dataset.
+            FreshnessError: A later batch read an earlier version of the dataset, or one in which parts of the batches before were written
+                anew.
         """
         tables = list(self.tables(parts=parts))
         if not tables:
@@ -111,8 +116,8 @@ class SealedStream:
 
     def tables(self, *, parts: int | None = None) -> Iterator[pa.Table]:
         """Yield the rows of each part; see `open`."""
-        end = 0
-        for number, job in self._jobs():
+        end = before = 0
+        for number, job, plan in self._jobs():
             first, after = _range(job)
             if first != end:
                 raise CoverError(f"Batch {number} begins with part {first}, the one before ended before part {end}.")
@@ -121,16 +126,23 @@ class SealedStream:
                 reply, payload = self._session.agent.open_table(job.job_id, result)
                 if (reply.ordinal, reply.parts) != (ordinal, after - first):
                     raise CoverError(f"Batch {number} has the rows of part {first + reply.ordinal} in the place of part {first + ordinal}.")
+                if reply.behind > before:
+                    raise FreshnessError(
+                        f"Version {reply.behind} of the dataset wrote parts before batch {number} anew, after they were read: "
+                        "rows of this batch may have been handed out before.",
+                        next_step="Start a new stream, with a new checkpoint, on the dataset that was written anew.",
+                    )
                 yield pa.ipc.open_stream(pa.py_buffer(payload)).read_all()
-            end = after
+            end, before = after, plan.source.version
         if parts is not None and end != parts:
             raise CoverError(f"The stream holds the rows of {end} parts, not of {parts}.")
 
-    def _jobs(self) -> Iterator[tuple[int, JobSpecification]]:
-        """Yield the batches' jobs, all of them the analyst's and of one stream."""
+    def _jobs(self) -> Iterator[tuple[int, JobSpecification, Plan]]:
+        """Yield the batches' jobs with their plans, all of them the analyst's and of one stream."""
         analyst = self._analyst or self._session.agent.identify().identity
         first: JobSpecification | None = None
         version = 0
+        expected = None if self._of is None else (self._of.plan, tuple(self._of.columns))
         for number in count():
             if not self._folder.child(_name(number)).exists(_JOB):
                 return
@@ -139,10 +151,14 @@ class SealedStream:
             if job.analyst != analyst or job.operation != ROWS_OPERATION or job.outputs != first.outputs or job.plan is None:
                 raise IntegrityError(f"Batch {number} is of another stream.", code="integrity.stream")
             _require_same(first.plan, job.plan, number)
+            if expected is not None:
+                _require_same(expected[0], job.plan, number)
+                if {output.columns for output in job.outputs} != {expected[1]}:
+                    raise IntegrityError(f"Batch {number} hands out other columns.", code="integrity.stream")
             if job.plan.source.version < version:
                 raise FreshnessError(f"Batch {number} read version {job.plan.source.version} of the dataset, the one before {version}.")
             version = job.plan.source.version
-            yield number, job
+            yield number, job, job.plan
 
 
 def _require_same(first: Plan | None, other: Plan, number: int) -> None:

@@ -117,6 +117,7 @@ class Opened(Record):
         kind: What it is; ``plain_model`` for a model.
         ordinal: For rows the part's ordinal, else 0.
         parts: For rows how many parts there are; else 1.
+        behind: For rows the latest dataset version that wrote a part before theirs; else 0.
         operation: For a model the pyspark.ml name of its estimator, else empty.
         tee: The TEE of the enclave that made it; ``insecure`` means none.
     """
@@ -127,6 +128,7 @@ class Opened(Record):
     kind: OutputKind
     ordinal: int
     parts: int
+    behind: int
     operation: str
     tee: str
 

@@ -87,6 +87,7 @@ class ResultKey(Record):
         kind: What the results are.
         recipient: The fingerprint of who can open them.
         parts: For rows how many parts all enclaves together hand out, so that a missing one is noticed; else 1.
+        behind: For rows of a plan that begins behind a dataset's first parts, the latest version that wrote one of these; else 0.
         wrapped: A fresh data key, HPKE-wrapped for the recipient with `result_key_context`.
     """
 
@@ -96,6 +97,7 @@ class ResultKey(Record):
     kind: OutputKind
     recipient: str
     parts: int
+    behind: int
     wrapped: bytes
 
 

@@ -178,29 +178,21 @@ class Forest:
             same = (left[child] < 0) & (left[child + 1] < 0) & (predictions[child] == predictions[child + 1])
             left[inner[same]] = _LEAF
             removed[child[same]] = removed[child[same] + 1] = True
-        place = (np.cumsum(~removed) - 1).astype(np.int32)
-        kept, leaf = ~removed, left < 0
-        return replace(
-            self,
-            roots=place[self.roots],
-            tree=self.tree[kept],
-            depth=self.depth[kept],
-            left=np.where(leaf, _LEAF, place[left])[kept].astype(np.int32),
-            feature=np.where(leaf, _LEAF, self.feature)[kept].astype(np.int32),
-            bin=self.bin[kept],
-            threshold=self.threshold[kept],
-            subset=self.subset[kept],
-            gain=np.where(leaf, 0.0, self.gain)[kept],
-            stats=self.stats[kept],
-        )
+        leaf = left < 0
+        feature, gain = np.where(leaf, _LEAF, self.feature).astype(np.int32), np.where(leaf, 0.0, self.gain)
+        return self._kept(~removed, self.roots, left=left, feature=feature, gain=gain)
 
     def some_trees(self, first: int, last: int) -> Self:
         """Return some of the trees: those before ``last``, from ``first`` on."""
         kept = (self.tree >= first) & (self.tree < last)
+        return self._kept(kept, self.roots[first:last], tree=self.tree - np.int32(first))
+
+    def _kept(self, kept: NDArray[np.bool_], roots: Ints, **changed: NDArray[Any]) -> Self:
+        """Return some of the nodes, of whom none has a child that goes, below the given roots."""
         place = (np.cumsum(kept) - 1).astype(np.int32)
-        fields = {name: getattr(self, name)[kept] for name in ("depth", "stats", *_OF_SPLITS)}
-        left = np.where(self.left < 0, _LEAF, place[self.left])[kept].astype(np.int32)
-        return replace(self, roots=place[self.roots[first:last]], tree=self.tree[kept] - np.int32(first), left=left, **fields)
+        nodes = {name: changed.get(name, getattr(self, name))[kept] for name in (*_OF_NODES, *_OF_SPLITS)}
+        nodes["left"] = np.where(nodes["left"] < 0, _LEAF, place[nodes["left"]]).astype(np.int32)
+        return replace(self, roots=place[roots], **nodes)
 
     def _inner_by_depth(self, left: Ints) -> list[NDArray[np.int64]]:
         """Return the nodes that have children, one array a depth."""
