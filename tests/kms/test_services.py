@@ -3,7 +3,9 @@
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -202,15 +204,49 @@ def test_a_token_takes_its_pin_only(pkcs11_service: Service, tmp_path: Path) -> 
     open_key(name)
 
 
+def test_keys_of_rotations_at_once_all_open(pkcs11_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two programs that rotate at once make two keys of one version: what either wrapped opens, nothing else does; shredding ends both."""
+    name, secret = pkcs11_service.new_name(), DataKey.generate()
+    key, other, made = pkcs11.Pkcs11Key.create(name), pkcs11.Pkcs11Key.open(name), pkcs11.Pkcs11Key._generate
+    before = key.wrap(secret, PLACE)
+
+    def beside(self: pkcs11.Pkcs11Key, session: Any, version: int) -> None:
+        if self is key:
+            other.rotate()
+        made(self, session, version)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pkcs11.Pkcs11Key, "_generate", beside)
+        assert key.rotate() == 2
+    label = {pkcs11.pkcs11.Attribute.LABEL: key._location.label}
+    nonce, mechanism = bytes(12), pkcs11.pkcs11.Mechanism.AES_GCM
+    with key._used() as session:
+        twins = [found for found in session.get_objects(label) if found.id == b"\0\0\0\2"]
+        place = pkcs11.GCMParams(nonce, PLACE.associated_data, 128)
+        sealed = [nonce + twin.encrypt(secret.expose(), mechanism=mechanism, mechanism_param=place) for twin in twins]
+    wrapped = [before, *(WrappedSecret(service="pkcs11", key_version=2, ciphertext=text) for text in sealed), key.wrap(secret, PLACE)]
+    assert len(wrapped) == 4
+    again = open_key(name)
+    for each in wrapped:
+        assert again.unwrap(each, PLACE).expose() == again.unwrap(again.rewrap(each, PLACE), PLACE).expose() == secret.expose()
+        with pytest.raises(UnsealError):
+            again.unwrap(replace(each, ciphertext=each.ciphertext[:-1] + bytes([each.ciphertext[-1] ^ 1])), PLACE)
+    assert again.rotate() == 3
+    assert again.rewrap(wrapped[1], PLACE).key_version == 3
+    again.shred()
+    with key._used() as session:
+        assert list(session.get_objects(label)) == []
+
+
 def test_keys_do_not_leave_the_token(pkcs11_service: Service) -> None:
     """The keys that are made are sensitive and not extractable: their value cannot be read."""
     key = pkcs11.Pkcs11Key.create(pkcs11_service.new_name())
     with key._used() as session:
-        for made in key._versions(session).values():
-            assert made[pkcs11.pkcs11.Attribute.SENSITIVE]
-            assert not made[pkcs11.pkcs11.Attribute.EXTRACTABLE]
-            with pytest.raises(pkcs11.exceptions.AttributeSensitive):
-                made[pkcs11.pkcs11.Attribute.VALUE]
+        ((made,),) = key._versions(session).values()
+        assert made[pkcs11.pkcs11.Attribute.SENSITIVE]
+        assert not made[pkcs11.pkcs11.Attribute.EXTRACTABLE]
+        with pytest.raises(pkcs11.exceptions.AttributeSensitive):
+            made[pkcs11.pkcs11.Attribute.VALUE]
 
 
 def test_a_file_under_a_passphrase(tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ Named by an RFC 7512 URI: ``pkcs11:token=TOKEN;object=LABEL?module-path=/path/to
 ``pin-source`` the PIN comes from ``SECUREMLLIB_PKCS11_PIN``, without ``module-path`` the module from ``SECUREMLLIB_PKCS11_MODULE``. A PIN
 within the name (``pin-value``) is refused.
 
-Each version is an object of its own with the same label; its ``CKA_ID`` is the version in four bytes. How long a call may wait is the
+Each version is an object of its own with the same label, or several that programs made at once; its ``CKA_ID`` is the version in four
+bytes. How long a call may wait is the
 module's to say.
 """
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -104,8 +105,9 @@ class Pkcs11Key:
     def shred(self) -> None:
         """See `KeyEncryptionKey.shred`."""
         with self._used() as session:
-            for key in self._existing(session).values():
-                key.destroy()
+            for keys in self._existing(session).values():
+                for key in keys:
+                    key.destroy()
 
     def describe(self) -> KeyDescription:
         """See `KeyEncryptionKey.describe`."""
@@ -117,32 +119,36 @@ class Pkcs11Key:
     def __repr__(self) -> str:
         return f"Pkcs11Key({self._name!r})"
 
-    def _encrypt(self, versions: dict[int, Any], secret: DataKey, binding: Binding) -> WrappedSecret:
+    def _encrypt(self, versions: dict[int, list[Any]], secret: DataKey, binding: Binding) -> WrappedSecret:
         version, nonce = max(versions), os.urandom(_NONCE_BYTES)
         parameters = GCMParams(nonce, binding.associated_data, _TAG_BITS)
-        ciphertext = versions[version].encrypt(secret.expose(), mechanism=pkcs11.Mechanism.AES_GCM, mechanism_param=parameters)
+        ciphertext = versions[version][0].encrypt(secret.expose(), mechanism=pkcs11.Mechanism.AES_GCM, mechanism_param=parameters)
         return WrappedSecret(service=SCHEME, key_version=version, ciphertext=nonce + ciphertext)
 
-    def _decrypt(self, versions: dict[int, Any], wrapped: WrappedSecret, binding: Binding) -> DataKey:
+    def _decrypt(self, versions: dict[int, list[Any]], wrapped: WrappedSecret, binding: Binding) -> DataKey:
         if wrapped.service != SCHEME or wrapped.key_version not in versions or len(wrapped.ciphertext) <= _NONCE_BYTES + _TAG_BITS // 8:
             raise not_openable(binding)
         parameters = GCMParams(wrapped.ciphertext[:_NONCE_BYTES], binding.associated_data, _TAG_BITS)
         sealed = wrapped.ciphertext[_NONCE_BYTES:]
-        try:
-            return DataKey(versions[wrapped.key_version].decrypt(sealed, mechanism=pkcs11.Mechanism.AES_GCM, mechanism_param=parameters))
-        except _WRONG_ERRORS:
+        for key in versions[wrapped.key_version]:
             # Modules differ in what they call a tag that does not fit.
-            raise not_openable(binding) from None
+            with suppress(*_WRONG_ERRORS):
+                return DataKey(key.decrypt(sealed, mechanism=pkcs11.Mechanism.AES_GCM, mechanism_param=parameters))
+        raise not_openable(binding)
 
-    def _versions(self, session: Any) -> dict[int, Any]:
+    def _versions(self, session: Any) -> dict[int, list[Any]]:
+        # A token has no compare-and-swap: programs that rotate at once leave several keys of one version, and secrets under each.
         template = {
             pkcs11.Attribute.CLASS: pkcs11.ObjectClass.SECRET_KEY,
             pkcs11.Attribute.KEY_TYPE: pkcs11.KeyType.AES,
             pkcs11.Attribute.LABEL: self._location.label,
         }
-        return {int.from_bytes(key.id, "big"): key for key in session.get_objects(template)}
+        found: dict[int, list[Any]] = {}
+        for key in session.get_objects(template):
+            found.setdefault(int.from_bytes(key.id, "big"), []).append(key)
+        return found
 
-    def _existing(self, session: Any) -> dict[int, Any]:
+    def _existing(self, session: Any) -> dict[int, list[Any]]:
         versions = self._versions(session)
         if not versions:
             raise shredded(self._name)
