@@ -266,6 +266,32 @@ def test_collateral_survives_a_restart(make, tmp_path: Path) -> None:
     admitted(again, again.submit())
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", "../../planted/x"),
+        ("id", "sev"),
+        ("id", ""),
+        ("fmspc", "/../../planted"),
+        ("fmspc", "00906ED50000.json"),
+        ("fmspc", "0" * 11),
+    ],
+)
+def test_collateral_names_no_file_elsewhere(tmp_path: Path, field: str, value: str) -> None:
+    """Collateral for what is no kind of platform is refused before it names a file; genuine collateral lies in its folder, by its kind."""
+    text = ROOT.collateral("sgx", State())
+    tree = json.loads(text)
+    tcb = {**json.loads(tree["tcb_info"]), field: value}
+    folder = tmp_path / "broker" / "collateral"
+    (tmp_path / "planted").mkdir()
+    with pytest.raises(FormatError):
+        CollateralStore(folder, given=[read_collateral(json.dumps({**tree, "tcb_info": json.dumps(tcb)}))])
+    assert [path.name for path in tmp_path.rglob("*")] == ["planted"]
+    found = read_collateral(text)
+    CollateralStore(folder, given=[found])
+    assert [path.name for path in folder.iterdir()] == [f"sgx-{found.model.fmspc}-{found.model.ca}.json"]
+
+
 def test_what_collateral_says_of_itself() -> None:
     """Collateral's platform, issue and first expiry are read from it; another kind of text is refused."""
     text = ROOT.collateral("sgx", State(pck_crl_until=NOW + 5 * DAY, issued=NOW - 7))

@@ -5,6 +5,7 @@ that a quote is verified with it.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,10 +13,13 @@ from datetime import UTC, datetime
 from cryptography.x509 import CertificateRevocationList, load_der_x509_crl
 from cryptography.x509.oid import NameOID
 
+from securemllib.attestation import sgx, tdx
 from securemllib.attestation.dcap import Model, check_collateral
 from securemllib.errors import FormatError
 
 __all__ = ["Collateral", "read_collateral"]
+
+_FMSPC = re.compile(r"[0-9A-F]{12}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,9 @@ def read_collateral(text: str) -> Collateral:
         tcb, identity = json.loads(parsed.tcb_info), json.loads(parsed.qe_identity)
         lists = [load_der_x509_crl(bytes(found)) for found in (parsed.root_ca_crl, parsed.pck_crl)]
         model = Model(tee=str(tcb["id"]).lower(), fmspc=str(tcb["fmspc"]).upper(), ca=_authority(lists[1]))
+        # It names a file, long before anybody asks for Intel's signature.
+        if model.tee not in {sgx.TEE, tdx.TEE} or not _FMSPC.fullmatch(model.fmspc):
+            raise FormatError("The collateral is for no kind of platform.", code="integrity.collateral")
         issued = max(_seconds(tree["issueDate"]) for tree in (tcb, identity))
         expires = min(*(_seconds(tree["nextUpdate"]) for tree in (tcb, identity)), *_ends(lists))
     except (ValueError, TypeError, KeyError, RecursionError):
