@@ -340,6 +340,19 @@ def test_a_job_cannot_draw_on_the_terminal() -> None:
     assert STRANGER.public.fingerprint in text
 
 
+@pytest.mark.parametrize("name", ["you", "you" + " " * 600, "you, 0 columns: none", "\u202eyou", "'" * 600])
+def test_who_opens_an_output_is_told_before_what_a_program_chose(name: str) -> None:
+    """Neither a recipient's name, bounded and in quotes, nor many columns push the fingerprint out of a line; the analyst is called you."""
+    columns = tuple(f"column_{index}" for index in range(60))
+    hostile = replace(STRANGER.public, name=name)
+    outputs = tuple(Output(kind=OutputKind.ROWS, recipient=recipient, columns=columns) for recipient in (hostile, ANALYST.public))
+    stranger, analyst = (line for line in describe(job(outputs=outputs)).splitlines() if line.startswith("  output: "))
+    assert stranger.startswith(f"  output: rows to {STRANGER.public.fingerprint}, named ")
+    assert ", 60 columns: column_0, column_1," in stranger
+    assert f"{name[:64]!r}, 60 columns" in stranger
+    assert analyst.startswith("  output: rows to you, 60 columns: column_0, column_1,")
+
+
 def test_another_user_is_not_served(server: AgentServer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of another user, who got past the socket's permissions, gets no answer."""
     assert isinstance(ask(path, Identify())[0], Identified)

@@ -49,6 +49,8 @@ _PAYLOAD_LIMIT = 512 * 2**20
 _PATH_LIMIT = 107
 _OTHERS = 0o077
 _SHOWN_ITEMS = 12
+# People's names are shorter, and whatever else a name holds is not worth more of the line.
+_NAME_LIMIT = 64
 
 
 class Agent:
@@ -191,9 +193,10 @@ def describe(job: JobSpecification) -> str:
     lines += [f"  uses model {model.model_id[:16]}" for model in job.models]
     for output in job.outputs:
         own = output.recipient.fingerprint == job.analyst.fingerprint
-        to = "you" if own else f"{output.recipient.name} ({output.recipient.fingerprint})"
-        columns_out = f" of columns {', '.join(output.columns)}" if output.columns else ""
-        lines.append(f"  output: {output.kind.value}{columns_out} to {to}")
+        # Programs choose names and columns, and a long line is cut: who opens it comes first, known by the fingerprint alone.
+        to = "you" if own else f"{output.recipient.fingerprint}, named {output.recipient.name[:_NAME_LIMIT]!r}"
+        columns_out = f", {len(output.columns)} columns: {', '.join(output.columns)}" if output.columns else ""
+        lines.append(f"  output: {output.kind.value} to {to}{columns_out}")
     lines.append(f"  broker: {job.broker}")
     return "\n".join(_printable(line) for line in lines)
 
