@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,12 @@ from typer.testing import CliRunner
 
 from securemllib.broker.store import Database
 from securemllib.cli import app
+from securemllib.crypto.keys import DataKey
 from securemllib.errors import SecureMLlibError, UnavailableError, UnsealError, UsageError
+from securemllib.kms.file import FileKey
+from securemllib.kms.key import Binding, WrappedSecret
 from securemllib.kms.names import create_key, open_key
-from securemllib.owner.keystore import Keystore
+from securemllib.owner.keystore import DatasetEntry, Keystore
 from tests.kms.services import PAGE, Service
 
 ONE_SERVICE = pytest.mark.parametrize("service", ["vault"], indirect=True)
@@ -80,6 +85,78 @@ def test_an_owner_moves_secrets_from_a_file_to_a_service_and_back(service: Servi
         assert f"key      {key} " in run("keys", "kms", "status")
         run("data", "verify", str(tmp_path / "visits"))
         run("data", "decrypt", str(tmp_path / "visits"), str(tmp_path / f"{len(key)}.parquet"))
+
+
+def interrupted_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Keystore], None]) -> None:
+    """Give the keystore another key, while something else happens to it as its first secret is copied."""
+    other, wrap = Keystore.open(tmp_path / "home" / "keystore"), FileKey.wrap
+    left = [meanwhile]
+
+    def wrap_then(self: FileKey, secret: DataKey, binding: Binding) -> WrappedSecret:
+        if left:
+            left.pop()(other)
+        return wrap(self, secret, binding)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileKey, "wrap", wrap_then)
+        run("keys", "kms", "use", f"file://{tmp_path}/kek")
+
+
+def ids(keystore: Keystore) -> set[str]:
+    """Return the datasets whose secrets a keystore opens."""
+    return {entry.dataset_id for entry in keystore}
+
+
+@ONE_SERVICE
+def test_no_secret_is_left_behind_with_the_key_before(
+    service: Service, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dataset that is encrypted while `use` copies waits for it, and is then told that the key is another; run again, it is kept."""
+    monkeypatch.setattr("securemllib.kms.turns.WAIT_SECONDS", 0.0)
+    name = service.new_name()
+    for key in (name, f"file://{tmp_path}/kek"):
+        create_key(key)
+    run("init", "alice", "--no-passphrase", "--kms", name)
+    Keystore.open(home / "keystore").add("0" * 32, "before")
+    late: list[Keystore] = []
+
+    def encrypt_meanwhile(other: Keystore) -> None:
+        late.append(other)
+        with pytest.raises(UnavailableError, match="Another process is changing"):
+            other.add("1" * 32, "meanwhile")
+
+    interrupted_use(tmp_path, monkeypatch, encrypt_meanwhile)
+    for change in (
+        lambda: late[0].add("1" * 32, "late"),
+        lambda: late[0].add_join_group("late"),
+        late[0].rewrap,
+    ):
+        with pytest.raises(UnavailableError) as caught:
+            change()
+        assert caught.value.error_code == "unavailable.kek.changed"
+    Keystore.open(home / "keystore").add("1" * 32, "again")
+    assert ids(Keystore.open(home / "keystore")) == {"0" * 32, "1" * 32}
+    assert ids(Keystore.open(home / "keystore.old")) == {"0" * 32}
+
+
+@ONE_SERVICE
+def test_a_program_that_takes_no_turns_does_not_lose_a_secret(
+    service: Service, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one adds a secret while `use` copies them, `use` fails and leaves the keystore as it is; the next try takes that one along."""
+    create_key(f"file://{tmp_path}/kek")
+    run("init", "alice", "--no-passphrase")
+    Keystore.open(home / "keystore").add("0" * 32, "before")
+    entry = DatasetEntry(dataset_id="1" * 32, name="meanwhile", secret=bytes(32), version=0, manifest_digest=b"")
+    with pytest.raises(UnavailableError, match="stays as it is"):
+        interrupted_use(tmp_path, monkeypatch, lambda other: other._write(entry, replace_file=False))
+    assert ids(Keystore.open(home / "keystore")) == {"0" * 32, "1" * 32}
+    assert not (home / "keystore.old").exists()
+    with pytest.raises(UsageError, match=r"keystore\.new"):
+        run("keys", "kms", "use", f"file://{tmp_path}/kek")
+    shutil.rmtree(home / "keystore.new")
+    assert "wrapped  2 secrets" in run("keys", "kms", "use", f"file://{tmp_path}/kek")
+    assert ids(Keystore.open(home / "keystore")) == {"0" * 32, "1" * 32}
 
 
 @ONE_SERVICE

@@ -2,16 +2,26 @@
 
 import copy
 import pickle
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from tests.owner.conftest import Owner
 
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.locked import Locked, lock, unlock
-from securemllib.errors import FormatError, UnsealError, UsageError
+from securemllib.errors import FormatError, FreshnessError, UnavailableError, UnsealError, UsageError
+from securemllib.kms.file import FileKey
+from securemllib.kms.key import Binding, WrappedSecret
+from securemllib.kms.turns import turn
 from securemllib.owner import identity_file
+from securemllib.owner import keystore as keystore_module
 from securemllib.owner.home import Home
 from securemllib.owner.keystore import Keystore
+from securemllib.owner.reading import open_dataset
+from securemllib.wire.dataset import Manifest
 
 
 def test_an_identity_comes_back_with_its_passphrase(tmp_path: Path) -> None:
@@ -132,6 +142,77 @@ def test_dataset_secrets_are_sealed_under_the_kek(tmp_path: Path) -> None:
     keystore.forget("0" * 32)
     with pytest.raises(UsageError, match="no secret"):
         keystore.secret("0" * 32)
+
+
+def next_version(manifest: Manifest) -> Manifest:
+    """Return the manifest of the version after."""
+    return replace(manifest, version=manifest.version + 1, previous=manifest.reference.digest)
+
+
+def test_a_version_that_is_noted_while_secrets_are_wrapped_anew_stays_noted(
+    owner: Owner, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wraps anew writes no older note back: who has a version to note waits for the turn's end, and notes it then."""
+    monkeypatch.setattr("securemllib.kms.turns.WAIT_SECONDS", 0.0)
+    first = owner.encrypt(table, tmp_path / "dataset")
+    second, other, rewrap = next_version(first), Keystore.open(tmp_path / "home" / "keystore"), FileKey.rewrap
+    noted: list[Manifest] = []
+    owner.keystore.kek.rotate()
+
+    def record_meanwhile(key: FileKey, wrapped: WrappedSecret, binding: Binding) -> WrappedSecret:
+        with suppress(UnavailableError):
+            other.record(second)
+            noted.append(second)
+        return rewrap(key, wrapped, binding)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileKey, "rewrap", record_meanwhile)
+        assert owner.keystore.rewrap() == 1
+    if not noted:
+        other.record(second)
+    assert owner.keystore.key_versions() == {2: 1}
+    assert owner.keystore.entry(first.dataset_id).version == 2
+    with pytest.raises(FreshnessError, match="latest, which is version 2"):
+        owner.keystore.record(first)
+
+
+def test_what_changes_before_a_secret_is_wrapped_anew_is_kept(
+    owner: Owner, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that was noted, and a dataset that was forgotten, after wrapping anew began stay so; what did not change is wrapped."""
+    first, names = owner.encrypt(table, tmp_path / "dataset"), keystore_module.names_in
+    for dataset_id in ("0" * 32, "1" * 32):
+        owner.keystore.add(dataset_id, "patients")
+    other = Keystore.open(tmp_path / "home" / "keystore")
+
+    def then_changed(directory: Path) -> list[str]:
+        found = names(directory)
+        other.record(next_version(first))
+        other.forget("0" * 32)
+        return found
+
+    owner.keystore.kek.rotate()
+    with monkeypatch.context() as patch:
+        patch.setattr(keystore_module, "names_in", then_changed)
+        assert owner.keystore.rewrap() == 2
+    assert {entry.dataset_id: entry.version for entry in owner.keystore} == {first.dataset_id: 2, "1" * 32: 0}
+    assert owner.keystore.key_versions() == {2: 2}
+
+
+def test_who_only_reads_waits_for_nobody(owner: Owner, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another process holds the keystore, a dataset whose version is noted opens; nothing new is kept until it ends."""
+    monkeypatch.setattr("securemllib.kms.turns.WAIT_SECONDS", 0.0)
+    owner.encrypt(table, tmp_path / "dataset")
+    with turn(tmp_path / "home" / "keystore"):
+        open_dataset(tmp_path / "dataset", owner=owner.identity.public, keystore=owner.keystore)
+        for change in (
+            lambda: owner.keystore.add("0" * 32, "patients"),
+            lambda: owner.keystore.add_join_group("patients"),
+            lambda: owner.keystore.forget("0" * 32),
+        ):
+            with pytest.raises(UnavailableError, match="Another process is changing"):
+                change()
+    owner.keystore.add("0" * 32, "patients")
 
 
 def test_keys_do_not_show_and_do_not_travel(tmp_path: Path) -> None:

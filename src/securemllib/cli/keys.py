@@ -68,9 +68,7 @@ def use(
     fresh, old = directory.with_name("keystore.new"), directory.with_name("keystore.old")
     if fresh.exists() or old.exists():
         raise UsageError(f"{fresh} or {old} exists.", next_step="Remove what an earlier change left, once you know that it is not needed.")
-    moved = keystore.copy_to(Keystore.create(fresh, _passphrase_of(name, passphrase_file), kek=name, tenant=tenant))
-    directory.rename(old)
-    fresh.rename(directory)
+    moved = keystore.give_way(Keystore.create(fresh, _passphrase_of(name, passphrase_file), kek=name, tenant=tenant), old)
     console.print(f"wrapped  {moved} secrets under {name}", markup=False)
     console.print(f"remove   {old}   it still opens your datasets", markup=False)
 

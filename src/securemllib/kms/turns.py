@@ -1,4 +1,4 @@
-"""Taking turns: processes of one machine that replace the same file do it one after the other."""
+"""Taking turns: processes of one machine that change the same file or directory do it one after the other."""
 
 import fcntl
 import os
@@ -18,10 +18,10 @@ _POLL_SECONDS = 0.05
 
 @contextmanager
 def turn(path: Path, *, wait: float | None = None) -> Iterator[None]:
-    """Hold the lock of a file while the block runs. It lies beside the file, which is replaced, and ends with its process.
+    """Hold the lock of a file or directory while the block runs. It lies beside that, which is replaced, and ends with its process.
 
     Args:
-        path: The file.
+        path: The file or directory.
         wait: Seconds to wait for another process; `WAIT_SECONDS` when not given.
 
     Raises:

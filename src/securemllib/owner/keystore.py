@@ -8,12 +8,13 @@
     keystore/group-NAME       the wrapped key of one join group
 
 Deleting a dataset's file shreds the dataset: nothing else holds its secret but brokers at which it was enrolled. Shredding the KEK shreds
-them all.
+them all. Processes that change one keystore take turns; the lock lies beside the directory, which may be put in another's place.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -21,10 +22,21 @@ from typing import ClassVar
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.locked import read_private, write_private
-from securemllib.errors import FreshnessError, UsageError
+from securemllib.errors import FreshnessError, UnavailableError, UsageError
 from securemllib.kms.file import FileKey
 from securemllib.kms.key import Binding, KeyEncryptionKey, WrappedSecret
 from securemllib.kms.names import needs_passphrase, open_key
+from securemllib.kms.turns import turn
+from securemllib.owner.keystore_files import (
+    DATASET_ID,
+    GROUP_PREFIX,
+    KeystoreService,
+    StoredDataset,
+    files_in,
+    names_in,
+    read_stored,
+    service_in,
+)
 from securemllib.wire.dataset import Manifest
 from securemllib.wire.encoding import length_prefixed
 from securemllib.wire.record import Record
@@ -32,8 +44,6 @@ from securemllib.wire.record import Record
 __all__ = ["DatasetEntry", "Keystore"]
 
 _ENTRY_PURPOSE = "securemllib/dataset-entry/v1"
-_DATASET_ID = re.compile(r"[0-9a-f]{32}")
-_GROUP_PREFIX = "group-"
 _GROUP = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
@@ -61,39 +71,21 @@ class DatasetEntry(Record):
         return f"DatasetEntry({self.dataset_id}, version {self.version})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Service(Record):
-    TYPE: ClassVar[str] = "securemllib/keystore-service/v1"
-
-    kek: str
-    tenant: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stored(Record):
-    # The version is in the clear because unwrapping needs it; another one does not unwrap.
-    TYPE: ClassVar[str] = "securemllib/keystore-dataset/v1"
-
-    version: int
-    wrapped: WrappedSecret
-    sealed: bytes
-
-
 class Keystore:
     """Dataset secrets, each wrapped under the tenant's KEK.
 
     Args:
         directory: Where they lie.
         kek: The KEK.
-        tenant: Whose secrets they are, to the KEK.
+        service: How a service names the KEK, and in whose name it wraps; None where the KEK is a file of the directory.
     """
 
-    __slots__ = ("_directory", "_kek", "_tenant")
+    __slots__ = ("_directory", "_kek", "_service")
 
-    def __init__(self, directory: Path, kek: KeyEncryptionKey, tenant: str) -> None:
+    def __init__(self, directory: Path, kek: KeyEncryptionKey, service: KeystoreService | None) -> None:
         self._directory = directory
         self._kek = kek
-        self._tenant = tenant
+        self._service = service
 
     @classmethod
     def create(cls, directory: Path, passphrase: str | None, *, kek: str | None = None, tenant: str = "") -> "Keystore":
@@ -107,10 +99,10 @@ class Keystore:
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if kek is None:
-            return cls(directory, FileKey.create(directory / "kek", passphrase), "")
-        opened = open_key(kek, passphrase)
-        write_private(directory / "service", _Service(kek=kek, tenant=tenant).to_bytes())
-        return cls(directory, opened, tenant)
+            return cls(directory, FileKey.create(directory / "kek", passphrase), None)
+        opened, service = open_key(kek, passphrase), KeystoreService(kek=kek, tenant=tenant)
+        write_private(directory / "service", service.to_bytes())
+        return cls(directory, opened, service)
 
     @classmethod
     def open(cls, directory: Path, passphrase: str | None = None) -> "Keystore":
@@ -122,10 +114,10 @@ class Keystore:
             UnavailableError: The KEK was shredded, or its service does not answer.
             RefusedError: The service does not permit it.
         """
-        service = _service(directory)
+        service = service_in(directory)
         if service is None:
-            return cls(directory, FileKey.open(directory / "kek", passphrase), "")
-        return cls(directory, open_key(service.kek, passphrase), service.tenant)
+            return cls(directory, FileKey.open(directory / "kek", passphrase), None)
+        return cls(directory, open_key(service.kek, passphrase), service)
 
     @staticmethod
     def exists(directory: Path) -> bool:
@@ -135,7 +127,7 @@ class Keystore:
     @staticmethod
     def has_passphrase(directory: Path) -> bool:
         """Return whether the keystore of a directory needs a passphrase."""
-        service = _service(directory)
+        service = service_in(directory)
         return FileKey.has_passphrase(directory / "kek") if service is None else needs_passphrase(service.kek)
 
     @property
@@ -157,7 +149,7 @@ class Keystore:
                 next_step="Use the keystore of the owner who encrypted it.",
                 code="usage.no_secret",
             )
-        stored = _Stored.from_bytes(read_private(path))
+        stored = StoredDataset.from_bytes(read_private(path))
         secret = self._kek.unwrap(stored.wrapped, self._binding(dataset_id, stored.version))
         entry = DatasetEntry.from_bytes(unseal(secret.derive(_ENTRY_PURPOSE), _context(dataset_id, stored.version), stored.sealed))
         return replace(entry, secret=secret.expose())
@@ -169,9 +161,9 @@ class Keystore:
     def add(self, dataset_id: str, name: str) -> DataKey:
         """Make and keep the secret of a new dataset."""
         secret = DataKey.generate()
-        self._write(
-            DatasetEntry(dataset_id=dataset_id, name=name, secret=secret.expose(), version=0, manifest_digest=b""), replace_file=False
-        )
+        entry = DatasetEntry(dataset_id=dataset_id, name=name, secret=secret.expose(), version=0, manifest_digest=b"")
+        with self._turn():
+            self._write(entry, replace_file=False)
         return secret
 
     def record(self, manifest: Manifest) -> None:
@@ -179,22 +171,29 @@ class Keystore:
 
         Raises:
             FreshnessError: It is neither the noted version nor the one right after it.
+            UnavailableError: Another process changes the keystore and does not end, or has put another one in its place.
         """
+        # Whoever only reads waits for nobody.
+        if not _is_noted(manifest, self.entry(manifest.dataset_id)):
+            with self._turn():
+                self._record(manifest)
+
+    def _record(self, manifest: Manifest) -> None:
         entry = self.entry(manifest.dataset_id)
-        digest = manifest.reference.digest
-        if (manifest.version, digest) == (entry.version, entry.manifest_digest):
+        if _is_noted(manifest, entry):
             return
         if (manifest.version, manifest.previous) != (entry.version + 1, entry.manifest_digest):
             raise FreshnessError(
                 f"Version {manifest.version} of dataset {manifest.dataset_id} is not the latest, which is version {entry.version}.",
                 next_step=f"Use version {entry.version} of the dataset.",
             )
-        latest = replace(entry, name=manifest.name, version=manifest.version, manifest_digest=digest)
+        latest = replace(entry, name=manifest.name, version=manifest.version, manifest_digest=manifest.reference.digest)
         self._write(latest, replace_file=True)
 
     def forget(self, dataset_id: str) -> None:
         """Delete a dataset's secret: no key remains here that opens the dataset."""
-        self._path(dataset_id).unlink(missing_ok=True)
+        with turn(self._directory):
+            self._path(dataset_id).unlink(missing_ok=True)
 
     def join_group(self, name: str) -> DataKey:
         """Return the key of a join group.
@@ -211,71 +210,105 @@ class Keystore:
 
     def add_join_group(self, name: str) -> None:
         """Make and keep the key of a new join group."""
-        wrapped = self._kek.wrap(DataKey.generate(), self._group_binding(name))
-        write_private(self._group_path(name), wrapped.to_bytes())
+        with self._turn():
+            wrapped = self._kek.wrap(DataKey.generate(), self._group_binding(name))
+            write_private(self._group_path(name), wrapped.to_bytes())
 
     def rewrap(self) -> int:
         """Wrap every secret under the latest version of the KEK, in the place of its old bytes, and return how many there are."""
-        paths = self._files()
-        for path, stored in paths.items():
-            if isinstance(stored, _Stored):
-                fresh = self._kek.rewrap(stored.wrapped, self._binding(path.name, stored.version))
-                write_private(path, replace(stored, wrapped=fresh).to_bytes(), replace=True)
-            else:
-                group = path.name.removeprefix(_GROUP_PREFIX)
-                write_private(path, self._kek.rewrap(stored, self._group_binding(group)).to_bytes(), replace=True)
-        return len(paths)
+        count = 0
+        for name in names_in(self._directory):
+            # A turn for each: a service may take its time, and others have versions to note. What they changed or forgot is not undone.
+            with self._turn():
+                path = self._directory / name
+                if path.exists():
+                    write_private(path, self._rewrapped(name, read_stored(path)).to_bytes(), replace=True)
+                    count += 1
+        return count
 
-    def copy_to(self, target: "Keystore") -> int:
-        """Put every secret into an empty keystore, wrapped under that one's KEK, and return how many there are."""
-        paths = self._files()
-        for path, stored in paths.items():
-            if isinstance(stored, _Stored):
-                target._write(self.entry(path.name), replace_file=False)
+    def _rewrapped(self, name: str, stored: StoredDataset | WrappedSecret) -> StoredDataset | WrappedSecret:
+        if isinstance(stored, StoredDataset):
+            return replace(stored, wrapped=self._kek.rewrap(stored.wrapped, self._binding(name, stored.version)))
+        return self._kek.rewrap(stored, self._group_binding(name.removeprefix(GROUP_PREFIX)))
+
+    def give_way(self, fresh: "Keystore", old: Path) -> int:
+        """Put every secret into an empty keystore, wrapped under that one's KEK, and it in this one's place; return how many there are.
+
+        Args:
+            fresh: The empty keystore, beside this one.
+            old: Where this one's directory goes.
+
+        Raises:
+            UnavailableError: Another process changed this keystore meanwhile. It is in its place, as that process left it.
+        """
+        with self._turn():
+            before = files_in(self._directory)
+            self._copy_to(fresh, before)
+            self._directory.rename(old)
+            fresh._directory.rename(self._directory)
+            # Programs of earlier versions take no turns, and what they wrote until now is not in the fresh one.
+            if files_in(old) != before:
+                self._directory.rename(fresh._directory)
+                old.rename(self._directory)
+                raise UnavailableError(
+                    f"Another process changed {self._directory} meanwhile, so it stays as it is.",
+                    next_step=f"Let that process finish, remove {fresh._directory}, then try again.",
+                    code="unavailable.kek.busy",
+                )
+        return len(before)
+
+    def _copy_to(self, target: "Keystore", files: Mapping[str, StoredDataset | WrappedSecret]) -> None:
+        for name, stored in files.items():
+            if isinstance(stored, StoredDataset):
+                target._write(self.entry(name), replace_file=False)
             else:
-                group = path.name.removeprefix(_GROUP_PREFIX)
+                group = name.removeprefix(GROUP_PREFIX)
                 wrapped = target._kek.wrap(self.join_group(group), target._group_binding(group))
                 write_private(target._group_path(group), wrapped.to_bytes())
-        return len(paths)
 
     def key_versions(self) -> dict[int, int]:
         """Return how many secrets are wrapped under each version of the KEK."""
-        files = self._files().values()
-        return dict(sorted(Counter((stored.wrapped if isinstance(stored, _Stored) else stored).key_version for stored in files).items()))
+        files = files_in(self._directory).values()
+        wrapped = (stored.wrapped if isinstance(stored, StoredDataset) else stored for stored in files)
+        return dict(sorted(Counter(secret.key_version for secret in wrapped).items()))
 
     def __iter__(self) -> Iterator[DatasetEntry]:
         """Yield what is kept of each dataset."""
         for path in sorted(self._directory.iterdir()):
-            if _DATASET_ID.fullmatch(path.name):
+            if DATASET_ID.fullmatch(path.name):
                 yield self.entry(path.name)
 
     def __repr__(self) -> str:
         return f"Keystore({str(self._directory)!r})"
 
     def _path(self, dataset_id: str) -> Path:
-        if not _DATASET_ID.fullmatch(dataset_id):
+        if not DATASET_ID.fullmatch(dataset_id):
             raise UsageError("A dataset id has 32 hexadecimal digits.")
         return self._directory / dataset_id
 
     def _group_path(self, name: str) -> Path:
         if not _GROUP.fullmatch(name):
             raise UsageError(f"{name!r} names no join group.", next_step="Use lower-case letters, digits, - and _.")
-        return self._directory / f"{_GROUP_PREFIX}{name}"
+        return self._directory / f"{GROUP_PREFIX}{name}"
 
-    def _files(self) -> dict[Path, _Stored | WrappedSecret]:
-        files: dict[Path, _Stored | WrappedSecret] = {}
-        for path in sorted(self._directory.iterdir()):
-            if _DATASET_ID.fullmatch(path.name):
-                files[path] = _Stored.from_bytes(read_private(path))
-            elif path.name.startswith(_GROUP_PREFIX):
-                files[path] = WrappedSecret.from_bytes(read_private(path))
-        return files
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold the keystore while the block runs; `UnavailableError` where another one is in its place, whose key opens nothing of this."""
+        with turn(self._directory):
+            if service_in(self._directory) != self._service:
+                raise UnavailableError(
+                    f"The secrets of {self._directory} were wrapped under another key meanwhile.",
+                    next_step="Run the command again.",
+                    code="unavailable.kek.changed",
+                )
+            yield
 
     def _binding(self, dataset_id: str, version: int) -> Binding:
-        return Binding(tenant=self._tenant, dataset_id=dataset_id, version=version)
+        tenant = "" if self._service is None else self._service.tenant
+        return Binding(tenant=tenant, dataset_id=dataset_id, version=version)
 
     def _group_binding(self, name: str) -> Binding:
-        return self._binding(f"{_GROUP_PREFIX}{name}", 0)
+        return self._binding(f"{GROUP_PREFIX}{name}", 0)
 
     def _write(self, entry: DatasetEntry, *, replace_file: bool) -> None:
         secret = DataKey(entry.secret)
@@ -283,14 +316,13 @@ class Keystore:
         # The secret that seals the rest is no part of it.
         content = replace(entry, secret=b"").to_bytes()
         sealed = seal(secret.derive(_ENTRY_PURPOSE), _context(entry.dataset_id, entry.version), content)
-        stored = _Stored(version=entry.version, wrapped=wrapped, sealed=sealed)
+        stored = StoredDataset(version=entry.version, wrapped=wrapped, sealed=sealed)
         write_private(self._path(entry.dataset_id), stored.to_bytes(), replace=replace_file)
-
-
-def _service(directory: Path) -> _Service | None:
-    path = directory / "service"
-    return _Service.from_bytes(read_private(path)) if path.exists() else None
 
 
 def _context(dataset_id: str, version: int) -> bytes:
     return length_prefixed(_ENTRY_PURPOSE, dataset_id, version)
+
+
+def _is_noted(manifest: Manifest, entry: DatasetEntry) -> bool:
+    return (manifest.version, manifest.reference.digest) == (entry.version, entry.manifest_digest)
