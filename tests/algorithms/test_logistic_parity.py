@@ -1,5 +1,6 @@
 """Does logistic regression give MLlib's answer?"""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -173,3 +174,17 @@ def test_objective_history_starts_and_ends_as_mllibs(fit: Any, cut: Any, frame: 
     assert ours.objective_history[0] == pytest.approx(theirs[0], rel=1e-12)
     assert ours.objective_history[-1] == pytest.approx(theirs[-1], rel=1e-8)
     assert ours.total_iterations <= 1.5 * len(theirs)
+
+
+@pytest.mark.parametrize("params", [{"regParam": 0.02}, {"fitIntercept": False}])
+def test_declared_classes_without_rows_are_trained(params: dict[str, Any], fit: Any, cut: Any, frame: Any) -> None:
+    """Of five declared classes those that no row has have MLlib's coefficients and, after few steps to minus infinity, its intercepts."""
+    features, label, weight = _rows(3)
+    data = frame(features, label, weight)
+    declared = {"ml_attr": {"type": "nominal", "name": "label", "num_vals": 5}}
+    theirs = _mllib(data.withColumn("label", data["label"].alias("label", metadata=declared)), params | {"maxIter": 4}, weighted=True)
+    algorithm = build("LogisticRegression", {"maxIter": 4, "tol": 1e-13, **params})
+    ours = fit(algorithm, [replace(block, classes=5) for block in cut(features, label, weight)])
+    assert ours.num_classes == theirs.numClasses == 5
+    _compare(ours, theirs, 1e-6)
+    assert fit(algorithm, cut(features, label, weight)).num_classes == 3

@@ -4,6 +4,7 @@ Data of few distinct values, whose candidates are the same on both sides, give t
 come from other samples, so the quality is compared.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from securemllib.algorithms.base import Block
 from securemllib.algorithms.registry import build
 from securemllib.algorithms.trees import training
+from securemllib.errors import UsageError
 from securemllib.ml import plain_trees
 
 Floats = NDArray[np.float64]
@@ -81,6 +83,27 @@ def test_classification_trees_are_mllibs(classes: int, params: dict[str, Any], f
         assert plain.predictLeaf(value) == theirs.predictLeaf(value)
         np.testing.assert_allclose(plain.predictRaw(value), theirs.predictRaw(value), rtol=1e-12)
         np.testing.assert_allclose(plain.predictProbability(value), theirs.predictProbability(value), rtol=1e-12)
+
+
+ALONE = {"numTrees": 1, "bootstrap": False, "featureSubsetStrategy": "all"}
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "classes"),
+    [("DecisionTreeClassifier", {}, 4), ("RandomForestClassifier", ALONE, 4), ("GBTClassifier", {"maxIter": 2}, 2)],
+)
+def test_declared_classes_without_rows_are_classes(name: str, params: dict[str, Any], classes: int, frame: Any, fit: Any, cut: Any) -> None:
+    """A tree of two classes of four that the label's column declares has four, and boosted trees have two, as in MLlib."""
+    features, label, weight = _few_values(2)
+    rows = frame(features, label, weight)
+    declared = {"ml_attr": {"type": "nominal", "name": "label", "num_vals": 4}}
+    theirs = _theirs(name, {"maxDepth": 3, **params}, rows.withColumn("label", rows["label"].alias("label", metadata=declared)))
+    blocks = [replace(block, classes=4) for block in cut(features, label)]
+    probability = fit(build(name, {"maxDepth": 3, **params}), blocks).predict(features)["probability"]
+    assert probability.shape[1] == theirs.numClasses == classes
+    np.testing.assert_allclose(probability, [row.probability.toArray() for row in theirs.transform(rows).collect()], rtol=1e-9)
+    with pytest.raises(UsageError):
+        fit(build(name, {"maxDepth": 3, "thresholds": (0.5,) * (classes + 1), **params}), blocks)
 
 
 @pytest.mark.parametrize("params", [{"maxDepth": 5}, {"maxDepth": 7, "minInstancesPerNode": 5, "weightCol": "weight"}])

@@ -12,6 +12,7 @@ from pyspark.sql.types import DoubleType, IntegerType, StructField, StructType
 from securemllib.algorithms.vectors import VECTOR
 from securemllib.errors import DataError, PolicyError, SealedError, UsageError
 from securemllib.ml import Pipeline, PipelineModel, stat
+from securemllib.ml import classification as our_classification
 from securemllib.ml import feature as ours
 from securemllib.ml.classification import DecisionTreeClassifier, LogisticRegression, NaiveBayes
 from securemllib.ml.widths import width_of
@@ -234,6 +235,20 @@ def test_trees_split_the_categories_of_mllib(sealed, clear):
         for doctor in range(3):
             row = Vectors.dense(town, doctor)
             assert released.predict(row) == original.predict(row)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"), [("LogisticRegression", {"maxIter": 2}), ("DecisionTreeClassifier", {"maxDepth": 1}), ("NaiveBayes", {})]
+)
+def test_a_labels_categories_are_classes(name, params, sealed, clear):
+    """A label that a StringIndexer made has the classes that this knows, and the one that it keeps for others, as in MLlib."""
+    found = []
+    for package, module, rows in ((ours, our_classification, sealed), (feature, classification, clear)):
+        indexer = package.StringIndexer(inputCol="town", outputCol="label", handleInvalid="keep")
+        assembler = package.VectorAssembler(inputCols=["doctor", "back"], outputCol="features")
+        model = (Pipeline if package is ours else PlainPipeline)(stages=[indexer, assembler, getattr(module, name)(**params)]).fit(rows)
+        found.append((model.stages[2].release() if package is ours else model.stages[2]).numClasses)
+    assert found[0] == found[1] == (4 if name == "NaiveBayes" else 5)
 
 
 @pytest.mark.parametrize("mode", [None, "keep"])

@@ -100,6 +100,7 @@ class Block:
         prediction: ``(n,)`` float64, read by evaluators only.
         sparse: ``(n, d)`` rows as they are, not centred, where the features are sparse and the algorithm is `SPARSE`; then
             ``features`` is ``(n, 0)``.
+        classes: Categories of the label, where what made it tells them, whether rows have them or not; else 0.
         arity: ``(d,)`` categories of each nominal feature, or of each scalar of `raw` where no features are read; 0 for a continuous
             one; None where all are continuous.
         extras: ``(n,)`` float64 columns by further roles, for example ``offset`` of a generalized linear regression.
@@ -116,6 +117,7 @@ class Block:
     prediction: NDArray[np.float64] | None = None
     sparse: csr_array | None = None
     arity: NDArray[np.int64] | None = None
+    classes: int = 0
     extras: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     raw: Mapping[str, pa.Array] = field(default_factory=dict)
     scratch: Scratch = field(default_factory=Scratch, compare=False, repr=False)

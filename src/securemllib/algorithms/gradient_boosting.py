@@ -111,7 +111,7 @@ class _Boosting(TreeParams):
 
     def _facts(self, summary: Summary) -> Facts:
         facts = training.facts_of(summary, classification=self.CLASSIFIES)
-        if self.CLASSIFIES and facts.classes > _BINARY:
+        if self.CLASSIFIES and summary.label_weights is not None and summary.label_weights[_BINARY:].any():
             raise DataError(f"labels must be 0 and 1; there are {facts.classes} classes", code="data.label")
         bound = _RESIDUAL * max(facts.target_sum, facts.weight_sum)
         return replace(facts, classes=0, target_sum=bound)

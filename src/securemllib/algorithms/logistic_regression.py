@@ -11,10 +11,11 @@ where :math:`\ell` is the logistic loss (binomial) or the cross-entropy of the s
 
 Spark MLlib: the same objective and conventions. Training runs in the scaled space; without ``standardization`` each
 penalty is divided by the feature's deviation, so that the penalty is one on the original coefficients; intercepts are
-not penalised; a constant column gets the coefficient 0; one class with an intercept needs no training (intercept plus
-or minus infinity); unpenalised multinomial coefficients are centred over classes, and multinomial intercepts always,
-except under bounds. Centring by :math:`\mu` changes the intercept only, and is left out where the intercept is bounded
-or missing.
+not penalised; a constant column gets the coefficient 0; classes that the label's column declares, as a StringIndexer
+does, are trained whether rows have them or not; one class with an intercept needs no training (intercept plus or minus
+infinity; of two declared classes MLlib then always predicts the second, here the one that rows have); unpenalised
+multinomial coefficients are centred over classes, and multinomial intercepts always, except under bounds. Centring by
+:math:`\mu` changes the intercept only, and is left out where the intercept is bounded or missing.
 
 Cost: one pass of :math:`O(n d k)` a round, 10 to 30 rounds. The rows are read in slices that stay in the second-level
 cache.
@@ -293,7 +294,9 @@ class LogisticRegression:
     def _start(self, weights: Vector, sets: int, columns: int) -> Vector:
         point = np.zeros((sets, columns + self.fit_intercept))
         if self.fit_intercept and sets > 1:
-            point[:, -1] = np.log1p(weights) - np.log1p(weights).mean()
+            # MLlib's histogram ends at the largest label, whatever classes are declared.
+            start = np.log1p(np.trim_zeros(weights, "b"))
+            point[: len(start), -1] = start - start.mean()
         elif self.fit_intercept and np.count_nonzero(weights) > 1:
             point[0, -1] = np.log(weights[1] / weights[0])
         return point.ravel()

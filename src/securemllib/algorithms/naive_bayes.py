@@ -165,7 +165,8 @@ class NaiveBayes:
         summary.require_rows()
         if summary.label_weights is None or summary.has_invalid_label:
             raise DataError("labels must be class indices 0, 1, 2, ...", code="data.label")
-        classes = len(summary.label_weights)
+        # As in MLlib a class without rows has no model, though it be declared.
+        classes = len(np.trim_zeros(summary.label_weights, "b"))
         if self.thresholds is not None and len(self.thresholds) != classes:
             raise UsageError(f"there are {len(self.thresholds)} thresholds for {classes} classes", code="usage.param")
         return NaiveBayesState(classes=classes, centre=summary.mean if self._is_gaussian else np.zeros(summary.columns))

@@ -55,7 +55,8 @@ class Summary:
         maximum: ``(d,)`` largest values.
         label_mean: Weighted mean of the label; 0 without labels.
         label_m2: Weighted centred second moment of the label.
-        label_weights: ``(K,)`` weight of each class, K = largest label + 1; None unless every label is an integer in [0, MAX_CLASSES).
+        label_weights: ``(K,)`` weight of each class, K = largest label + 1, or the label's declared classes where these are more; None
+            unless every label is an integer in [0, MAX_CLASSES) and K is no more.
         invalid_features: Rows with a NaN or infinite feature.
         invalid_labels: Rows with a NaN or infinite label.
         invalid_weights: Rows whose weight is negative, NaN or infinite.
@@ -83,12 +84,12 @@ class Summary:
         # NaN and infinity are counted, and refused where rows are required.
         with np.errstate(invalid="ignore", over="ignore"):
             if block.sparse is not None:
-                return replace(cls._of_sparse(block, block.sparse), label_weights=_class_weights(block.label, block.weight))
+                return replace(cls._of_sparse(block, block.sparse), label_weights=_class_weights(block))
             size = max(_SLICE_BYTES // (8 * max(block.columns, 1)), _FEWEST_ROWS)
             total = cls._of_rows(block, slice(0, size))
             for start in range(size, block.rows, size):
                 total = total + cls._of_rows(block, slice(start, start + size))
-        return replace(total, label_weights=_class_weights(block.label, block.weight))
+        return replace(total, label_weights=_class_weights(block))
 
     @classmethod
     def _of_rows(cls, block: Block, rows: slice) -> Self:
@@ -258,20 +259,18 @@ def _moments(label: Vector | None, weight: Vector | None, scale: float) -> tuple
     return mean, float(centred @ centred if weight is None else weight @ (centred * centred))
 
 
-def _class_weights(label: Vector | None, weight: Vector | None) -> Vector | None:
+def _class_weights(block: Block) -> Vector | None:
+    label = block.label
     if label is None:
         return None
-    if not len(label):
-        return np.zeros(0)
-    if not (label.min() >= 0 and label.max() < MAX_CLASSES):
+    if not (label.min(initial=0.0) >= 0 and label.max(initial=block.classes - 1.0) < MAX_CLASSES):
         return None
     index = label.astype(np.int64)
     if (index != label).any():
         return None
-    # A class that only rows of weight 0 have is no class.
-    counts = np.bincount(index, weights=weight).astype(np.float64)
-    used = np.flatnonzero(counts)
-    return counts[: used[-1] + 1] if len(used) else np.zeros(0)
+    counts = np.bincount(index, weights=block.weight, minlength=block.classes).astype(np.float64)
+    # A class that only rows of weight 0 have is none, unless it is declared.
+    return counts[: max(block.classes, len(np.trim_zeros(counts, "b")))]
 
 
 def _merged(one: Vector | None, other: Vector | None) -> Vector | None:

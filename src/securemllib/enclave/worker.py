@@ -173,6 +173,7 @@ def _make_block(session: Session, rows: Rows, ordinal: int, cache: BlockCache) -
             features, offset = vector.centred(dtype, own_pages)
     others = {role: column for role, column in inputs.items() if role not in _BLOCK_ROLES}
     raw = {role: column for role, column in others.items() if _RAW_ROLE.fullmatch(role)}
+    declared = rows.arity(inputs.get("label", ""))
     return Block(
         ordinal=ordinal,
         features=features,
@@ -182,6 +183,7 @@ def _make_block(session: Session, rows: Rows, ordinal: int, cache: BlockCache) -
         prediction=_numbers(rows, inputs.get("prediction")),
         sparse=sparse,
         arity=rows.arity(inputs["features"]) if "features" in inputs else _raw_arity(rows, others),
+        classes=0 if declared is None else int(declared[0]),
         extras={role: _required(rows, column) for role, column in others.items() if role not in raw},
         raw={role: to_stored(rows.vectors[name]) if name in rows.vectors else rows.scalar(name) for role, name in raw.items()},
     )
