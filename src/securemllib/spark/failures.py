@@ -10,6 +10,10 @@ _TAMPERED = "The files were changed, moved or swapped after their owner made the
 # By code; the longest prefix that is here counts.
 _REASONS: dict[str, tuple[str, str | None]] = {
     "data": ("The rows do not fit the algorithm.", None),
+    "data.pattern": (
+        "A pattern may match otherwise in Java in some of the texts: letters beyond ASCII with \\b or \\B, or a final line end with $.",
+        "Name the letters around the match in the pattern, or filter the rows.",
+    ),
     "data.null": ("Columns that the job reads as numbers hold nulls or NaN.", 'Filter the rows, or set handleInvalid to "skip" or "keep".'),
     "data.no_rows": (
         "The rows that are left after all filters are none, or have no positive weight.",

@@ -130,13 +130,39 @@ def test_many_texts_hash_as_each_alone(texts):
     assert murmur(pa.array(texts, pa.string())).tolist() == [_reference(text.encode()) for text in texts]
 
 
-@pytest.mark.parametrize("pattern", [r"(?=a)b", r"(a)\1", r"a++", r"[a&&b]", r"[a[b]]", r"(?i)a", r"\v", r"[\S]", r"a*", "", "("])
+@pytest.mark.parametrize(
+    "pattern", [r"(?=a)b", r"(a)\1", r"a++", r"[a&&b]", r"[a[b]]", r"(?i)a", r"\v", r"[\S]", r"a*", "", "|", "(", r"\b", "a{,2}", "a{"]
+)
 def test_patterns_that_mean_something_else_are_refused(pattern):
     """A pattern that RE2 cannot match, or matches otherwise than Java, is refused before a job is sent; its neighbour is not."""
     assert re2_of("a+") == "a+"
     with pytest.raises(UsageError) as caught:
         build_transformer("RegexTokenizer", {"pattern": pattern})
     assert caught.value.error_code == "usage.unsupported"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "alike", "other"),
+    [
+        (r"\bb", "ab b cb", "äb b"),
+        (r"\Bb", "ab b cb", "äb b"),
+        (r"\$$|d$", "end", "end\n"),
+        (r"d$", "a\nend", "end\u2028"),
+        (r"[$b]", "a$b\n", None),
+        (r"\p{L}{1,2}", "äb\n", None),
+    ],
+)
+def test_texts_in_which_java_matches_otherwise_are_refused(spark, pattern, alike, other):
+    """Edges of words beside letters beyond ASCII, and a final line end before ``$``, are refused; other texts are split as MLlib splits."""
+    for gaps in (True, False):
+        tokenizer = feature.RegexTokenizer(inputCol="text", outputCol="out", pattern=pattern, gaps=gaps, minTokenLength=0)
+        theirs = collected(tokenizer.transform(spark_frame(spark, "text string", [alike])), "out")
+        ours = transformed("RegexTokenizer", pa.array([alike]), pattern=pattern, gaps=gaps, minTokenLength=0)
+        assert listed(ours.columns["output"]) == theirs
+        if other is not None:
+            with pytest.raises(DataError) as caught:
+                transformed("RegexTokenizer", pa.array([alike, other]), pattern=pattern, gaps=gaps)
+            assert caught.value.error_code == "data.pattern"
 
 
 def test_a_mark_in_a_text_is_no_match():

@@ -1,9 +1,11 @@
-"""Texts to lists of words, and lists of words to others.
+r"""Texts to lists of words, and lists of words to others.
 
 Objective: Tokenizer and RegexTokenizer split texts, StopWordsRemover drops words, NGram joins each n neighbouring words.
 
 Equivalence: ``pyspark.ml.feature.Tokenizer``, ``RegexTokenizer``, ``StopWordsRemover`` and ``NGram``, with Java's rules of splitting and
-lower case. Patterns are matched by RE2: those that it cannot match as Java does are refused. A null text is refused, as in MLlib.
+lower case. Patterns are matched by RE2: those that it cannot match as Java does are refused, the empty one and ``|`` among them, which
+split between all letters there, and so are texts in which it would not: with letters beyond ASCII and ``\b`` or ``\B``, or with a final
+line end and ``$``. A null text is refused, as in MLlib.
 
 Reveals: nothing: a plan's step computes them inside enclaves.
 """
@@ -15,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from securemllib.algorithms.feature.patterns import re2_of
+from securemllib.algorithms.feature.patterns import re2_of, unlike_of
 from securemllib.algorithms.feature.values import boolean, texts, tokens_of
 from securemllib.algorithms.params import require_bool, require_integer
 from securemllib.algorithms.transformer import Column, Transformed
@@ -120,6 +122,9 @@ class RegexTokenizer:
         """Return ``output``: what lies between the pattern's matches, or the matches, where these are long enough."""
         (column,) = columns
         array = _lower(_read(column)) if self.to_lowercase else _read(column)
+        unlike = unlike_of(self.pattern)
+        if unlike is not None and (others := pc.sum(pc.match_substring_regex(array, unlike)).as_py()):
+            raise DataError(f"In the texts of {others} rows the pattern {self.pattern!r} may match otherwise in Java.", code="data.pattern")
         lists = (_split if self.gaps else _matches)(array, re2_of(self.pattern))
         words = lists.flatten()
         # Java counts UTF-16 units: a letter beyond the basic multilingual plane is two.
