@@ -17,7 +17,7 @@ from securemllib.ml.classification import (
 )
 from securemllib.ml.clustering import KMeans, KMeansModel
 from securemllib.ml.feature import PCA, StandardScaler, VectorAssembler
-from securemllib.ml.regression import LinearRegression, LinearRegressionModel, LinearRegressionTrainingSummary
+from securemllib.ml.regression import GeneralizedLinearRegression, LinearRegression, LinearRegressionModel, LinearRegressionTrainingSummary
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.functions import col
 from securemllib.wire.job import OutputKind
@@ -253,8 +253,8 @@ def test_significance_belongs_to_the_training(name, lines, plain_lines):
         getattr(LinearRegression(**LINEAR, solver="l-bfgs").fit(lines).summary, name)
 
 
-def test_features_are_counted_by_the_plan_or_the_training(frame, lines):
-    """Degrees of freedom count features by the plan or by what the training told of each, and are sealed where neither tells."""
+def test_features_are_counted_by_the_plan_or_the_training(frame, lines, tmp_path):
+    """Degrees of freedom count features by the plan or by what the training told, and are sealed where neither tells."""
     scaled = StandardScaler(inputCol="x", outputCol="scaled").fit(lines).transform(lines)
     nested = VectorAssembler(inputCols=["scaled", "group"], outputCol="all").transform(scaled).select("pressure", col("all").alias("y"))
     model = LinearRegression(labelCol="pressure", featuresCol="y").fit(nested)
@@ -262,10 +262,18 @@ def test_features_are_counted_by_the_plan_or_the_training(frame, lines):
     reduced = PCA(k=1, inputCol="x", outputCol="part").fit(lines).transform(lines)
     model = LinearRegression(labelCol="pressure", featuresCol="part").fit(reduced)
     assert model.summary.degreesOfFreedom == model.evaluate(reduced).degreesOfFreedom == frame.count() - 1 - 1
-    summary = LinearRegression(labelCol="pressure", featuresCol="part", solver="l-bfgs").fit(reduced).summary
-    assert summary.numInstances == frame.count()
+    assert model.summary.r2adj < model.summary.r2
+    for other in (
+        LinearRegression(labelCol="pressure", featuresCol="part", solver="l-bfgs"),
+        GeneralizedLinearRegression(labelCol="pressure", featuresCol="part", regParam=0.1),
+    ):
+        fitted = other.fit(reduced)
+        assert fitted.summary.degreesOfFreedom == fitted.evaluate(reduced).degreesOfFreedom == frame.count() - 1 - 1
+    fitted.save(str(tmp_path / "model"))
+    loaded = type(fitted).load(str(tmp_path / "model")).evaluate(reduced)
+    assert loaded.numInstances == frame.count()
     with pytest.raises(SealedError, match="part"):
-        summary.degreesOfFreedom  # noqa: B018
+        loaded.degreesOfFreedom  # noqa: B018
 
 
 def test_a_clusters_summary_is_that_of_its_predictions(features, plain):

@@ -176,7 +176,8 @@ class Model(Protocol):
     """What training yields: a frozen dataclass of arrays and numbers.
 
     Attributes:
-        SUMMARY: The fields that a training summary holds where the policy releases it; they are no part of what predicts.
+        SUMMARY: The fields that a training summary holds where the policy releases it, which are no part of what predicts, and the
+            properties, which are numbers.
         CHANGEABLE: The fields that whoever applies the model may set anew, as MLlib's models have Params of their own.
 
     A model whose summary tells groups of rows apart says with a ``smallest_group`` how many rows, or how much weight, the smallest has.

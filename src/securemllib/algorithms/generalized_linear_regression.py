@@ -54,7 +54,7 @@ class GeneralizedLinearRegressionModel:
         unit_t_values: Estimates over the roots of those; 0 of an estimate 0.
     """
 
-    SUMMARY: ClassVar[tuple[str, ...]] = ("num_iterations", "coefficient_variances", "unit_t_values")
+    SUMMARY: ClassVar[tuple[str, ...]] = ("num_iterations", "coefficient_variances", "unit_t_values", "num_features")
 
     coefficients: Floats
     intercept: float
@@ -65,6 +65,11 @@ class GeneralizedLinearRegressionModel:
     num_iterations: int = 0
     coefficient_variances: tuple[float, ...] | None = None
     unit_t_values: tuple[float, ...] | None = None
+
+    @property
+    def num_features(self) -> int:
+        """Features, those of coefficient 0 included."""
+        return len(self.coefficients)
 
     def predict(self, features: Floats, offset: Floats | None = None) -> dict[str, Floats]:
         """Return ``linkPrediction``, the linear predictors, and ``prediction``, the means, of shape ``(n,)``."""

@@ -107,7 +107,7 @@ class LinearRegressionModel:
     """
 
     SPARSE: ClassVar[bool] = True
-    SUMMARY: ClassVar[tuple[str, ...]] = ("objective_history", "coefficient_standard_errors", "t_values", "p_values")
+    SUMMARY: ClassVar[tuple[str, ...]] = ("objective_history", "coefficient_standard_errors", "t_values", "p_values", "num_features")
 
     coefficients: Vector
     intercept: float
@@ -121,6 +121,11 @@ class LinearRegressionModel:
     def total_iterations(self) -> int:
         """Iterations of the minimisation."""
         return max(len(self.objective_history) - 1, 0)
+
+    @property
+    def num_features(self) -> int:
+        """Features, those of coefficient 0 included."""
+        return len(self.coefficients)
 
     def predict(self, features: Vector) -> dict[str, Vector]:
         """Return ``prediction`` of shape ``(n,)``."""

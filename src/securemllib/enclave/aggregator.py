@@ -236,7 +236,8 @@ class Aggregator:
             sealed = seal_tree(session, key, session.job.operation, tree, keep, getattr(model, "shards", ()))
         if session.job.output(OutputKind.SEALED_STATISTICS):
             keep_statistics(session, self._state, host)
-        released = {OutputKind.METRIC: tree.get("value"), OutputKind.SUMMARY: {name: tree[name] for name in model.SUMMARY}}
+        summary = {name: tree[name] if name in tree else getattr(model, name) for name in model.SUMMARY}
+        released = {OutputKind.METRIC: tree.get("value"), OutputKind.SUMMARY: summary}
         left = [output for output in session.job.outputs if output.kind in released]
         results = [sealed_result(session, output, encode(released[output.kind])) for output in left]
         finished = Finished(

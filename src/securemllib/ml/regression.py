@@ -9,7 +9,7 @@ from pyspark.sql.types import DoubleType
 from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import require_sealed
 from securemllib.ml.generalized_linear_summaries import GeneralizedLinearRegressionSummary, GeneralizedLinearRegressionTrainingSummary
-from securemllib.ml.mirror import converted, mirrors
+from securemllib.ml.mirror import mirrors
 from securemllib.ml.plain import PlainGeneralizedLinearRegressionModel, PlainLinearRegressionModel
 from securemllib.ml.regression_summaries import LinearRegressionSummary, LinearRegressionTrainingSummary
 from securemllib.ml.trees import (
@@ -43,15 +43,14 @@ __all__ = [
 
 
 class SecureRegressionModel(SecureModel):
-    """A sealed model whose training may tell of each coefficient, and so how many there are."""
+    """A sealed model whose training tells how many features there are, where the policy releases its summary."""
 
-    TOLD: ClassVar[str]
     # What the training's summary told; a loaded model has none.
     _features: int | None = None
 
     def _trained_on(self, frame: SecureDataFrame, released: Value) -> Self:
-        if isinstance(released, dict) and isinstance(told := released.get(self.TOLD), list):
-            self._features = len(told) - int(converted(self, "fitIntercept"))
+        if isinstance(released, dict) and isinstance(told := released.get("num_features"), int):
+            self._features = told
         return super()._trained_on(frame, released)
 
 
@@ -59,7 +58,6 @@ class SecureRegressionModel(SecureModel):
 class LinearRegressionModel(SecureRegressionModel, _LinearRegressionParams):
     """A sealed model of `LinearRegression`."""
 
-    TOLD = "t_values"
     SUMMARY = LinearRegressionTrainingSummary
 
     def evaluate(self, dataset: Any) -> LinearRegressionSummary:
@@ -81,7 +79,6 @@ class LinearRegression(CarryingEstimator, _LinearRegressionParams):
 class GeneralizedLinearRegressionModel(SecureRegressionModel, _GeneralizedLinearRegressionParams):
     """A sealed model of `GeneralizedLinearRegression`."""
 
-    TOLD = "unit_t_values"
     OUTPUTS: ClassVar[dict[str, str]] = {"linkPrediction": "linkPredictionCol", "prediction": "predictionCol"}
     ROLES: ClassVar[dict[str, str]] = {"offsetCol": "offset"}
     SUMMARY = GeneralizedLinearRegressionTrainingSummary
