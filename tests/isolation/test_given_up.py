@@ -226,3 +226,14 @@ def test_the_process_ends_when_nobody_asks(tmp_path):
     assert process.stdout.readline().startswith("listening 127.0.0.1:")
     assert process.wait(60) == 0
     process.stdout.close()
+
+
+def test_memory_that_is_read_as_a_file_is_traced(tmp_path):
+    """Without rules for files another process's memory is one that can be opened, so `no-tracing` is not claimed; with them it is."""
+    program = "import json; from securemllib.enclave import hardening, landlock; {}; print(json.dumps(hardening.harden()))"
+    claimed = [
+        set(json.loads(ordinary("-I", "-c", program.format(change), run=True, capture_output=True, cwd=tmp_path).stdout))
+        for change in ("landlock.restrict = lambda paths: None", "None")
+    ]
+    assert "no-tracing" not in claimed[0]
+    assert ("no-tracing" in claimed[1]) == (kernel_has_filters() and kernel_has_landlock())

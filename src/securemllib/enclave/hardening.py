@@ -97,7 +97,9 @@ def _give_up() -> set[str]:
     held |= {name for name, attempts in _FORBIDDEN_FILES_AND_TCP.items() if _is_refused(*attempts)}
     with contextlib.suppress(OSError):
         seccomp.install()
-    return held | {name for name, attempts in _FORBIDDEN_CALLS.items() if _is_refused(*attempts)}
+    held |= {name for name, attempts in _FORBIDDEN_CALLS.items() if _is_refused(*attempts)}
+    # The memory of a process is a file, too.
+    return held if "no-foreign-file-reads" in held else held - {"no-tracing"}
 
 
 def _threads() -> int:
