@@ -236,4 +236,4 @@ def test_memory_that_is_read_as_a_file_is_traced(tmp_path):
         for change in ("landlock.restrict = lambda paths: None", "None")
     ]
     assert "no-tracing" not in claimed[0]
-    assert ("no-tracing" in claimed[1]) == (kernel_has_filters() and kernel_has_landlock())
+    assert ("no-tracing" in claimed[1]) == bool(kernel_has_filters() and kernel_has_landlock())

@@ -47,7 +47,7 @@ class Enclave:
         self.memory_limit = memory_limit
         self.cache = BlockCache(memory_limit)
         self._lock = Lock()
-        # The fingerprint of the broker whose tenant the process serves, from its first challenge on.
+        # The fingerprint of the broker whose tenants the process serves, from its first grant on.
         self._broker = ""
         self._pending: dict[bytes, tuple[Challenge, PrivateIdentity]] = {}
         self._sessions: dict[str, Session] = {}
@@ -55,25 +55,23 @@ class Enclave:
         self._kept: dict[str, Kept] = {}
 
     def attest(self, request: task.Attest) -> task.Attested:
-        """Return evidence with a fresh identity for the challenge's job.
-
-        Raises:
-            RefusedError: An earlier challenge was another broker's. Who runs one chooses the states and models that its jobs open, so rows
-                of two are never in one process, where a flaw in reading them could lead from those of one to those of the other.
-        """
+        """Return evidence with a fresh identity for the challenge's job."""
         challenge, identity = request.challenge, PrivateIdentity.generate("enclave")
         report = self.attester.report(report_data(challenge, identity.public))
         with self._lock:
-            self._broker = self._broker or challenge.broker.fingerprint
-            if challenge.broker.fingerprint != self._broker:
-                raise RefusedError("This process serves another broker.", code="refused.tenant")
             while len(self._pending) >= _PENDING_LIMIT:
                 self._pending.pop(next(iter(self._pending)))
             self._pending[challenge.nonce] = (challenge, identity)
         return task.Attested(evidence=Evidence(tee=self.attester.tee, report=report, identity=identity.public).to_bytes())
 
     def install(self, request: task.Install, host: Host) -> task.Installed:
-        """Open a session with a grant that answers one of the pending challenges, which is then spent."""
+        """Open a session with a grant that answers one of the pending challenges, which is then spent.
+
+        Raises:
+            IntegrityError: It answers none, or what came with it is not what it is for.
+            RefusedError: An earlier grant was another broker's. Who runs one chooses the states and models that its jobs open, so rows of
+                two are never in one process, where a flaw in reading them could lead from those of one to those of the other.
+        """
         with self._lock:
             candidates = [pending for pending in self._pending.values() if pending[0].broker.fingerprint == request.grant.signer]
         error: SecureMLlibError = FormatError("No challenge waits for this grant.", code="integrity.grant")
@@ -83,6 +81,10 @@ class Enclave:
             except SecureMLlibError as refused:
                 error = refused
                 continue
+            with self._lock:
+                self._broker = self._broker or challenge.broker.fingerprint
+            if challenge.broker.fingerprint != self._broker:
+                raise RefusedError("This process serves another broker.", code="refused.tenant")
             session = install(grant, request, challenge=challenge, identity=identity, host=host)
             with self._lock:
                 if self._pending.pop(challenge.nonce, None) is None:
