@@ -35,16 +35,19 @@ def test_a_dataset_belongs_to_its_first_owner(world: World) -> None:
 
 
 def test_versions_follow_each_other(world: World) -> None:
-    """The next version with the latest one's digest is enrolled; a gap, a fork and an older version are refused."""
+    """The next version with the latest one's digest is enrolled, and one behind a gap; a fork and an older version are refused."""
     world.enrol()
     first = world.manifest.reference.digest
-    for manifest in (world.owner.manifest(3, first), world.owner.manifest(2, b"x" * 32), world.owner.manifest(name="fork")):
+    for manifest in (world.owner.manifest(2, b"x" * 32), world.owner.manifest(name="fork")):
         with pytest.raises(FreshnessError, match="does not follow"):
             world.broker.enrol(world.owner.dataset_id, world.owner.enrolment(manifest))
     second = world.owner.manifest(2, first)
     assert world.broker.enrol(world.owner.dataset_id, world.owner.enrolment(second)).version == 2
-    with pytest.raises(FreshnessError, match="does not follow"):
-        world.broker.enrol(world.owner.dataset_id, world.owner.enrolment(world.manifest))
+    fourth = world.owner.manifest(4, b"3" * 32)
+    assert world.broker.enrol(world.owner.dataset_id, world.owner.enrolment(fourth)).version == 4
+    for manifest in (world.manifest, second, world.owner.manifest(3, second.reference.digest)):
+        with pytest.raises(FreshnessError, match="does not follow"):
+            world.broker.enrol(world.owner.dataset_id, world.owner.enrolment(manifest))
 
 
 def test_an_enrolment_is_whole(world: World) -> None:
