@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -209,3 +210,20 @@ def test_an_owner_accepts_a_restored_broker_from_the_command(home: Path) -> None
         with pytest.raises(FreshnessError):
             run("", *accept, str(int(numbers[1]) + 1))
         assert "accepted" in run("", *accept, numbers[1])
+
+
+def test_a_broker_in_the_users_home_leaves_it_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the broker is the first thing in a home, an owner can use the same home afterwards."""
+    monkeypatch.setenv("SECUREMLLIB_HOME", str(tmp_path / "deep" / "home"))
+    monkeypatch.delenv("SECUREMLLIB_BROKER_HOME", raising=False)
+    run("broker", "init", "--no-passphrase")
+    assert (tmp_path / "deep" / "home").stat().st_mode & 0o777 == 0o700
+    run("", "init", "alice", "--no-passphrase")
+
+
+def test_a_port_that_is_taken_is_told(home: Path) -> None:
+    """The error names the reason and the option; a number that is no port is refused before anything opens."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SecureMLlibError, match="in use") as raised:
+        run("broker", "serve", "--port", str(taken.getsockname()[1]))
+    assert "--port" in raised.value.next_step
+    assert CliRunner().invoke(broker.app, ["serve", "--port", "65536"]).exit_code == 2

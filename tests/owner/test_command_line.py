@@ -79,6 +79,10 @@ def test_an_error_is_told_in_three_lines(home: Path) -> None:
         (["data", "verify", "dataset"], "integrity.part", 1),
         (["data", "verify", "nothing"], "usage.no_dataset", 2),
         (["data", "encrypt", "rows.csv"], "Missing argument", 2),
+        (["policy", "new", "/proc/policy.yaml"], "unavailable.storage", 1),
+        (["trust-broker", "--broker", "https://broker.test", "--fingerprint", "x", "--ca-file", "rows.csv"], "usage.ca_file", 2),
+        (["data", "encrypt", "rows.csv", "sealed", "--encodings", "home"], "unavailable.system", 1),
+        (["enrol", "dataset", "--broker", "https://broker.test", "--fingerprint", "x", "--ca-file", "nothing"], "usage.ca_file", 2),
     ):
         environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
         command = [sys.executable, "-c", "from securemllib.cli import main; main()", *arguments]
@@ -145,6 +149,21 @@ def sealed(recipient: PrivateIdentity, broker: PrivateIdentity, kind: OutputKind
         key=enclave.sign(ResultKey(job_id=job, kind=kind, recipient=who, parts=1, behind=0, wrapped=wrapped)),
         content=seal(key, result_context(job, kind, 0, who), content),
     )
+
+
+def test_no_identity_takes_the_trusted_brokers_file(home: Path) -> None:
+    """The public file of an identity named `broker` would stand in the place of the broker that the user trusts."""
+    save_public(PrivateIdentity.generate("hospital").public, home / "broker.pub")
+    before = (home / "broker.pub").read_bytes()
+    assert "Choose another name" in refused("init", "broker", "--no-passphrase").next_step
+    assert (home / "broker.pub").read_bytes() == before
+
+
+def test_decrypted_rows_do_not_go_beside_the_sealed_ones(home: Path, tmp_path: Path) -> None:
+    """A dataset's directory lies on storage that nobody trusts, so no plain file is written into it."""
+    run("data", "encrypt", "rows.csv", "dataset")
+    assert refused("data", "decrypt", "dataset", "dataset/rows.csv").error_code == "usage.destination"
+    assert not Path("dataset/rows.csv").exists()
 
 
 def test_results_are_opened(home: Path) -> None:

@@ -230,6 +230,16 @@ def test_lint_fails_with_each_error_in_its_line(examples: Path) -> None:
     assert "'maximum_runs'" in result.output
 
 
+def test_lint_names_the_line_of_a_missing_public_file(examples: Path) -> None:
+    """A `.pub` file that is not there is an error of the line that needs it, in words that end once."""
+    path = examples / "visits.yaml"
+    path.write_text(path.read_text().replace("analysts: [bob]", "analysts: [carol.pub]"))
+    printed = run("policy", "lint", "visits.yaml").output
+    line = path.read_text().splitlines().index("    analysts: [carol.pub]") + 1
+    assert f"visits.yaml:{line}: error: rules[2].analysts[1] names carol.pub, which is not there. Put the .pub file" in printed
+    assert ".." not in printed
+
+
 def test_diff_reads_signed_policies_too(examples: Path) -> None:
     """A signed policy and the YAML that it was made from do not differ; the next YAML does."""
     owner = PrivateIdentity.generate("owner")

@@ -111,3 +111,11 @@ def test_declarations_for_other_sources_are_refused(tmp_path: Path) -> None:
         open_source(pa.table({"a": [1]}), types=parse_types("a=double"))
     with pytest.raises(UsageError, match="no source"):
         open_source(42)
+
+
+def test_text_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    """A text column in another encoding is refused with the advice to convert the file."""
+    (tmp_path / "rows.csv").write_bytes("name,age\nMüller,1\n".encode("cp1252"))
+    with pytest.raises(DataError) as raised:
+        rows_of(tmp_path / "rows.csv")
+    assert "UTF-8" in raised.value.next_step

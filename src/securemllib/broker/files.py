@@ -26,6 +26,12 @@ class BrokerFiles:
         user = os.environ.get("SECUREMLLIB_HOME") or "~/.securemllib"
         return cls(Path(named if named else f"{user}/broker").expanduser())
 
+    def make(self) -> None:
+        """Create the directory, and those above it that are missing, for this user alone: above it may lie the user's own home."""
+        missing = [self.path, *self.path.parents]
+        for directory in reversed(missing):
+            directory.mkdir(mode=0o700, exist_ok=True)
+
     @property
     def keystore(self) -> Path:
         """The broker's keys."""

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import ipaddress
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -84,7 +85,11 @@ def serve(broker: Broker, listening: Listening, announce: Callable[[str], None])
     try:
         listener = socket.create_server((listening.host, listening.port), family=family)
     except OSError as error:
-        raise UnavailableError(f"{listening.host} port {listening.port} cannot be listened on.") from error
+        raise UnavailableError(
+            f"{listening.host} port {listening.port} cannot be listened on: {_cause(error)}.",
+            next_step="Stop what listens there, or give another --port or --host.",
+            code="unavailable.port",
+        ) from error
     # An event loop sets this on sockets that it made itself only; without it an answer may wait 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
@@ -105,6 +110,11 @@ def serve(broker: Broker, listening: Listening, announce: Callable[[str], None])
         host = f"[{listening.host}]" if family is socket.AF_INET6 else listening.host
         announce(f"{listening.scheme}://{host}:{listener.getsockname()[1]}")
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _cause(error: OSError) -> str:
+    # A name that does not resolve has numbers of its own.
+    return str(error.strerror) if error.errno is None or isinstance(error, socket.gaierror) else os.strerror(error.errno)
 
 
 def make_certificate(host: str, certificate: Path, key: Path) -> None:

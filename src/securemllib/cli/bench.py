@@ -47,6 +47,7 @@ def bench(
         raise UsageError(f"There is no workload {unknown[0]!r}.", next_step=f"The workloads are {', '.join(_OPERATIONS)}.")
     if not 0.0 < scale < float("inf"):
         raise UsageError(f"The scale must be more than 0, not {scale}.")
+    _check_writable(json_file, markdown_file)
     chosen = [workload for workload in WORKLOADS if not only or workload.operation in only]
     found = list(count_all(chosen, scale=scale, memory=memory, cores=cores))
     if json_file is not None:
@@ -103,3 +104,10 @@ def as_json(found: Sequence[Counted]) -> dict[str, Any]:
         share = SHARES.get(each.operation, UNKNOWN)
         trainings.append({**asdict(each), "random_share_reason": share.reason, "exits": exits(each.counts), "predicted": bounds})
     return {"kind": TITLE, "target": TARGET, "constants": {name: asdict(each) for name, each in CONSTANTS.items()}, "trainings": trainings}
+
+
+def _check_writable(*files: Path | None) -> None:
+    # Before minutes of trainings, not after them.
+    for file in files:
+        if file is not None and (file.is_dir() or not file.parent.is_dir()):
+            raise UsageError(f"{file} cannot be written.", next_step="Name a file in a directory that exists.")

@@ -45,7 +45,7 @@ def init(
     if no_passphrase and passphrase_file is not None:
         raise UsageError("--no-passphrase and --passphrase-file exclude each other.")
     files = files_of(home)
-    files.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.make()
     passphrase = None if no_passphrase else broker_passphrase(passphrase_file, confirm=True)
     if kms is not None:
         open_key(kms, broker_passphrase(passphrase_file) if passphrase is None and needs_passphrase(kms) else passphrase)
@@ -104,7 +104,7 @@ def accept_clock(home: HomeOption = None, database: DatabaseOption = None, passp
 @app.command("serve")
 def serve_command(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", help="TCP port; 0 for any free one.")] = 8460,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="TCP port; 0 for any free one.")] = 8460,
     home: HomeOption = None,
     database: DatabaseOption = None,
     passphrase_file: PassphraseFile = None,

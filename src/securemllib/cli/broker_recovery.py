@@ -101,7 +101,7 @@ def restore(
     again = _revoked(revoked, nothing_revoked)
     files = files_of(home)
     recovery = combine([words.read_text(encoding="ascii") for words in share])
-    files.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.make()
     passphrase = None if no_passphrase else broker_passphrase(passphrase_file, confirm=True)
     with path.open("rb") as file:
         keystore, key, groups = read_keystore(file, recovery)

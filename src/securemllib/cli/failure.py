@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
-from securemllib.errors import DataError, SecureMLlibError, UsageError
+from securemllib.errors import DataError, SecureMLlibError, UnavailableError, UsageError
 
 __all__ = ["EXIT_FAILURE", "EXIT_USAGE", "exit_code", "failures_are_told", "printable", "tell"]
 
@@ -35,9 +35,17 @@ def printable(words: object) -> str:
 
 @contextmanager
 def failures_are_told() -> Iterator[None]:
-    """Tell an error of ours and exit with its code."""
+    """Tell an error of ours, or of the system, and exit with its code."""
     try:
         yield
     except SecureMLlibError as error:
         tell(error)
         sys.exit(exit_code(error))
+    except OSError as error:
+        told = UnavailableError(
+            f"{error.filename or 'A file or connection'}: {error.strerror or error}.",
+            next_step="Check that the path exists, is what the command needs, and that you may use it.",
+            code="unavailable.system",
+        )
+        tell(told)
+        sys.exit(exit_code(told))

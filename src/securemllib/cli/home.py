@@ -50,6 +50,8 @@ def init(
     if no_passphrase and passphrase_file is not None:
         raise UsageError("--no-passphrase and --passphrase-file exclude each other.")
     home = Home.default()
+    if home.path / f"{name}.pub" == home.broker:
+        raise UsageError(f"{home.broker} is where the broker that you trust stands.", next_step="Choose another name.")
     if kms is not None and Keystore.exists(home.keystore):
         raise UsageError(f"{home.keystore} exists.", next_step="A keystore keeps its key-encryption key; use another SECUREMLLIB_HOME.")
     kek_passphrase = passphrase_from(passphrase_file, "key file") if kms is not None and needs_passphrase(kms) else None

@@ -26,6 +26,9 @@ _TIMEOUT_SECONDS = 30.0
 _ANSWER_LIMIT = 64 * 2**20
 _NONCE_BYTES = 32
 
+_ADVICE = "Check the address, http or https, and that the broker runs, then try again."
+_TLS_ADVICE = "Give the certificate that the broker's operator gave you with --ca-file, and the address that it names."
+
 
 class BrokerClient:
     """A connection to one broker.
@@ -56,7 +59,10 @@ class BrokerClient:
         self._address = address.rstrip("/")
         self._fingerprint = fingerprint
         self._identity: PublicIdentity | None = None
-        self._client = httpx.Client(base_url=self._address, timeout=timeout, verify=ca_file or True, transport=transport)
+        try:
+            self._client = httpx.Client(base_url=self._address, timeout=timeout, verify=ca_file or True, transport=transport)
+        except OSError:  # what SSL raises is one, too
+            raise UsageError(f"{ca_file} holds no certificates.", next_step="Give --ca-file a PEM file.", code="usage.ca_file") from None
 
     def __enter__(self) -> Self:
         return self
@@ -162,8 +168,8 @@ class BrokerClient:
             raise UsageError(f"{self._address!r} is no broker's address.", next_step="Write it like https://broker.example:8460.") from None
         except httpx.HTTPError as error:
             raise ConnectionLostError(
-                f"The broker at {self._address} did not answer ({type(error).__name__}).",
-                next_step="Check the address and that the broker runs, then try again.",
+                f"The broker at {self._address} did not answer ({type(error).__name__}: {error}).",
+                next_step=_TLS_ADVICE if "CERTIFICATE_VERIFY_FAILED" in str(error) else _ADVICE,
                 code="unavailable.connection.broker",
             ) from error
         try:

@@ -115,6 +115,8 @@ def _normal(kind: pa.DataType, name: str) -> pa.DataType:
         "Cast it to one of: integer, float, boolean, string, date, timestamp, decimal of 38 digits, list of floats or strings; "
         "or leave it out."
     )
+    if pa.types.is_binary(kind):
+        advice = f"{advice} Of a text file: it is not in UTF-8; convert it, for example with `iconv -f cp1252 -t utf-8`."
     if pa.types.is_null(kind):
         advice = "Declare its type: every value that was looked at is null."
     raise DataError(f"Column {name!r} has the type {kind}, which datasets do not hold.", next_step=advice, code="data.type")

@@ -14,6 +14,7 @@ from securemllib.owner.identity_file import load_public
 from securemllib.owner.policy_problems import Problem, problems_of
 from securemllib.owner.strict_yaml import read_yaml_lines
 from securemllib.policy.model import ANY, FINGERPRINT, Policy
+from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.policy import AppraisalPolicy
 
 __all__ = ["TEMPLATE", "Written", "for_broker", "load_appraisals", "load_policy", "policy_from_text", "read_policy"]
@@ -137,8 +138,10 @@ class Written:
             self._policy(self.dataset or "0" * 32, "a" * 52, 1).check()
         except ValidationError as error:
             return problems_of(error, self.tree)
+        except _PlacedError as error:
+            return [error.problem]
         except (UsageError, FormatError) as error:
-            return [Problem(place=(), words=error.reason, advice=error.next_step)]
+            return [Problem(place=(), words=error.reason.rstrip("."), advice=error.next_step)]
         return []
 
     def _policy(self, dataset_id: str | None, owner: str, serial: int | None) -> Policy:
@@ -158,7 +161,7 @@ def read_policy(path: Path) -> Written:
     """Return the policy that a YAML file holds, unchecked."""
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise UsageError(f"There is no file {path}.", next_step="`securemllib policy new` writes one.", code="usage.missing_file") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is no UTF-8 text.", code="usage.policy") from None
@@ -196,6 +199,12 @@ def policy_from_text(text: str, *, dataset_id: str, owner: str, serial: int | No
     tree, lines = read_yaml_lines(text)
     written = Written(name="the policy", tree=tree, lines=lines, directory=directory or Path())
     return written.resolve(dataset_id=dataset_id, owner=owner, serial=serial)
+
+
+class _PlacedError(UsageError):
+    """The error of one problem, which `Written.problems` lists with its place."""
+
+    problem: Problem
 
 
 class _Resolver:
@@ -265,7 +274,7 @@ class _Resolver:
         if not isinstance(text, str) or FINGERPRINT.fullmatch(text):
             return text
         if text.endswith(".pub"):
-            return load_public(self._written.directory / text).fingerprint
+            return self._public(text, place).fingerprint
         raise self._wrong(place, "holds fingerprints (52 characters), paths of .pub files and names from `people`", text)
 
     def identity(self, person: Any, place: Path_) -> Any:
@@ -274,7 +283,15 @@ class _Resolver:
             return text
         if not text.endswith(".pub"):
             raise self._wrong(place, "holds paths of .pub files: an approver's key belongs into the policy", text)
-        return b64encode(load_public(self._written.directory / text).to_bytes()).decode()
+        return b64encode(self._public(text, place).to_bytes()).decode()
+
+    def _public(self, text: str, place: Path_) -> PublicIdentity:
+        path = self._written.directory / text
+        try:
+            return load_public(path)
+        except UsageError:
+            advice = f"Put the .pub file that they give you beside {self._written.name}, or write their fingerprint."
+            raise self._error(Problem(place=place, words=f"names {path}, which is not there", advice=advice)) from None
 
     def time(self, value: Any, place: Path_) -> Any:
         if isinstance(value, str):
@@ -289,4 +306,10 @@ class _Resolver:
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).isoformat().replace("+00:00", "Z")
 
     def _wrong(self, place: Path_, rule: str, found: str | None) -> UsageError:
-        return Problem(place=place, words=rule if found is None else f"{rule}, not {found!r}").error(self._written.name, self._written.line)
+        return self._error(Problem(place=place, words=rule if found is None else f"{rule}, not {found!r}"))
+
+    def _error(self, problem: Problem) -> "_PlacedError":
+        told = problem.error(self._written.name, self._written.line)
+        error = _PlacedError(told.reason, next_step=told.next_step, code=told.error_code)
+        error.problem = problem
+        return error

@@ -15,7 +15,7 @@ from securemllib.crypto.aead import unseal
 from securemllib.crypto.identity import verify as verify_signature
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import DataError, FormatError, IntegrityError, SignatureError, UsageError
-from securemllib.owner.atomic import new_file
+from securemllib.owner.atomic import new_file, outside
 from securemllib.owner.column_types import type_from_text
 from securemllib.owner.keystore import Keystore
 from securemllib.owner.parts import read_part
@@ -210,6 +210,7 @@ def decrypt(
 ) -> int:
     """Write a dataset's rows, in the shuffled order of its parts, to a new Parquet or CSV file and return their number."""
     target = Path(destination)
+    outside(target, [Path(directory)])
     opened = open_dataset(Path(directory), owner=owner, keystore=keystore, any_version=any_version)
     is_csv = target.suffix.lower() == ".csv"
     if not is_csv and target.suffix.lower() not in {".parquet", ".pq"}:
