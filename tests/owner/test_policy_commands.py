@@ -149,6 +149,7 @@ def test_a_file_of_cases_is_read_strictly(examples: Path, found: str, written: s
         ("    not_after: 2030-01-01\n    maximum_runs", "    maximum_runs", "visits.yaml:11: remark: the rule never ends"),
         ("not_after: 2030-01-01", "not_after: 2020-01-01", "visits.yaml:23: remark: the rule has ended"),
         ("    tees: [sgx]\n", "", "visits.yaml:5: remark: no TEE is accepted"),
+        ("33d8736db756ed4997e04ba358d27833188f1932ff7b1d156904d3f560452fbb", "0" * 64, "visits.yaml:6: remark: no code has this"),
         ("[UpToDate, SWHardeningNeeded]", "[OutOfDate]", "visits.yaml:8: remark: OutOfDate"),
         ("metric: [alice]", "plain_model: [alice]", "visits.yaml:22: remark: models are released without"),
         ("columns: [prediction]", "columns: all", "remark: every column may leave"),
@@ -166,6 +167,14 @@ def test_lint_remarks_on_what_may_not_be_meant(examples: Path, found: str, writt
     assert remark in result.output
     assert result.exception is None
     assert run("policy", "lint", "--strict", "visits.yaml").exception is not None
+
+
+def test_a_policy_that_nobody_signed_is_not_submitted(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The YAML in the place of the signed policy is a mistake of the call, which says what to do first."""
+    monkeypatch.setenv("SECUREMLLIB_HOME", str(examples / "home"))
+    error = run("policy", "submit", "visits.yaml", "--broker", "http://127.0.0.1:9", "--fingerprint", "broker7" * 7 + "bro").exception
+    assert isinstance(error, UsageError)
+    assert "policy sign" in error.next_step
 
 
 def test_a_signed_policy_is_submitted_to_its_broker_only(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:

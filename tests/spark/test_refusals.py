@@ -87,8 +87,9 @@ def test_a_missing_part_is_named(copy, session):
 
 def test_a_manifest_that_is_none_is_refused(copy, session, tmp_path):
     """A folder without a manifest, and a manifest of other bytes, are refused when they are read."""
-    with pytest.raises(UnavailableError):
+    with pytest.raises(UsageError, match="manifest") as refused:
         session.read(str(tmp_path))
+    assert refused.value.error_code == "usage.no_dataset"
     (copy / "manifest.sml").write_bytes(b"no manifest")
     with pytest.raises(FormatError):
         session.read(str(copy))

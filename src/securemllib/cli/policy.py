@@ -13,7 +13,7 @@ from rich.text import Text
 from securemllib.cli import policy_decisions
 from securemllib.cli.failure import printable
 from securemllib.cli.shared import Broker, CaFile, Fingerprint, IdentityName, PassphraseFile, console, open_identity, trusted_broker
-from securemllib.errors import PolicyError, UsageError
+from securemllib.errors import FormatError, PolicyError, UsageError
 from securemllib.owner.atomic import move_into, new_file, write_synced
 from securemllib.owner.broker_client import BrokerClient
 from securemllib.owner.policy import TEMPLATE, for_broker, load_policy, read_policy
@@ -245,4 +245,9 @@ def _told(path: Path, line: int, kind: str, words: str, style: str) -> None:
 def _read_envelope(path: Path) -> Envelope:
     if not path.is_file():
         raise UsageError(f"There is no file {path}.", code="usage.missing_file")
-    return Envelope.from_bytes(path.read_bytes())
+    try:
+        return Envelope.from_bytes(path.read_bytes())
+    except FormatError:
+        raise UsageError(
+            f"{path} is no signed policy.", next_step="Sign it with `securemllib policy sign`, and name the file that this writes."
+        ) from None

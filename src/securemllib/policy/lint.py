@@ -49,6 +49,10 @@ def _enclaves(policy: Policy) -> Iterator[Remark]:
     for name, enclave in policy.enclaves.items():
         if not enclave.tees and not policy.allow_insecure:
             yield Remark(place=("enclaves", name), words="no TEE is accepted: add `tees: [sgx]`")
+        if enclave.measurement is not None and not enclave.measurement.strip("0"):
+            yield Remark(
+                place=("enclaves", name, "measurement"), words="no code has this measurement: `securemllib enclave measure` prints one"
+            )
         if stale := sorted(set(_STALE) & set(enclave.tcb_statuses)):
             yield Remark(place=("enclaves", name, "tcb_statuses"), words=f"{', '.join(stale)}: such platforms have known weaknesses")
 

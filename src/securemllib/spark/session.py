@@ -131,9 +131,23 @@ class SecureSession:
         return self.storage.child("checkpoints").child(job_id)
 
     def read(self, path: str) -> SecureDataFrame:
-        """Return the sealed rows of a dataset directory: a path, or a URI that pyarrow knows."""
+        """Return the sealed rows of a dataset directory: a path, or a URI that pyarrow knows.
+
+        Raises:
+            UsageError: There is no dataset.
+            UnavailableError: It cannot be read.
+        """
         folder = Folder.of(path)
-        signed = Signed.from_bytes(folder.read(MANIFEST_FILE))
+        try:
+            signed = Signed.from_bytes(folder.read(MANIFEST_FILE))
+        except UnavailableError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            raise UsageError(
+                f"There is no dataset at {folder.root}: no {MANIFEST_FILE} lies there.",
+                next_step="Check the path, and that this machine reaches it; `securemllib data encrypt` writes a dataset.",
+                code="usage.no_dataset",
+            ) from None
         if signed.payload_type != Manifest.TYPE:
             raise FormatError(f"{MANIFEST_FILE} of {folder.root} holds a {signed.payload_type}.")
         manifest = Manifest.from_bytes(signed.payload)
