@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from pyspark.ml import evaluation, feature, regression
 
 from securemllib.algorithms.base import Seed
 from securemllib.enclave.rows import Rows
-from securemllib.errors import FormatError, PolicyError, UsageError
+from securemllib.errors import DataError, FormatError, PolicyError, UsageError
 from securemllib.ml.classification import LogisticRegression
 from securemllib.ml.evaluation import RegressionEvaluator
 from securemllib.ml.feature import StandardScaler, VectorAssembler
@@ -119,15 +120,29 @@ def test_a_train_validation_split_finds_the_better_entry(targeted, pipeline, eva
     assert evaluator.evaluate(copied.transform(targeted)) == evaluator.evaluate(model.transform(targeted))
 
 
-def test_folds_of_the_analysts_own(targeted, evaluator):
-    """With foldCol the rows of each fold are those that the column names; a column that is not there is refused."""
-    regression = LinearRegression(featuresCol="age", labelCol="target", solver="normal")
-    half = targeted.withColumn("half", col("age") > 50.0)
-    grid = ParamGridBuilder().build()
-    validator = CrossValidator(estimator=regression, estimatorParamMaps=grid, evaluator=evaluator, numFolds=2, foldCol="half")
-    missing = validator.copy({validator.foldCol: "nowhere"})
+def test_folds_of_the_analysts_own(frame, plain):
+    """With foldCol each fold's models are MLlib's of the other rows; a number that is no fold's, and a missing column, are refused."""
+
+    def metrics(folds, column):
+        estimator = LinearRegression(featuresCol="x", labelCol="pressure", solver="normal")
+        params = {"estimatorParamMaps": ParamGridBuilder().build(), "evaluator": RegressionEvaluator(labelCol="pressure")}
+        validator = CrossValidator(estimator=estimator, numFolds=folds, foldCol=column, **params)
+        return validator.fit(VectorAssembler(inputCols=["age"], outputCol="x").transform(frame)).avgMetrics
+
+    rows = feature.VectorAssembler(inputCols=["age"], outputCol="x").transform(plain)
+    estimator, evaluates = (
+        regression.LinearRegression(featuresCol="x", labelCol="pressure"),
+        evaluation.RegressionEvaluator(labelCol="pressure"),
+    )
+    # The groups are 0, 1 and 2. MLlib's validator leaves a pool of threads behind.
+    models = [estimator.fit(rows.where(f"group != {fold}")) for fold in range(3)]
+    theirs = [evaluates.evaluate(model.transform(rows.where(f"group = {fold}"))) for fold, model in enumerate(models)]
+    assert metrics(3, "group") == pytest.approx([np.mean(theirs)], rel=1e-9)
+    with pytest.raises(DataError) as caught:
+        metrics(2, "group")
+    assert caught.value.error_code == "data.outside"
     with pytest.raises(UsageError, match="nowhere"):
-        missing.fit(half)
+        metrics(3, "nowhere")
 
 
 def test_plain_rows_and_a_missing_evaluator_are_refused(targeted, spark, evaluator):

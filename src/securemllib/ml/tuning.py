@@ -16,6 +16,7 @@ from pyspark.ml.tuning import ParamGridBuilder
 from securemllib.errors import FormatError, UsageError
 from securemllib.ml.checks import require_sealed
 from securemllib.ml.evaluation import SecureEvaluator
+from securemllib.ml.features.buckets import Bucketizer
 from securemllib.ml.persistence import Persistent
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.functions import col
@@ -119,7 +120,15 @@ class CrossValidator(SecureValidator, original.CrossValidator):  # type: ignore[
             return frame.folds(number, self.getSeed())
         if frame.has_schema and column not in frame.columns:
             raise UsageError(f"{column} does not exist. Available: {', '.join(frame.columns)}", code="usage.column")
+        frame = _checked(frame, column, number, f"{self.uid}_fold")
         return [(frame.filter(col(column) != fold), frame.filter(col(column) == fold)) for fold in range(number)]
+
+
+def _checked(frame: SecureDataFrame, column: str, number: int, name: str) -> SecureDataFrame:
+    """Return the rows, whose fold numbers enclaves look at: one that is not in [0, number) ends each job, as in pyspark.ml."""
+    splits = [0.0, 0.5, float(np.nextafter(number, 0.0))]
+    checked = Bucketizer()._set(inputCol=column, outputCol=name, splits=splits).transform(frame)
+    return checked.drop(name) if frame.has_schema else checked
 
 
 class CrossValidatorModel(SecureValidator, original.CrossValidatorModel):  # type: ignore[misc]

@@ -10,6 +10,10 @@ _TAMPERED = "The files were changed, moved or swapped after their owner made the
 # By code; the longest prefix that is here counts.
 _REASONS: dict[str, tuple[str, str | None]] = {
     "data": ("The rows do not fit the algorithm.", None),
+    "data.outside": (
+        "A value lies outside of a Bucketizer's splits, or a fold number outside of [0, numFolds).",
+        "Let the first split be -inf and the last one inf; correct the column that foldCol names.",
+    ),
     "data.pattern": (
         "A pattern may match otherwise in Java in some of the texts: letters beyond ASCII with \\b or \\B, or a final line end with $.",
         "Name the letters around the match in the pattern, or filter the rows.",
