@@ -13,7 +13,7 @@ from securemllib.algorithms.registry import build_transformer
 from securemllib.algorithms.transformer import Column
 from securemllib.algorithms.vectors import VECTOR, SparseVector, Vector, stored_vector, to_stored
 from securemllib.errors import DataError, UsageError
-from tests.algorithms.feature.running import collected, listed, spark_frame, transformed
+from tests.algorithms.feature.running import collected, fitted, listed, spark_frame, transformed
 
 MATRIX = np.array([[1.0, 0.0, -2.0], [0.0, 0.0, 0.0], [0.5, 3.0, 0.0], [0.0, -1.0, 4.0]])
 DENSE = Column(Vector.of(MATRIX))
@@ -86,7 +86,26 @@ def test_buckets_are_those_of_mllib(spark, mode):
     assert [np.array(listed(made.columns[stem]))[kept].tolist() for stem in ("output0", "output1")] == [
         collected(theirs, name) for name in "cd"
     ]
-    assert made.columns["output1"].arity.tolist() == [3 if mode == "keep" else 2]
+    assert made.columns["output1"].arity.tolist() == [2]
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_buckets_have_the_slots_of_mllib(spark, drop_last):
+    """A OneHotEncoder behind a Bucketizer has a slot a bucket and one for what is invalid, or refuses this, as in MLlib."""
+    values, splits = [0.5, 1.5, float("nan"), 2.0], [0.0, 1.0, 2.0, 3.0]
+    plain = feature.Bucketizer(inputCol="a", outputCol="b", splits=splits, handleInvalid="keep").transform(
+        spark_frame(spark, "a double", values)
+    )
+    bucket = transformed("Bucketizer", pa.array(values), splits=tuple(splits), handleInvalid="keep").columns["output0"]
+    for mode in ("keep", "error"):
+        encoder = feature.OneHotEncoder(inputCol="b", outputCol="c", dropLast=drop_last, handleInvalid=mode).fit(plain)
+        ours = fitted("OneHotEncoder", bucket.values, arity=bucket.arity, dropLast=drop_last, handleInvalid=mode)
+        assert ours.sizes.tolist() == encoder.categorySizes == [3]
+        if mode == "keep":
+            assert listed(transformed(ours, bucket).columns["output0"]) == collected(encoder.transform(plain), "c")
+        else:
+            with pytest.raises(DataError):
+                transformed(ours, bucket)
 
 
 @pytest.mark.parametrize("wrong", [-0.1, 2.1, float("nan")])

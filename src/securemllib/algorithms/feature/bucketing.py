@@ -46,8 +46,8 @@ def bucketed(columns: tuple[Column, ...], splits: Sequence[Sequence[float]], han
         found, buckets = _found(values, invalid, np.array(edges), index), len(edges) - 1
         found[invalid] = buckets
         kept &= ~invalid
-        arity = np.array([buckets + (handle_invalid == "keep")])
-        outputs[f"output{index}"] = Column(pa.array(found.astype(np.float64), mask=null), arity=arity)
+        # As in MLlib the bucket of what is invalid is none of the categories: encoders and trees take it for an unseen one.
+        outputs[f"output{index}"] = Column(pa.array(found.astype(np.float64), mask=null), arity=np.array([buckets]))
     return Transformed(columns=outputs, keep=kept if handle_invalid == "skip" else None)
 
 

@@ -2,7 +2,8 @@
 
 Objective: Binarizer ``x > threshold``; Bucketizer the ``i`` with ``splits[i] <= x < splits[i + 1]``.
 
-Equivalence: ``pyspark.ml.feature.Binarizer`` and ``Bucketizer``. A sparse vector stays sparse unless the threshold is negative.
+Equivalence: ``pyspark.ml.feature.Binarizer`` and ``Bucketizer``. A sparse vector stays sparse unless the threshold is negative. The
+bucket that ``handleInvalid="keep"`` adds is none of the column's categories, so that a OneHotEncoder behind it needs "keep", too.
 
 Reveals: nothing: a plan's step computes them inside enclaves.
 """
