@@ -89,7 +89,7 @@ def refused_params(ours: type[Any]) -> list[str]:
 def _absent(ours: type[Any], original: type[Any]) -> list[str]:
     wanted = {name for name in dir(original) if not name.startswith("_") and name not in _JAVA}
     there = {name for name in dir(ours) if not name.startswith("_") and not _refuses(inspect.getattr_static(ours, name))}
-    plain = get_type_hints(ours._plain).get("return") if hasattr(ours, "_plain") else None
+    plain = getattr(ours, "PLAIN", None) or (get_type_hints(ours._plain).get("return") if hasattr(ours, "_plain") else None)
     if inspect.isclass(plain):
         there |= {name for name in dir(plain) if not name.startswith("_")}
     return sorted(wanted - there)
@@ -109,6 +109,15 @@ def _paragraph(algorithm: type[Any], word: str) -> str:
     return ""
 
 
+def _notes() -> dict[str, list[str]]:
+    """Return what the modules of algorithms and transformers say of their results, and the names that each text is about."""
+    found: dict[str, list[str]] = {}
+    for name, operation in sorted({**ALGORITHMS, **TRANSFORMERS}.items()):
+        if text := _paragraph(operation, "Equivalence"):
+            found.setdefault(text, []).append(name)
+    return found
+
+
 def _page() -> str:
     import pyspark
 
@@ -122,7 +131,7 @@ def _page() -> str:
             counts[row.status] += 1
             lines.append(f"| {row.name} | {row.status} | {', '.join(row.refused)} | {', '.join(row.absent)} |")
         tables.append("\n".join(lines) + "\n")
-    notes = [f"**{name}**: {text}\n" for name, algorithm in sorted(ALGORITHMS.items()) if (text := _paragraph(algorithm, "Equivalence"))]
+    notes = [f"**{', '.join(names)}**: {text}\n" for text, names in _notes().items()]
     introduction = _INTRODUCTION.format(version=pyspark.__version__, total=sum(counts.values()), **counts)
     return "\n".join([introduction, *tables, "## Results\n", *notes])
 

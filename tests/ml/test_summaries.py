@@ -292,6 +292,16 @@ def test_a_clusters_summary_is_that_of_its_predictions(features, plain):
         summary.cluster.collect()
 
 
+def test_clusters_that_were_not_found_have_no_rows(features, plain):
+    """A clustering of fewer distinct rows than clusters has a size for each cluster, as MLlib's."""
+    sizes = []
+    for kind, assembler, rows in ((KMeans, VectorAssembler, features), (clustering.KMeans, feature.VectorAssembler, plain)):
+        model = kind(k=4, seed=1, featuresCol="y").fit(assembler(inputCols=["ill"], outputCol="y").transform(rows))
+        sizes.append(sorted(model.summary.clusterSizes))
+    assert sizes[0] == sizes[1]
+    assert sizes[0][:2] == [0, 0]
+
+
 def test_a_pipelines_models_have_summaries(frame):
     """A model that a pipeline trained has the summary over the rows of its stage."""
     stages = [VectorAssembler(inputCols=["age", "dose"], outputCol="features"), LogisticRegression(**LOGISTIC)]

@@ -7,7 +7,7 @@ most ``tol``; for cosine, by at most ``tol`` in cosine distance), the rule that 
 ``training_cost`` (that of the centres *before* the last step) are MLlib's. ``k-means||`` [1] differs in its random numbers: each
 round takes exactly 2k rows (fewer if fewer have a cost), drawn without replacement with probability proportional to weight times
 cost, where MLlib takes 2k on average and ignores weights. Candidates are then weighted and reduced by k-means++ [2]. Fewer distinct
-rows than k give fewer centres.
+rows than k give fewer centres, and a summary has the size 0 for each that was not found.
 
 The draw is an exponential race: a row's key is ``Exp(1) / (w cost)``, and the rows with the smallest keys win. The smallest keys of
 a union are the smallest among the winners of its parts, so that sampling, too, is a statistic that adds up, and one pass both

@@ -3,7 +3,8 @@
 Objective: ``output[j] = (x[j] - mean[j]) * factor[j]`` with ``factor[j] = 1 / std[j]``, or 0 where ``std[j] = 0``.
 
 Equivalence: ``pyspark.ml.feature.StandardScaler``. The standard deviation is the unbiased one (denominator n - 1); a constant
-column becomes 0, as in MLlib; without ``with_mean`` nothing is subtracted, and sparse vectors stay sparse.
+column becomes 0, as in MLlib; without ``with_mean`` nothing is subtracted, and sparse vectors stay sparse. Rows
+with a NaN or infinite value are refused, where MLlib's mean and deviation become NaN.
 
 Cost: none beyond the dataset's summary, which every training computes once; no round of its own.
 

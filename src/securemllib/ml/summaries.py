@@ -105,8 +105,9 @@ class ClusteringSummary(Summary):
 
     @property
     def clusterSizes(self) -> list[int]:
-        """Training rows of each cluster; `SealedError` where the policy did not release them."""
-        return [int(size) for size in self._released("cluster_sizes")]
+        """Training rows of each cluster, 0 of each that was not found; `SealedError` where the policy did not release them."""
+        sizes = [int(size) for size in self._released("cluster_sizes")]
+        return sizes + [0] * (self.k - len(sizes))
 
     @property
     def numIter(self) -> int:

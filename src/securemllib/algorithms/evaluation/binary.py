@@ -7,7 +7,8 @@ Equivalence: ``pyspark.ml.evaluation.BinaryClassificationEvaluator``. A label ab
 of the raw prediction vector, or the only one of a column of numbers; the ROC starts at (0, 0) and ends at (1, 1); the
 precision-recall curve starts at recall 0 with the first point's precision; no predicted positive means precision 1. A positive
 ``num_bins`` merges runs of ``distinct scores // num_bins`` neighbouring scores, once over the whole dataset, where MLlib does so in
-each of its partitions: with one partition the results are equal. 0.0 and -0.0 are one score, where MLlib has two.
+each of its partitions: with one partition the results are equal. 0.0 and -0.0 are one score, where MLlib has two. A NaN score is
+refused, where MLlib takes it for the largest.
 
 Cost: one pass and a sort; the statistics are three numbers for each distinct score.
 

@@ -4,7 +4,7 @@ Objective: with ``e_i = y_i - p_i`` and W the sum of weights, ``mse = sum w e^2 
 W``, ``r2 = 1 - SSerr / SStot`` (``1 - SSerr / sum w y^2`` through the origin) and ``var = sum w (p - mean(y))^2 / W``.
 
 Equivalence: ``pyspark.ml.evaluation.RegressionEvaluator``. ``SStot`` is MLlib's, the unbiased weighted variance times ``W - 1``; it
-is the usual sum of squares where every row weighs 1.
+is the usual sum of squares where every row weighs 1. A NaN label or prediction is refused, where MLlib's metrics become NaN.
 
 Cost: one pass over two or three columns.
 

@@ -4,7 +4,8 @@ Objective: VectorSlicer the chosen slots; PolynomialExpansion every monomial of 
 slot of each column, nominal columns as one-hot vectors; VectorSizeHint the same vector, its size checked.
 
 Equivalence: ``pyspark.ml.feature.VectorSlicer`` (by indices: slots have no names here), ``PolynomialExpansion``, ``Interaction`` and
-``VectorSizeHint``, with MLlib's order of slots. Sparse vectors stay sparse. What is expanded or checked may differ in length, as there.
+``VectorSizeHint``, with MLlib's order of slots. Sparse vectors stay sparse. What is expanded or checked may differ in length, as there. A
+null vector is refused or skipped: a VectorAssembler with ``handleInvalid="keep"`` does not fill it with NaN, as MLlib's does behind a hint.
 
 Reveals: nothing: a plan's step computes them inside enclaves.
 """
