@@ -127,7 +127,8 @@ class CrossValidator(SecureValidator, original.CrossValidator):  # type: ignore[
 def _checked(frame: SecureDataFrame, column: str, number: int, name: str) -> SecureDataFrame:
     """Return the rows, whose fold numbers enclaves look at: one that is not in [0, number) ends each job, as in pyspark.ml."""
     splits = [0.0, 0.5, float(np.nextafter(number, 0.0))]
-    checked = Bucketizer()._set(inputCol=column, outputCol=name, splits=splits).transform(frame)
+    bucketizer: Any = Bucketizer()._set(inputCol=column, outputCol=name, splits=splits)
+    checked: SecureDataFrame = bucketizer.transform(frame)
     return checked.drop(name) if frame.has_schema else checked
 
 
