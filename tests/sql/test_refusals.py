@@ -82,6 +82,42 @@ def test_what_the_encodings_cannot_answer_is_refused_with_a_next_step(session, d
     assert "'W%'" not in raised.value.reason
 
 
+MORE = [
+    "SELECT town, count(*) AS n FROM staff GROUP BY town WITH ROLLUP",
+    "SELECT town, count(*) AS n FROM staff GROUP BY town WITH CUBE",
+    "SELECT town, count(*) AS n FROM staff GROUP BY town GROUPING SETS ((town), ())",
+    "SELECT count(*) AS n FROM staff GROUP BY ROLLUP(town)",
+    "SELECT count(age, town) AS n FROM staff",
+    "SELECT max(age, town) AS n FROM staff",
+    "SELECT count(*) AS n FROM staff TABLESAMPLE (0 PERCENT)",
+    "SELECT count(*) AS n FROM staff a JOIN staff TABLESAMPLE (2 ROWS) b ON a.id = b.id",
+    "SELECT count(*) AS n FROM staff VERSION AS OF 1",
+    "SELECT age FROM staff AS q(age, id)",
+    "SELECT DISTINCT ON (town) town FROM staff",
+    "SELECT town FROM staff WHERE age BETWEEN SYMMETRIC 40 AND 5",
+    "SELECT town FROM staff LIMIT 10 PERCENT",
+    "SELECT count(*) AS n FROM other.staff",
+]
+
+
+@pytest.mark.parametrize("text", MORE)
+def test_what_a_query_asks_for_beyond_what_is_read_is_refused(session, directory, text):
+    """A sample, a version, totals, further arguments or another catalog's table are refused by both routes, not left out."""
+    for route in ("encoded", "enclave"):
+        with pytest.raises(UsageError):
+            session.sql(text, route=route).explain()
+
+
+def test_its_twin_asks_for_no_more(session, directory):
+    """Groups by expressions, a count of one, distinct counts of several, and a table under another name are rewritten."""
+    for text in (
+        "SELECT town, count(*) AS n FROM staff GROUP BY town",
+        "SELECT count(age) AS n, count(DISTINCT town, id) AS m FROM staff AS q",
+        "SELECT DISTINCT town FROM staff WHERE age BETWEEN 5 AND 40 LIMIT 3",
+    ):
+        assert "FROM staff" in session.sql(text).explain()
+
+
 def test_what_they_can_answer_is_rewritten_without_a_value(session, directory):
     """The twin of the refusals: such a query is rewritten, and its text for Spark holds no literal of an encoded column."""
     text = session.sql(f"SELECT town, sum(pay) AS p FROM staff WHERE name = '{CANARY}' AND age < 43 GROUP BY town").explain()

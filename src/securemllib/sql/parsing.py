@@ -35,6 +35,16 @@ OPERATORS: dict[type[exp.Expr], Operator] = {
 # The clauses of one query block; everything else is refused by name.
 _CLAUSES = frozenset({"kind", "expressions", "from_", "joins", "where", "group", "having", "order", "limit", "distinct"})
 _JOINS = frozenset({"", "INNER", "CROSS", "LEFT", "RIGHT", "FULL", "OUTER"})
+# What is read of parts that may ask for more, as samples, versions and totals, which is refused by name.
+_READ: dict[type[exp.Expr], frozenset[str]] = {
+    exp.Table: frozenset({"this", "alias", "db", "catalog"}),
+    exp.TableAlias: frozenset({"this"}),
+    exp.Group: frozenset({"expressions"}),
+    exp.Distinct: frozenset({"expressions"}),
+    exp.Between: frozenset({"this", "low", "high"}),
+    exp.Limit: frozenset({"expression"}),
+    **dict.fromkeys((exp.Count, exp.Min, exp.Max), frozenset({"this", "big_int"})),
+}
 
 
 def unsupported(what: str) -> UsageError:
@@ -69,11 +79,11 @@ def parse_query(query: str | exp.Select, tables: Mapping[str, EncodedTable]) -> 
     """
     select = parse_select(query) if isinstance(query, str) else query
     _check_shape(select)
+    _check_parts(select)
     for table in select.find_all(exp.Table):
-        if table.name not in tables:
-            raise UsageError(
-                f"There is no encoded table {table.name}.", next_step="Name it with `createOrReplaceTempView`.", code="usage.table"
-            )
+        name = ".".join(part.name for part in table.parts)
+        if name not in tables:
+            raise UsageError(f"There is no encoded table {name}.", next_step="Name it with `createOrReplaceTempView`.", code="usage.table")
     schema: dict[str, object] = {name: dict.fromkeys(table.columns, "UNKNOWN") for name, table in tables.items()}
     try:
         qualified = qualify(select.copy(), dialect=DIALECT, schema=schema, identify=False, quote_identifiers=False)
@@ -104,6 +114,12 @@ def _check_shape(select: exp.Select) -> None:
         kinds = {str(join.args.get(part) or "").upper() for part in ("kind", "side", "method")}
         if not kinds <= _JOINS or join.args.get("using"):
             raise unsupported(f"A {' '.join(sorted(kinds - {''})) or 'USING'} join")
+
+
+def _check_parts(select: exp.Select) -> None:
+    for node in select.find_all(*_READ):
+        if unread := next((part for part, value in node.args.items() if value and part not in _READ[type(node)]), ""):
+            raise unsupported(f"A {node.key.upper()} with {unread.upper()}")
 
 
 def _first_line(error: SqlglotError) -> str:
