@@ -15,7 +15,7 @@ def visits() -> pa.Table:
     """A table with every type, and nulls."""
     random = np.random.default_rng(5)
     holes = random.random(ROWS) < 0.1
-    wards = np.array(["icu", "surgery", "children", "heart"])
+    wards = np.array(["icu", "surgery", "children's", "heart"])
     return pa.table(
         {
             "patient": random.integers(1, 40, ROWS),
@@ -33,12 +33,15 @@ VISITS = "{patient: {encoding: deterministic, join_group: people}, ward: determi
 @pytest.fixture(scope="module")
 def tables(owner, session, spark):
     """Two tables that share a join group, encoded and in the clear under the same names."""
-    people = pa.table({"id": np.arange(1, 41), "sex": ["f", "m"] * 20, "weight": pa.array(np.arange(40) / 4)})
+    people = pa.table(
+        {"id": np.arange(1, 41), "sex": ["f", "m"] * 20, "weight": pa.array(np.arange(40) / 4), "family": ["O'Hara", "Ohara"] * 20}
+    )
     data = {
         "visits": (visits(), VISITS, {"rows_per_part": 150}),
         "people": (
             people,
-            "{id: {encoding: deterministic, join_group: people}, sex: deterministic, weight: {encoding: additive, digits: 2}}",
+            """{id: {encoding: deterministic, join_group: people}, sex: deterministic, weight: {encoding: additive, digits: 2},
+                family: clear}""",
             {},
         ),
     }
@@ -79,6 +82,8 @@ QUERIES = [
     "SELECT avg(weight) AS w FROM people WHERE sex = 'f'",
     "SELECT ward, year, count(*) AS n FROM visits WHERE year > 2019 GROUP BY ward, year HAVING sum(cost) > 100",
     "SELECT count(*) AS n FROM visits v LEFT JOIN people p ON v.patient = p.id AND p.sex = 'm' WHERE p.sex IS NULL",
+    r"SELECT ward, cost FROM visits WHERE ward = 'children''s' OR ward = 'children\'s' AND year > 2020",
+    "SELECT id, 'it''s' AS a FROM people WHERE family = 'O''Hara' AND sex <> 'it''s'",
 ]
 
 
