@@ -1,6 +1,8 @@
 """Do queries over encoded columns give what plain Spark gives over the clear ones?"""
 
+import datetime as dt
 import decimal
+import math
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +32,27 @@ def visits() -> pa.Table:
 VISITS = "{patient: {encoding: deterministic, join_group: people}, ward: deterministic, cost: additive, days: additive, year: clear}"
 
 
+def readings() -> pa.Table:
+    """A table of values that types and languages compare differently."""
+    nan = math.nan
+    return pa.table(
+        {
+            "number": pa.array([1, 2, 3, 4, 5, 6, 7, 8]),
+            "age": pa.array([30, -5, None, 40, 40, 0, 6, 5], pa.int32()),
+            "dose": [1.5, nan, -0.0, None, 0.0, -3.25, nan, 2.0],
+            "small": pa.array([0.1, 0.2, None, -0.5, 0.1, 0.3, 1.0, 2.0], pa.float32()),
+            "room": ["10", "9", "05", None, "", "ä", "A", "5"],
+            "level": pa.array([10, None, None, -7, 3, None, 2, 1]),
+            "seen": pa.array(
+                [dt.datetime(2024, 3, day, hour) for day, hour in zip(range(1, 9), [0, 10] * 4, strict=True)], pa.timestamp("us")
+            ),
+        }
+    )
+
+
+READINGS = "{number: order, age: [order, deterministic], dose: order, small: order, room: order, level: additive, seen: order}"
+
+
 @pytest.fixture(scope="module")
 def tables(owner, session, spark):
     """Two tables that share a join group, encoded and in the clear under the same names."""
@@ -44,6 +67,7 @@ def tables(owner, session, spark):
                 family: clear}""",
             {},
         ),
+        "readings": (readings(), READINGS, {"rows_per_part": 3}),
     }
     directories = {}
     for name, (table, encodings, options) in data.items():
@@ -84,6 +108,8 @@ QUERIES = [
     "SELECT count(*) AS n FROM visits v LEFT JOIN people p ON v.patient = p.id AND p.sex = 'm' WHERE p.sex IS NULL",
     r"SELECT ward, cost FROM visits WHERE ward = 'children''s' OR ward = 'children\'s' AND year > 2020",
     "SELECT id, 'it''s' AS a FROM people WHERE family = 'O''Hara' AND sex <> 'it''s'",
+    "SELECT number FROM readings WHERE age < CAST(6 AS INT) AND number > 1L AND dose < 1.5D OR small = CAST(0.3 AS FLOAT)",
+    "SELECT number FROM readings WHERE room > '5' OR seen > TIMESTAMP '2024-03-04 11:00:00' OR seen = DATE '2024-03-01'",
 ]
 
 

@@ -68,6 +68,17 @@ REFUSED = [
     ("SELECT nowhere FROM staff", "usage.column", ""),
     ("SELECT id FROM nowhere", "usage.table", ""),
     ("SELECT count(DISTINCT id) AS n, sum(pay) AS p FROM staff", "usage.query", ""),
+    ("SELECT id FROM staff WHERE name = 5", "usage.literal", "name"),
+    ("SELECT id FROM staff WHERE name IN ('a', 5)", "usage.literal", "name"),
+    ("SELECT id FROM staff WHERE name <> DATE '2024-01-31'", "usage.literal", "name"),
+    ("SELECT id FROM staff WHERE age LIKE '4%'", "usage.query", "age"),
+    ("SELECT id FROM staff WHERE age < CAST(5.7 AS INT)", "usage.query", "CAST"),
+    ("SELECT id FROM staff WHERE age = CAST('5' AS INT)", "usage.query", "CAST"),
+    ("SELECT id FROM staff WHERE age = CAST(300 AS TINYINT)", "usage.query", "CAST"),
+    ("SELECT id FROM staff WHERE age = CAST(9007199254740993 AS DOUBLE)", "usage.query", "CAST"),
+    ("SELECT id FROM staff WHERE age < CAST(1.15 AS DECIMAL(10, 1))", "usage.query", "CAST"),
+    ("SELECT id FROM staff WHERE age > CAST('2024-01-31 10:00:00' AS DATE)", "usage.query", "CAST"),
+    ("SELECT id FROM staff WHERE age > CAST(TIMESTAMP '2024-01-31 10:00:00' AS DATE)", "usage.query", "CAST"),
 ]
 
 

@@ -18,6 +18,7 @@ from sqlglot import exp
 
 from securemllib.errors import FreshnessError, UsageError
 from securemllib.sql.catalog import EncodedTable, Use
+from securemllib.sql.literals import is_text, text_of
 from securemllib.sql.parsing import unsupported
 from securemllib.wire.companion import EncodedColumn, EncodingName
 from securemllib.wire.query import Place, QueryLiteral
@@ -33,6 +34,8 @@ _BOUNDED: dict[type[exp.Expr], tuple[type[exp.Binary], Place]] = {
     exp.GT: (exp.GTE, Place.UPPER),
     exp.GTE: (exp.GTE, Place.LOWER),
 }
+# What a companion calls the kind of texts.
+_TEXTS = "text"
 # What Spark may calculate of clear columns; anything else is refused by name.
 _VALUES = (
     exp.Literal, exp.Boolean, exp.Null, exp.Neg, exp.Paren, exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Cast, exp.DataType,
@@ -190,8 +193,10 @@ class Rewriter:
 
     def _like(self, node: exp.Expr) -> exp.Expr:
         pattern = node.args["expression"]
-        if not (isinstance(node.this, exp.Column) and isinstance(pattern, exp.Literal) and pattern.is_string):
+        if not (isinstance(node.this, exp.Column) and is_text(pattern)):
             raise self._calculated(node)
+        if self.fitting(node.this, Use.ORDER).kind != _TEXTS:
+            raise unsupported(f"A LIKE of {node.this.name}, which holds no texts,")
         prefix = str(pattern.this).removesuffix("%")
         if set(prefix) & set("%_\\") or prefix == pattern.this or not prefix:
             raise unsupported("A LIKE that asks for more than a prefix")
@@ -212,8 +217,14 @@ class Rewriter:
 
     def _codes(self, column: exp.Column, stored: EncodedColumn, place: Place, literal: exp.Expr) -> list[exp.Expr]:
         """Return one placeholder for each stored column that is compared."""
+        if stored.kind == _TEXTS and not is_text(literal.unnest()):
+            raise UsageError(
+                f"Column {column.name} holds texts, which Spark would cast to compare them.",
+                next_step="Write the literal as a text.",
+                code="usage.literal",
+            )
         dataset = self.table(column).companion.dataset
-        asked = QueryLiteral(dataset=dataset, column=column.name, encoding=stored.encoding, place=place, text=_text(literal))
+        asked = QueryLiteral(dataset=dataset, column=column.name, encoding=stored.encoding, place=place, text=text_of(literal))
         if asked not in self.literals:
             self.literals.append(asked)
         number = self.literals.index(asked)
@@ -262,19 +273,6 @@ def _compared(stored: EncodedColumn) -> tuple[str, ...]:
 def _operands(node: exp.Expr) -> tuple[exp.Expr, exp.Expr]:
     left, right = node.args["this"], node.args["expression"]
     return left.unnest(), right.unnest()
-
-
-def _text(node: exp.Expr) -> str:
-    """Return a literal's text; `UsageError` for an expression that is none."""
-    if isinstance(node, exp.Literal):
-        return str(node.this)
-    if isinstance(node, exp.Boolean):
-        return str(node.this).lower()
-    if isinstance(node, exp.Neg):
-        return f"-{_text(node.this)}"
-    if isinstance(node, (exp.Cast, exp.Paren)):
-        return _text(node.this)
-    raise unsupported(f"Comparing a column with {node.key.upper()}")
 
 
 def _group(found: Mapping[EncodingName, EncodedColumn], shared: list[EncodingName]) -> str:
