@@ -2,6 +2,7 @@
 
 import datetime as dt
 import decimal
+import math
 import os
 import tempfile
 import threading
@@ -42,7 +43,8 @@ def stays() -> pa.Table:
             "age": random.integers(0, 99, ROWS),
             "dose": pa.array(random.normal(2, 3, ROWS), mask=random.random(ROWS) < 0.2),
             "height": pa.array(random.normal(170, 9, ROWS), mask=random.random(ROWS) < 0.2),
-            "cost": pa.array([decimal.Decimal(int(v)) / 100 for v in random.integers(-500, 900, ROWS)], pa.decimal128(12, 2)),
+            "cost": pa.array([decimal.Decimal(int(v)) / 100 for v in random.integers(-20, 220, ROWS)], pa.decimal128(12, 2)),
+            "level": pa.array([1.0, math.nan, None, -2.0, 5.0, math.nan] * (ROWS // 6)),
             "urgent": random.random(ROWS) < 0.5,
             "came": pa.array([dt.date(2024, 1, 1 + int(d)) for d in random.integers(0, 28, ROWS)]),
             "gone": pa.array([dt.date(2024, 1, 1 + int(d)) for d in random.integers(0, 28, ROWS)]),
@@ -119,6 +121,9 @@ QUERIES = [
     ("SELECT avg(dose) AS d, avg(height) AS h, count(*) AS n FROM stays WHERE dose > 0 AND height IS NOT NULL", 1),
     ("SELECT avg(age) FILTER (WHERE ward = 'icu') AS icu, avg(age) FILTER (WHERE ward <> 'icu') AS rest FROM stays", 2),
     ("SELECT stddev(age) AS d, count(*) AS n FROM stays WHERE age = 41 AND pay = 706", 1),
+    ("SELECT cost, cost <= 1.15 AS a, cost < 0.57 AS b, 0.41 > cost AS c, cost * 2 = dose AS d FROM stays WHERE cost <> 0.29", 1),
+    ("SELECT age, level = level AS e, level > 1 AS g, level <> 5 AS n, age < level AS l, 1 >= level AS m FROM stays", 1),
+    ("SELECT count(*) AS n, min(pay) AS p FROM stays WHERE NOT (level < 1) AND level <= level", 1),
 ]
 
 

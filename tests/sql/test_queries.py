@@ -43,6 +43,9 @@ def readings() -> pa.Table:
             "small": pa.array([0.1, 0.2, None, -0.5, 0.1, 0.3, 1.0, 2.0], pa.float32()),
             "room": ["10", "9", "05", None, "", "ä", "A", "5"],
             "level": pa.array([10, None, None, -7, 3, None, 2, 1]),
+            "price": pa.array(
+                map(decimal.Decimal, ["1.15", "0.35", "0.41", "2.00", "0.57", "-1.15", "0.07", "3.35"]), pa.decimal128(12, 2)
+            ),
             "seen": pa.array(
                 [dt.datetime(2024, 3, day, hour) for day, hour in zip(range(1, 9), [0, 10] * 4, strict=True)], pa.timestamp("us")
             ),
@@ -50,7 +53,9 @@ def readings() -> pa.Table:
     )
 
 
-READINGS = "{number: order, age: [order, deterministic], dose: order, small: order, room: order, level: additive, seen: order}"
+READINGS = (
+    "{number: order, age: [order, deterministic], dose: order, small: order, room: order, level: additive, price: additive, seen: order}"
+)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +115,7 @@ QUERIES = [
     "SELECT id, 'it''s' AS a FROM people WHERE family = 'O''Hara' AND sex <> 'it''s'",
     "SELECT number FROM readings WHERE age < CAST(6 AS INT) AND number > 1L AND dose < 1.5D OR small = CAST(0.3 AS FLOAT)",
     "SELECT number FROM readings WHERE room > '5' OR seen > TIMESTAMP '2024-03-04 11:00:00' OR seen = DATE '2024-03-01'",
+    "SELECT number, sum(price) AS p FROM readings GROUP BY number HAVING sum(price) <= 1.15 AND sum(price) <> 0.57 AND 0.125 < sum(price)",
 ]
 
 

@@ -1,5 +1,6 @@
 """Expressions over Arrow columns, with SQL's meaning of null and Spark's types."""
 
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +28,7 @@ class Columns(Protocol):
         """Return a random number of each row for a purpose; `DataError` where rows have no key to draw under."""
 
 
+_COMPARISONS = (Operator.EQUAL, Operator.NOT_EQUAL, Operator.LESS, Operator.LESS_EQUAL, Operator.GREATER, Operator.GREATER_EQUAL)
 # The kernels of Arrow by operator; all take one or two arguments.
 _KERNELS = {
     Operator.ADD: ("add_checked", 2),
@@ -34,22 +36,14 @@ _KERNELS = {
     Operator.MULTIPLY: ("multiply_checked", 2),
     Operator.DIVIDE: ("divide", 2),
     Operator.NEGATE: ("negate_checked", 1),
-    Operator.EQUAL: ("equal", 2),
-    Operator.NOT_EQUAL: ("not_equal", 2),
-    Operator.LESS: ("less", 2),
-    Operator.LESS_EQUAL: ("less_equal", 2),
-    Operator.GREATER: ("greater", 2),
-    Operator.GREATER_EQUAL: ("greater_equal", 2),
     Operator.AND: ("and_kleene", 2),
     Operator.OR: ("or_kleene", 2),
     Operator.NOT: ("invert", 1),
     Operator.IS_NULL: ("is_null", 1),
     Operator.IS_NOT_NULL: ("is_valid", 1),
     Operator.LOG: ("ln", 1),
-    Operator.LOG1P: ("log1p", 1),
-    Operator.EXP: ("exp", 1),
-    Operator.SQRT: ("sqrt", 1),
-    Operator.ABS: ("abs", 1),
+    **{operator: (operator.value, 1) for operator in (Operator.LOG1P, Operator.EXP, Operator.SQRT, Operator.ABS)},
+    **{operator: (operator.value, 2) for operator in _COMPARISONS},
 }
 # These compute in doubles, as Spark does.
 _DOUBLES = frozenset({Operator.DIVIDE, Operator.LOG, Operator.LOG1P, Operator.EXP, Operator.SQRT})
@@ -93,9 +87,23 @@ def _call(call: Call, rows: Columns) -> pa.Array | pa.Scalar:
         arguments = [argument.cast(pa.float64()) for argument in arguments]
     if call.operator is Operator.DIVIDE:
         # Spark gives null for a zero divisor where ANSI mode is off, an error where it is on; ours gives null.
-        zero = pc.call_function("equal", [arguments[1], pa.scalar(0.0)])
-        arguments[1] = pc.call_function("if_else", [zero, pa.scalar(None, pa.float64()), arguments[1]])
+        arguments[1] = pc.if_else(pc.equal(arguments[1], 0.0), None, arguments[1])
+    if call.operator in _COMPARISONS and any(pa.types.is_floating(argument.type) for argument in arguments):
+        return _compared(kernel, arguments)
     return pc.call_function(kernel, arguments)
+
+
+def _compared(kernel: str, arguments: list[pa.Array | pa.Scalar]) -> pa.Array | pa.Scalar:
+    """Return a comparison of which a side is of doubles, as Spark's: not-a-number equals itself and is above all other numbers.
+
+    A decimal and a constant are compared as they are written, a decimal and another double as doubles, which for Arrow are not the nearest.
+    """
+    if any(isinstance(one, pa.DoubleScalar) for one in arguments) and any(pa.types.is_decimal(one.type) for one in arguments):
+        with suppress(pa.ArrowInvalid):  # a constant beyond decimals
+            return pc.call_function(kernel, [argument.cast(pa.string()).cast(pa.decimal256(76, 38)) for argument in arguments])
+    numbers = [argument.cast(pa.string()).cast(pa.float64()) if pa.types.is_decimal(argument.type) else argument for argument in arguments]
+    nans = [pc.is_nan(number) for number in numbers]
+    return pc.if_else(pc.or_(*nans), pc.call_function(kernel, nans), pc.call_function(kernel, numbers))
 
 
 def _drawn(call: Call, rows: Columns) -> pa.Array:
@@ -108,5 +116,4 @@ def _drawn(call: Call, rows: Columns) -> pa.Array:
 def _is_in(call: Call, arguments: list[pa.Array | pa.Scalar]) -> pa.Array:
     if not arguments or not all(isinstance(argument, Literal) for argument in call.arguments[1:]):
         raise DataError("The values of is_in are literals.", code="data.expression")
-    values = pa.array([argument.as_py() for argument in arguments[1:]])
-    return pc.call_function("is_in", [arguments[0]], pc.SetLookupOptions(value_set=values))
+    return pc.is_in(arguments[0], pa.array([argument.as_py() for argument in arguments[1:]]))
