@@ -123,3 +123,18 @@ QUERIES = [
 def test_a_query_gives_what_plain_spark_gives(answers, text):
     """The opened result has plain Spark's columns and rows."""
     answers(text)
+
+
+SORTED = [
+    "SELECT dose > 0 AS positive, number FROM readings ORDER BY dose DESC, number LIMIT 3",
+    "SELECT number FROM readings ORDER BY dose DESC NULLS FIRST, number + 0 DESC",
+    "SELECT number FROM readings ORDER BY dose + 0, number DESC",
+    "SELECT number FROM readings ORDER BY dose * 2 DESC, number",
+    "SELECT number FROM readings ORDER BY small + 0 DESC, number LIMIT 4",
+]
+
+
+@pytest.mark.parametrize("text", SORTED)
+def test_rows_are_sorted_as_plain_spark_sorts_them(answers, text):
+    """Nulls come first or last as asked, and not-a-number as the largest number, whoever sorts."""
+    answers(text, ordered=True)

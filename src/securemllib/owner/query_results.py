@@ -175,8 +175,8 @@ def _finished(header: ResultHeader, opened: _Opened) -> pa.Table:
     keys: list[tuple[str, str]] = []
     for number, key in enumerate(header.order):
         columns |= _key_columns(number, key, opened)
-        keys += [(f"n{number}", "descending" if key.nulls_first else "ascending")]
-        keys += [(f"k{number}", "descending" if key.descending else "ascending")]
+        direction = "descending" if key.descending else "ascending"
+        keys += [(f"n{number}", "descending" if key.nulls_first else "ascending"), (f"m{number}", direction), (f"k{number}", direction)]
     table = pa.table(columns)
     if header.having is not None:
         table = table.filter(evaluate(header.having, opened))
@@ -188,6 +188,7 @@ def _finished(header: ResultHeader, opened: _Opened) -> pa.Table:
 
 
 def _key_columns(number: int, key: SortKey, opened: _Opened) -> dict[str, pa.Array]:
-    """Return two columns that sort as one key does: where it is null, and its values."""
+    """Return three columns that sort as one key does: nulls, not-a-number, which Arrow sorts last in both directions, and values."""
     values = evaluate(key.expression, opened)
-    return {f"n{number}": pc.is_null(values).cast(pa.int8()), f"k{number}": values}
+    largest = pc.is_nan(values) if pa.types.is_floating(values.type) else pa.repeat(False, len(values))
+    return {f"n{number}": pc.is_null(values).cast(pa.int8()), f"m{number}": largest.cast(pa.int8()), f"k{number}": values}
