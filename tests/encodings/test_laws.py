@@ -90,6 +90,21 @@ def test_types_that_spark_compares_share_codes_and_others_do_not():
     assert len({integers[0]["hi"], days, *others}) == len(others) + 2
 
 
+def test_a_literal_beside_a_narrow_float_is_a_double():
+    """As for Spark, 0.1 is no value of a column of float32, and lies below the float that was written as 0.1; 0.5 is one."""
+    kind = pa.float32()
+    column = pa.array([0.1, 0.5], kind)
+    codes = deterministic.encode(KEY, column).field("hi").to_pylist()
+    assert deterministic.encode_literal(KEY, 0.1, kind)["hi"] not in codes
+    assert deterministic.encode_literal(KEY, 0.5, kind)["hi"] == codes[1]
+    assert deterministic.encode_literal(KEY, column[0].as_py(), kind)["hi"] == codes[0]
+    builder = order.DictionaryBuilder()
+    builder.add(column)
+    dictionary = builder.finish()
+    assert [order.encode_literal(dictionary, 0.1, kind, above=above) for above in (False, True)] == [0, 0]
+    assert [order.encode_literal(dictionary, 0.5, kind, above=above) for above in (False, True)] == [1, 2]
+
+
 @given(columns())
 def test_ranks_are_ordered_as_the_values_are(column):
     """Ranks decode to the column, sort as its values do, and need no more than the number of distinct values."""

@@ -116,6 +116,9 @@ QUERIES = [
     "SELECT number FROM readings WHERE age < CAST(6 AS INT) AND number > 1L AND dose < 1.5D OR small = CAST(0.3 AS FLOAT)",
     "SELECT number FROM readings WHERE room > '5' OR seen > TIMESTAMP '2024-03-04 11:00:00' OR seen = DATE '2024-03-01'",
     "SELECT number, sum(price) AS p FROM readings GROUP BY number HAVING sum(price) <= 1.15 AND sum(price) <> 0.57 AND 0.125 < sum(price)",
+    "SELECT number FROM readings WHERE small = 0.1 OR small = 0.5 OR small > 0.3",
+    "SELECT number FROM readings WHERE small <= 0.1 OR small IN (0.2, 2)",
+    "SELECT number FROM readings WHERE small <> 0.1 AND small < 0.3 OR small = 0.1F",
 ]
 
 

@@ -100,7 +100,7 @@ def _value(column: KeyedColumn, literal: QueryLiteral) -> tuple[Place, object]:
             elif rounded != exact:
                 raise _no_value(column)
             return place, int(rounded) if pa.types.is_integer(kind) else rounded
-        return place, pa.scalar(text).cast(kind).as_py()
+        return place, pa.scalar(text).cast(pa.float64() if pa.types.is_floating(kind) else kind).as_py()
     except (InvalidOperation, pa.ArrowException):
         raise _no_value(column) from None
 

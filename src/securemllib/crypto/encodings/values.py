@@ -57,6 +57,8 @@ def literal(value: object, kind: pa.DataType) -> pa.Array:
     """Return a query's literal as a column of one value of a column's type; `UsageError` where it is none, or null."""
     if value is None:
         raise UsageError("Null is compared with nothing.", next_step="Use IS NULL.", code="usage.literal")
+    # Spark compares a float as a double: 0.1 is no value of a column of float32.
+    kind = pa.float64() if pa.types.is_floating(kind) else kind
     try:
         found = pa.array([value], kind)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
