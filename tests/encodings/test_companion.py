@@ -24,7 +24,7 @@ from securemllib.owner.keystore import Keystore
 from securemllib.owner.query_literals import LiteralEncoder
 from securemllib.owner.reading import open_dataset
 from securemllib.wire.companion import COMPANION_DIRECTORY, COMPANION_FILE, PUBLIC_CONTEXT, ROW_COLUMN, EncodingName
-from securemllib.wire.query import Place, QueryLiteral
+from securemllib.wire.query import LiteralCodes, Place, QueryLiteral
 
 SCHEMA = """
 columns:
@@ -238,6 +238,41 @@ def test_the_columns_of_a_join_group_have_one_bound_of_literals(owner: Owner, ro
     with pytest.raises(RefusedError):
         ask("two", "customer", "3")
     ask("two", "city", "city 3")
+
+
+@pytest.mark.parametrize(
+    ("column", "encoding", "place", "text"),
+    [
+        ("amount", EncodingName.ORDER, Place.UPPER, "NaN"),
+        ("customer", EncodingName.ORDER, Place.UPPER, "NaN"),
+        ("customer", EncodingName.ORDER, Place.LOWER, "Infinity"),
+        ("customer", EncodingName.ORDER, Place.LOWER, "1_0"),
+        ("customer", EncodingName.ORDER, Place.LOWER, "\N{ARABIC-INDIC DIGIT SEVEN}"),
+        ("customer", EncodingName.ORDER, Place.LOWER, "1e999999999999"),
+        ("day", EncodingName.ORDER, Place.LOWER, "0000-01-01"),
+        ("day", EncodingName.ORDER, Place.LOWER, "10000-01-01"),
+        ("city", EncodingName.DETERMINISTIC, Place.EQUAL, "\ud800"),
+        ("day", EncodingName.CLEAR, Place.EQUAL, "2026-01-01"),
+        ("amount", EncodingName.ADDITIVE, Place.EQUAL, "1"),
+    ],
+)
+def test_what_is_no_literal_of_a_column_is_refused(
+    owner: Owner, rows: pa.Table, tmp_path: Path, column: str, encoding: EncodingName, place: Place, text: str
+) -> None:
+    """Whatever a host asks codes of, the error has a code that its agent passes on; what a column may hold is encoded."""
+    schema = "columns: {amount: [order, additive], customer: order, day: [order, clear], city: deterministic}"
+    companion = owner.encrypt(rows, tmp_path / "orders", schema).companion
+    encoder = LiteralEncoder(owner.identity.public, owner.keystore, limit=9)
+
+    def ask(*asked: str) -> list[LiteralCodes]:
+        literals = [QueryLiteral(dataset=companion.dataset, column=column, encoding=encoding, place=place, text=text) for text in asked]
+        return list(encoder.encode(tmp_path / "orders", companion.content_digest(), tuple(literals)))
+
+    with pytest.raises(UsageError) as raised:
+        ask(text)
+    assert raised.value.error_code in {"usage.literal", "usage.encoding"}
+    if encoding is EncodingName.ORDER:
+        assert ask("2026-01-03" if column == "day" else " 7 ")
 
 
 @pytest.mark.parametrize("encoding", [EncodingName.ADDITIVE, EncodingName.ORDER, EncodingName.HOMOMORPHIC])

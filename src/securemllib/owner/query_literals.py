@@ -13,6 +13,7 @@ from securemllib.errors import IntegrityError, RefusedError, UsageError
 from securemllib.owner.companion import OpenCompanion, open_companion
 from securemllib.owner.encoded_columns import KeyedColumn
 from securemllib.owner.keystore import Keystore
+from securemllib.wire.companion import EncodingName
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.query import LiteralCodes, Place, QueryLiteral
 
@@ -78,6 +79,8 @@ class LiteralEncoder:
 
 def _encoded(opened: OpenCompanion, literal: QueryLiteral) -> LiteralCodes:
     column = opened.column(literal.column, literal.encoding)
+    if literal.encoding is EncodingName.CLEAR:
+        raise UsageError(f"Column {literal.column} is clear: its literals have no codes.", code="usage.encoding")
     place, value = _value(column, literal)
     if place is Place.EQUAL:
         return LiteralCodes(parts=tuple(column.literal(value).values()))  # type: ignore[arg-type]
@@ -92,7 +95,8 @@ def _value(column: KeyedColumn, literal: QueryLiteral) -> tuple[Place, object]:
     kind, text, place = column.type, literal.text, literal.place
     try:
         if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
-            exact = Decimal(text)
+            # Decimal reads 1_000 and the digits of all scripts, Spark neither.
+            exact = Decimal(text if text.isascii() and "_" not in text else "")
             step = Decimal(1).scaleb(-kind.scale if pa.types.is_decimal(kind) else 0)
             rounded = exact.quantize(step, ROUND_CEILING)
             if rounded != exact and place is not Place.EQUAL:
@@ -101,7 +105,7 @@ def _value(column: KeyedColumn, literal: QueryLiteral) -> tuple[Place, object]:
                 raise _no_value(column)
             return place, int(rounded) if pa.types.is_integer(kind) else rounded
         return place, pa.scalar(text).cast(pa.float64() if pa.types.is_floating(kind) else kind).as_py()
-    except (InvalidOperation, pa.ArrowException):
+    except (InvalidOperation, OverflowError, ValueError, pa.ArrowException):
         raise _no_value(column) from None
 
 
