@@ -119,6 +119,8 @@ QUERIES = [
     "SELECT number FROM readings WHERE small = 0.1 OR small = 0.5 OR small > 0.3",
     "SELECT number FROM readings WHERE small <= 0.1 OR small IN (0.2, 2)",
     "SELECT number FROM readings WHERE small <> 0.1 AND small < 0.3 OR small = 0.1F",
+    "SELECT DISTINCT 7 AS c, ward, 'x' AS d FROM visits",
+    "SELECT 7 AS c, count(*) AS n, 'x' AS d FROM visits",
 ]
 
 

@@ -122,6 +122,8 @@ class Fields:
 
     def select(self, source: exp.Select) -> exp.Select:
         """Return the SELECT of all fields from the rows of a source, which has tables, joins and conditions only."""
+        if not self._keys and not self._partials:
+            raise unsupported("A selection of constants only")
         if not self._grouped:
             return source.select(*(exp.alias_(value, name) for name, value in self._keys))
         keys = [exp.alias_(value, name) for name, value in self._keys]

@@ -94,9 +94,12 @@ class _Planner:
         self._items = {item.alias_or_name: item.unalias() for item in parsed.expressions}
         if len(self._items) != len(parsed.expressions):
             raise UsageError("A selection has each name once: use AS.", code="usage.column")
-        keys = list(self._items.values()) if distinct else list(group.expressions) if group else []
-        for key in keys:
-            self._group_by(key)
+        keys = list(group.expressions) if group else []
+        if any(key.find(exp.Column) is None for key in keys):
+            raise unsupported("A GROUP BY of a constant")
+        for key in self._items.values() if distinct else keys:
+            if key.find(exp.Column) is not None:
+                self._group_by(key)
 
     def plan(self) -> EncodedQuery:
         outputs = tuple(Named(name=name, expression=self._finish(item)) for name, item in self._items.items())
