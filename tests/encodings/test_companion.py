@@ -195,6 +195,16 @@ def test_columns_that_tell_too_much_are_refused(owner: Owner, tmp_path: Path) ->
     assert owner.encrypt(rows, tmp_path / "id", "columns: {id: deterministic}", accept_leakage=[]).columns
 
 
+@pytest.mark.parametrize(("one", "other"), [("city__ord", "city"), ("City", "city"), ("__ROW", "city")])
+def test_two_columns_of_a_companion_have_two_names(owner: Owner, tmp_path: Path, one: str, other: str) -> None:
+    """A schema whose columns would be stored under one name, in any case, is refused as such; other names are taken."""
+    rows = pa.table([["a", "b"], ["c", "d"]], [one, other])
+    with pytest.raises(UsageError) as raised:
+        owner.encrypt(rows, tmp_path / "orders", f"columns: {{{one}: clear, {other}: [clear, order]}}")
+    assert raised.value.error_code == "usage.schema"
+    assert owner.encrypt(rows, tmp_path / "one", f"columns: {{{other}: [clear, order]}}").columns
+
+
 def test_a_changed_dictionary_is_refused(owner: Owner, rows: pa.Table, tmp_path: Path) -> None:
     """A sealed dictionary that somebody changed, or took from another version, does not open."""
     one, two = (owner.encrypt(rows, tmp_path / name) for name in ("one", "two"))

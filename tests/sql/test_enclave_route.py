@@ -42,7 +42,7 @@ def stays() -> pa.Table:
             "pay": random.integers(1, 1000, ROWS),
             "age": random.integers(0, 99, ROWS),
             "dose": pa.array(random.normal(2, 3, ROWS), mask=random.random(ROWS) < 0.2),
-            "height": pa.array(random.normal(170, 9, ROWS), mask=random.random(ROWS) < 0.2),
+            "Height": pa.array(random.normal(170, 9, ROWS), mask=random.random(ROWS) < 0.2),
             "cost": pa.array([decimal.Decimal(int(v)) / 100 for v in random.integers(-20, 220, ROWS)], pa.decimal128(12, 2)),
             "level": pa.array([1.0, math.nan, None, -2.0, 5.0, math.nan] * (ROWS // 6)),
             "urgent": random.random(ROWS) < 0.5,
@@ -123,6 +123,7 @@ QUERIES = [
     ("SELECT stddev(age) AS d, count(*) AS n FROM stays WHERE age = 41 AND pay = 706", 1),
     ("SELECT cost, cost <= 1.15 AS a, cost < 0.57 AS b, 0.41 > cost AS c, cost * 2 = dose AS d FROM stays WHERE cost <> 0.29", 1),
     ("SELECT age, level = level AS e, level > 1 AS g, level <> 5 AS n, age < level AS l, 1 >= level AS m FROM stays", 1),
+    ("SELECT HEIGHT, Age AS Years FROM stays WHERE height > 170 AND ward = 'icu'", 1),
     ("SELECT count(*) AS n, min(pay) AS p FROM stays WHERE NOT (level < 1) AND level <= level", 1),
 ]
 

@@ -73,6 +73,11 @@ def tables(owner, session, spark):
             {},
         ),
         "readings": (readings(), READINGS, {"rows_per_part": 3}),
+        "Plants": (
+            pa.table({"Kind": ["oak", "ash", "oak"], "größe": [7, 8, 9], "Planted": [2019, 2020, 2021], "a-b": [1, 2, 3]}),
+            "{Kind: deterministic, größe: [additive, order], Planted: clear, a-b: clear}",
+            {},
+        ),
     }
     directories = {}
     for name, (table, encodings, options) in data.items():
@@ -136,6 +141,9 @@ SORTED = [
     "SELECT number FROM readings ORDER BY dose + 0, number DESC",
     "SELECT number FROM readings ORDER BY dose * 2 DESC, number",
     "SELECT number FROM readings ORDER BY small + 0 DESC, number LIMIT 4",
+    "SELECT Kind, sum(`größe`) AS Total, min(planted) AS First FROM Plants GROUP BY kind HAVING TOTAL > 7 ORDER BY total DESC",
+    "SELECT KIND AS k, `größe` AS K2, `A-B` + 1 AS `my sum` FROM Plants p WHERE P.Planted > 2019 AND `größe` > 7 ORDER BY k2 DESC",
+    "SELECT *, kind AS Again FROM Plants ORDER BY PLANTED",
 ]
 
 

@@ -12,6 +12,7 @@ later.
 """
 
 import os
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from hashlib import file_digest, sha256
@@ -101,6 +102,7 @@ def write_companion(
         raise UsageError("A companion shows columns and rows, which this dataset hides.", next_step="Encrypt it without hiding them.")
     salt = os.urandom(_SALT_BYTES)
     columns = [_keyed(opened, item, keystore, salt) for item in encodings]
+    _check_stored([ROW_COLUMN, *(name for item in columns for name in item.description.stored)])
     with new_directory(opened.directory / COMPANION_DIRECTORY) as temporary:
         columns, dictionaries = _surveyed(temporary, opened, columns, accept_leakage)
         ciphertexts = _Ciphertexts(temporary, opened, columns)
@@ -116,6 +118,17 @@ def write_companion(
         )
         write_synced(temporary / COMPANION_FILE, identity.sign(companion).to_bytes())
     return companion
+
+
+def _check_stored(names: list[str]) -> None:
+    """Check that no two columns of a companion have one name for Spark, which sees no difference in case."""
+    counts = Counter(name.lower() for name in names)
+    if twice := next((name for name in names if counts[name.lower()] > 1), ""):
+        raise UsageError(
+            f"Two columns of the companion would be stored as {twice}, in any case.",
+            next_step="Rename a column, or leave one out of the schema.",
+            code="usage.schema",
+        )
 
 
 def open_companion(directory: str | Path, *, owner: PublicIdentity, keystore: Keystore, any_version: bool = False) -> OpenCompanion:

@@ -11,6 +11,7 @@ from sqlglot.optimizer.simplify import simplify
 
 from securemllib.errors import UsageError
 from securemllib.sql.catalog import EncodedTable
+from securemllib.sql.spelling import keep_outputs, respell, spelled
 from securemllib.wire.plan import Operator
 
 __all__ = ["DIALECT", "OPERATORS", "number", "parse_query", "parse_select", "unsupported"]
@@ -94,14 +95,19 @@ def parse_query(query: str | exp.Select, tables: Mapping[str, EncodedTable]) -> 
         name = ".".join(part.name for part in table.parts)
         if name not in tables:
             raise UsageError(f"There is no encoded table {name}.", next_step="Name it with `createOrReplaceTempView`.", code="usage.table")
-    schema: dict[str, object] = {name: dict.fromkeys(table.columns, "UNKNOWN") for name, table in tables.items()}
+    select = select.copy()
+    keep_outputs(select)
+    named = tuple({table.name for table in select.find_all(exp.Table)})
+    found = {lower: tables[name] for lower, name in spelled(named, "Tables").items()}
+    schema: dict[str, object] = {name: dict.fromkeys(table.columns, "UNKNOWN") for name, table in found.items()}
     try:
-        qualified = qualify(select.copy(), dialect=DIALECT, schema=schema, identify=False, quote_identifiers=False)
+        qualified = qualify(select, dialect=DIALECT, schema=schema, identify=False, quote_identifiers=False)
         simplified = simplify(qualified, dialect=DIALECT)
     except SqlglotError as error:
         raise UsageError(f"The query names what is not there: {_first_line(error)}.", code="usage.column") from None
     if not isinstance(simplified, exp.Select):
         raise unsupported("A query that is no SELECT")
+    respell(simplified, found)
     return simplified
 
 

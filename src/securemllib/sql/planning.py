@@ -63,7 +63,7 @@ class EncodedQuery:
             number, part = map(int, str(node.this).split("_"))
             return _code(codes[number][part])
 
-        return self.select.transform(fill).sql(dialect=DIALECT)
+        return self.select.transform(fill).sql(dialect=DIALECT, identify=True)
 
 
 def plan(parsed: exp.Select, tables: Mapping[str, EncodedTable]) -> EncodedQuery:

@@ -141,7 +141,8 @@ class Companion(Record):
     ciphertexts: dict[str, CompanionFile]
 
     def __post_init__(self) -> None:
-        stored = [name for column in self.columns for name in column.stored]
+        # Spark sees no difference in case.
+        stored = [name.lower() for column in self.columns for name in column.stored]
         if len({*stored, ROW_COLUMN}) != len(stored) + 1:
             raise FormatError("Two encoded columns are stored under one name.")
         if {item.column for item in self.columns if item.encoding is EncodingName.ORDER} != set(self.dictionaries):
