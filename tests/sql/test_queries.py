@@ -124,6 +124,9 @@ QUERIES = [
     "SELECT number FROM readings WHERE small = 0.1 OR small = 0.5 OR small > 0.3",
     "SELECT number FROM readings WHERE small <= 0.1 OR small IN (0.2, 2)",
     "SELECT number FROM readings WHERE small <> 0.1 AND small < 0.3 OR small = 0.1F",
+    "SELECT sum(cost) * 3 AS a, sum(cost) * sum(days) AS b, sum(cost) * count(*) - 1 AS c, 100.00 * sum(cost) / count(*) AS d FROM visits",
+    "SELECT ward, sum(cost) * 2 AS c, sum(cost) AS s FROM visits GROUP BY ward HAVING sum(cost) * 2 > 100.5 AND max(year) - min(year) > 1",
+    "SELECT sum(price) * 2 AS p, -sum(price) AS n, sum(price) + 1 AS q FROM readings WHERE number > 100",
     "SELECT DISTINCT 7 AS c, ward, 'x' AS d FROM visits",
     "SELECT 7 AS c, count(*) AS n, 'x' AS d FROM visits",
 ]

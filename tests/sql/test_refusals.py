@@ -13,7 +13,16 @@ import pytest
 
 import securemllib.spark
 import securemllib.sql
-from securemllib.errors import CoverError, FreshnessError, IntegrityError, RefusedError, SealedError, SecureMLlibError, UsageError
+from securemllib.errors import (
+    CoverError,
+    DataError,
+    FreshnessError,
+    IntegrityError,
+    RefusedError,
+    SealedError,
+    SecureMLlibError,
+    UsageError,
+)
 from securemllib.owner.companion import open_companion
 from securemllib.owner.query_literals import LiteralEncoder
 from securemllib.spark.encoded import EncodedFrame
@@ -68,6 +77,9 @@ REFUSED = [
     ("SELECT nowhere FROM staff", "usage.column", ""),
     ("SELECT id FROM nowhere", "usage.table", ""),
     ("SELECT count(DISTINCT id) AS n, sum(pay) AS p FROM staff", "usage.query", ""),
+    ("SELECT town, max(age) AS a FROM staff GROUP BY town HAVING a > '5'", "usage.query", "integer"),
+    ("SELECT name > 5 AS x FROM staff", "usage.query", "text"),
+    ("SELECT town, count(*) AS n FROM staff GROUP BY town HAVING '2' < count(*)", "usage.query", "integer"),
     ("SELECT count(s.*) AS n FROM staff s", "usage.column", "*"),
     ("SELECT 5 AS c FROM staff", "usage.query", "constants"),
     ("SELECT DISTINCT 5 AS c, 'x' AS d FROM staff", "usage.query", "constants"),
@@ -255,6 +267,16 @@ def test_no_public_name_of_the_host_opens_a_code(owner, session, directory):
     column = opened.column("name", EncodingName.DETERMINISTIC)
     stored = pq.read_table(next((Path(directory) / "companion").glob("part-*.parquet")))
     assert CANARY in column.decode({name: stored[name] for name in column.description.stored}).to_pylist()
+
+
+def test_arithmetic_that_does_not_fit_does_not_accuse_the_host(owner, session, directory, tmp_path):
+    """What the query itself asks of opened values is an error of the data; what fits is calculated."""
+    session.sql(f"SELECT sum(pay) * {2**63 - 1} AS x FROM staff").save(str(tmp_path / "far"))
+    with pytest.raises(DataError) as raised:
+        owner.open(str(tmp_path / "far"), directory)
+    assert raised.value.error_code == "data.expression"
+    session.sql("SELECT sum(pay) * 2 AS x FROM staff").save(str(tmp_path / "near"))
+    assert owner.open(str(tmp_path / "near"), directory).to_pylist() == [{"x": 2 * sum(staff()["pay"].to_pylist())}]
 
 
 def test_an_agent_encodes_a_bounded_number_of_literals(owner, directory):

@@ -5,7 +5,8 @@ a sum that was not made with the columns' keys and rows: codes open as values of
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,13 @@ from securemllib.owner.companion import OpenCompanion
 from securemllib.owner.encrypted_sums import open_encrypted_sums, present_counts
 from securemllib.wire.companion import EncodingName
 from securemllib.wire.dataset import DatasetRef
+from securemllib.wire.plan import Expression, Reference
 from securemllib.wire.query import HEADER_FILE, ROWS_DIRECTORY, Field, Form, ResultHeader, SortKey
 
 __all__ = ["open_query_result", "write_query_result"]
 
 _WORD_BITS = 64
+_DECIMAL_DIGITS = 38
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +62,7 @@ def open_query_result(directory: str | Path, companions: Sequence[OpenCompanion]
     Raises:
         IntegrityError: 2 does not hold, or the files are no result.
         FreshnessError: The result is of another version than the given companion.
+        DataError: The query's arithmetic does not fit the opened types, or overflows.
         UsageError: A companion is missing.
     """
     path = Path(directory)
@@ -69,9 +73,12 @@ def open_query_result(directory: str | Path, companions: Sequence[OpenCompanion]
     try:
         rows = pq.read_table(path / ROWS_DIRECTORY)
         opened = _Opened(count=rows.num_rows, fields={field.name: _field(field, rows, keyed) for field in header.fields})  # 2
-        return _finished(header, opened)  # 3
     except (pa.ArrowException, KeyError, DataError) as error:
         raise FormatError(f"The rows of the result do not fit its header: {type(error).__name__}.", code="integrity.result") from None
+    try:
+        return _finished(header, opened)  # 3
+    except pa.ArrowException:
+        raise DataError("What the query does with its result does not fit the result's types.", code="data.expression") from None
 
 
 def write_query_result(directory: str | Path, destination: str | Path, companions: Sequence[OpenCompanion]) -> int:
@@ -171,7 +178,7 @@ def _covers(words: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _finished(header: ResultHeader, opened: _Opened) -> pa.Table:
-    columns = {f"o{number}": evaluate(output.expression, opened) for number, output in enumerate(header.outputs)}
+    columns = {f"o{number}": _evaluated(output.expression, opened) for number, output in enumerate(header.outputs)}
     keys: list[tuple[str, str]] = []
     for number, key in enumerate(header.order):
         columns |= _key_columns(number, key, opened)
@@ -179,7 +186,7 @@ def _finished(header: ResultHeader, opened: _Opened) -> pa.Table:
         keys += [(f"n{number}", "descending" if key.nulls_first else "ascending"), (f"m{number}", direction), (f"k{number}", direction)]
     table = pa.table(columns)
     if header.having is not None:
-        table = table.filter(evaluate(header.having, opened))
+        table = table.filter(_evaluated(header.having, opened))
     if keys:
         table = table.sort_by(keys)
     if header.limit is not None:
@@ -187,8 +194,24 @@ def _finished(header: ResultHeader, opened: _Opened) -> pa.Table:
     return table.select(list(columns)[: len(header.outputs)]).rename_columns([output.name for output in header.outputs])
 
 
+def _evaluated(expression: Expression, opened: _Opened) -> pa.Array:
+    """Return an expression's values. Decimals enter arithmetic with the digits that they have: those of types soon are over 38."""
+    if isinstance(expression, Reference):
+        return evaluate(expression, opened)
+    values = evaluate(expression, replace(opened, fields={name: _narrowed(field) for name, field in opened.fields.items()}))
+    return values.cast(pa.decimal128(_DECIMAL_DIGITS, values.type.scale)) if pa.types.is_decimal128(values.type) else values
+
+
+def _narrowed(values: pa.Array) -> pa.Array:
+    if not pa.types.is_decimal128(values.type):
+        return values
+    largest = pc.max(pc.abs(values)).as_py() or Decimal(0)
+    scale = values.type.scale
+    return values.cast(pa.decimal128(max(largest.adjusted() + 1 + scale, scale, 1), scale))
+
+
 def _key_columns(number: int, key: SortKey, opened: _Opened) -> dict[str, pa.Array]:
     """Return three columns that sort as one key does: nulls, not-a-number, which Arrow sorts last in both directions, and values."""
-    values = evaluate(key.expression, opened)
+    values = _evaluated(key.expression, opened)
     largest = pc.is_nan(values) if pa.types.is_floating(values.type) else pa.repeat(False, len(values))
     return {f"n{number}": pc.is_null(values).cast(pa.int8()), f"m{number}": largest.cast(pa.int8()), f"k{number}": values}

@@ -26,6 +26,8 @@ Codes = tuple[int | str, ...]
 
 # Whose sums open only with the rows that they add.
 _SUMMED = frozenset({EncodingName.ADDITIVE, EncodingName.HOMOMORPHIC})
+# What companions call kinds of values: see `securemllib.crypto.encodings.values`.
+_NUMBERS, _TEXTS = ("integer", "float", "decimal"), "text"
 _AGGREGATES = (exp.Count, exp.Sum, exp.Avg, exp.Min, exp.Max, exp.Filter)
 
 
@@ -145,7 +147,8 @@ class _Planner:
         if not self._grouped and not isinstance(node, exp.Column) and self._is_clear(node):
             return Reference(column=self._fields.number(node).name)
         if type(node) in OPERATORS:
-            operands = [node.args[part] for part in ("this", "expression") if part in node.args]
+            operands = [node.args[part].unnest() for part in ("this", "expression") if part in node.args]
+            self._check_constants(operands)
             return Call(operator=OPERATORS[type(node)], arguments=tuple(self._finish(operand) for operand in operands))
         if not isinstance(node, exp.Column):
             raise unsupported(f"The expression {node.key.upper()} of encoded columns")
@@ -154,6 +157,25 @@ class _Planner:
         if self._grouped:
             raise UsageError(f"{node.name} is neither grouped by nor aggregated.", code="usage.query")
         return Reference(column=self._fields.codes(node).name)
+
+    def _check_constants(self, operands: list[exp.Expr]) -> None:
+        """Check that constants beside opened values are of their kind: the recipient casts none, as Spark would."""
+        for constant, other in zip(operands, reversed(operands), strict=True):
+            kind = self._kind(other) if isinstance(constant, exp.Literal) else ""
+            if kind and not kind.startswith(_TEXTS if constant.is_string else _NUMBERS):
+                raise unsupported(f"A {'text' if constant.is_string else 'number'} beside an opened {kind}")
+
+    def _kind(self, node: exp.Expr) -> str:
+        """Return the kind of an opened value, as companions call it, or an empty text where Spark computes it."""
+        if isinstance(node, (exp.Sum, exp.Avg, exp.Count)):
+            return _NUMBERS[0]
+        if isinstance(node, (exp.Min, exp.Max)):
+            return self._kind(node.this)
+        if not isinstance(node, exp.Column):
+            return ""
+        if not node.table:
+            return self._kind(self._items[node.name]) if node.name in self._items else ""
+        return next((stored.kind for stored in self._rewriter.table(node).encodings(node.name).values()), "")
 
     def _is_clear(self, node: exp.Expr) -> bool:
         columns = list(node.find_all(exp.Column))
