@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from scipy import sparse
 
+from securemllib.algorithms.transformer import Column
 from securemllib.algorithms.vectors import SparseVector, to_stored
 from securemllib.enclave.rows import Rows
 
@@ -12,7 +13,7 @@ from securemllib.enclave.rows import Rows
 def part(**columns):
     """Return a part as it was stored."""
     count = len(next(iter(columns.values())))
-    return Rows(count=count, scalars=columns, vectors={}, positions=np.arange(count))
+    return Rows(count=count, columns={name: Column(values) for name, values in columns.items()}, positions=np.arange(count))
 
 
 @pytest.mark.parametrize("kept", [0, 1, 3])

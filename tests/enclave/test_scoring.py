@@ -162,7 +162,7 @@ def test_held_rows_hold_nothing_that_a_key_makes():
     columns = tuple(rows.scalar(name).to_numpy() for name in ("a", "b"))
     held = rows.with_columns({"v": Column(Vector(columns))}).together(frozenset({"v", "b"}))
     assert held.draw is None
-    assert held.names == {"v", "b"}
+    assert held.columns.keys() == {"v", "b"}
     matrix = held.vector("v").matrix()
     assert matrix is held.vector("v").matrix()
     np.testing.assert_array_equal(matrix, [[1.0, 3.0], [2.0, 4.0]])

@@ -42,7 +42,7 @@ def pipeline():
 
 def positions(frame, rows=5000):
     """Return the positions that a frame's splits keep of one part."""
-    whole = Rows(count=rows, scalars={}, vectors={}, positions=np.arange(rows))
+    whole = Rows(count=rows, columns={}, positions=np.arange(rows))
     return set(execute(frame.plan, whole, ordinal=0, seed=Seed(b"s" * 32), models={}).positions.tolist())
 
 

@@ -37,8 +37,8 @@ __all__ = ["begin", "follow", "read_table"]
 def read_table(table: pa.Table) -> Rows:
     """Return a part's stored rows."""
     columns = zip(table.column_names, table.itercolumns(), strict=True)
-    scalars = {name: column.chunk(0) if column.num_chunks == 1 else column.combine_chunks() for name, column in columns}
-    return Rows(count=table.num_rows, scalars=scalars, vectors={}, positions=np.arange(table.num_rows, dtype=np.int64))
+    arrays = {name: Column(column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()) for name, column in columns}
+    return Rows(count=table.num_rows, columns=arrays, positions=np.arange(table.num_rows, dtype=np.int64))
 
 
 def begin(rows: Rows, *, ordinal: int, seed: Seed, stored: int) -> Rows:
@@ -63,7 +63,7 @@ def follow(step: Step, rows: Rows, models: Mapping[ModelRef, Usable]) -> Rows:
 
 
 def _project(step: Project, rows: Rows) -> Rows:
-    return rows.renamed({}).with_columns({named.name: _named(named, rows) for named in step.columns})
+    return replace(rows, columns={named.name: _named(named, rows) for named in step.columns})
 
 
 def _with_column(step: WithColumn, rows: Rows) -> Rows:
@@ -85,9 +85,9 @@ def _filter(step: Filter, rows: Rows) -> Rows:
 
 def _assemble(step: Assemble, rows: Rows) -> Rows:
     for name in step.input_columns if step.handle_invalid is HandleInvalid.SKIP else ():
-        array = rows.scalars.get(name)
+        array = rows.column(name).values
         # A null number is a NaN among the assembled ones, which are skipped below; a null vector has no width.
-        if array is not None and array.null_count and is_stored_vector(array.type):
+        if isinstance(array, pa.Array) and array.null_count and is_stored_vector(array.type):
             rows = rows.take(np.asarray(array.is_valid()))
     inputs = [rows.vector(name) for name in step.input_columns]
     vector = beside(inputs)

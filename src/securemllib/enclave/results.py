@@ -2,13 +2,12 @@
 
 import pyarrow as pa
 
-from securemllib.algorithms.vectors import to_stored
 from securemllib.crypto.aead import seal
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import wrap
 from securemllib.enclave.rows import Rows
 from securemllib.enclave.session import Session, written_before
-from securemllib.errors import DataError, PolicyError
+from securemllib.errors import PolicyError
 from securemllib.wire.job import Output, OutputKind
 from securemllib.wire.result import ResultKey, SealedResult, result_context, result_key_context
 from securemllib.wire.signed import Signed
@@ -67,15 +66,7 @@ def require_group(session: Session, kinds: tuple[OutputKind, ...], size: float) 
 
 def rows_table(rows: Rows, columns: tuple[str, ...]) -> memoryview:
     """Return the named columns as an Arrow IPC stream; vectors become fixed-size lists of doubles, sparse ones Spark's sparse vectors."""
-    arrays = []
-    for name in columns:
-        if name in rows.vectors:
-            arrays.append(to_stored(rows.vectors[name]))
-        elif name in rows.scalars:
-            arrays.append(rows.scalars[name])
-        else:
-            raise DataError(f"The rows have no column {name!r}.", code="data.column")
-    table = pa.table(arrays, names=list(columns))
+    table = pa.table([rows.stored(name) for name in columns], names=list(columns))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

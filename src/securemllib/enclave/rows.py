@@ -1,14 +1,14 @@
-"""Rows inside the enclave: Arrow scalars beside vector columns, which Arrow would store badly."""
+"""Rows inside the enclave: Arrow scalars and vector columns, each with what is known of its categories."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from securemllib.algorithms.transformer import Column
-from securemllib.algorithms.vectors import VECTOR, AnyVector, SparseVector, Vector, stored_vector
+from securemllib.algorithms.vectors import VECTOR, AnyVector, SparseVector, Vector, stored_vector, to_stored
 from securemllib.errors import DataError
 
 __all__ = ["Rows"]
@@ -20,53 +20,32 @@ class Rows:
 
     Attributes:
         count: Their number.
-        scalars: Arrow arrays by column name.
-        vectors: Vector columns by name.
+        columns: By name.
         positions: ``(n,)`` positions of the rows in the part as it was stored, which draw random splits.
         draw: Returns numbers from 0 to 1, one for each row of the part as it was stored, by what they are for and the analyst's seed.
-        arities: Categories of a nominal column, one number a slot (0: continuous), by column; a column without nominal slots has none.
-        labels: What the categories of a nominal scalar column were called, by column.
     """
 
     count: int
-    scalars: dict[str, pa.Array]
-    vectors: dict[str, AnyVector]
+    columns: dict[str, Column]
     positions: NDArray[np.int64]
     draw: Callable[[str, int], NDArray[np.float64]] | None = None
-    arities: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lengths = {len(array) for array in self.scalars.values()} | {vector.rows for vector in self.vectors.values() if vector.width}
-        if lengths - {self.count}:
+        # A vector without columns tells no number of rows.
+        if {column.rows for column in self.columns.values() if not isinstance(column.values, Vector) or column.values.width} - {self.count}:
             raise DataError("The columns of a part have different lengths.", code="data.length")
-
-    @property
-    def names(self) -> frozenset[str]:
-        """All columns."""
-        return frozenset(self.scalars) | frozenset(self.vectors)
 
     @property
     def nbytes(self) -> int:
         """The bytes of all columns, of sparse ones at most so many."""
-        sizes = (v.rows * v.width * 8 if isinstance(v, Vector) else 16 * v.values.nnz + 8 * v.rows + 8 for v in self.vectors.values())
-        return self.positions.nbytes + sum(sizes) + sum(int(array.nbytes) for array in self.scalars.values())
+        return self.positions.nbytes + sum(_size(column.values) for column in self.columns.values())
 
     def take(self, mask: NDArray[np.bool_]) -> "Rows":
         """Return the rows where the mask is true."""
         if mask.all():
             return self
-        selection = pa.array(mask)
-        # Without rows a stored vector column no longer tells how wide it is, so it is read while there are some.
-        last = {} if mask.any() else {name: array.drop_null()[:1] for name, array in self.scalars.items() if _tells_width(array)}
-        return replace(
-            self,
-            count=int(mask.sum()),
-            scalars={name: array.filter(selection) for name, array in self.scalars.items() if name not in last},
-            vectors={name: stored_vector(array, name).take(np.zeros(1, dtype=bool)) for name, array in last.items()}
-            | {name: vector.take(mask) for name, vector in self.vectors.items()},
-            positions=self.positions[mask],
-        )
+        columns = {name: replace(column, values=_taken(column.values, mask)) for name, column in self.columns.items()}
+        return replace(self, count=int(mask.sum()), columns=columns, positions=self.positions[mask])
 
     def drawn(self, purpose: str, seed: int) -> NDArray[np.float64]:
         """Return ``(n,)`` random numbers from 0 to 1; those of a row are the same whatever rows stand beside it."""
@@ -74,66 +53,62 @@ class Rows:
             raise DataError("Rows without a key draw no random numbers.", code="data.expression")
         return self.draw(purpose, seed)[self.positions]
 
+    def column(self, name: str) -> Column:
+        """Return one column; `DataError` when there is none."""
+        if name not in self.columns:
+            raise DataError(f"The rows have no column {name!r}.", code="data.column")
+        return self.columns[name]
+
     def scalar(self, name: str) -> pa.Array:
-        """Return one scalar column; `DataError` when there is none."""
-        if name not in self.scalars:
-            raise DataError(f"The rows have no scalar column {name!r}.", code="data.column")
-        return self.scalars[name]
+        """Return the array of one scalar column; `DataError` when there is none."""
+        values = self.column(name).values
+        if isinstance(values, Vector | SparseVector):
+            raise DataError(f"The column {name!r} holds vectors.", code="data.column")
+        return values
 
     def vector(self, name: str) -> AnyVector:
         """Return one vector column; a scalar column is a vector of one."""
-        if name in self.vectors:
-            return self.vectors[name]
-        if name not in self.scalars:
-            raise DataError(f"The rows have no column {name!r}.", code="data.column")
-        return stored_vector(self.scalars[name], name)
+        values = self.column(name).values
+        return values if isinstance(values, Vector | SparseVector) else stored_vector(values, name)
 
-    def column(self, name: str) -> Column:
-        """Return one column with what is known of its categories."""
-        if name not in self.names:
-            raise DataError(f"The rows have no column {name!r}.", code="data.column")
-        values = self.vectors[name] if name in self.vectors else self.scalars[name]
-        return Column(values, arity=self.arities.get(name), labels=self.labels.get(name))
+    def stored(self, name: str) -> pa.Array:
+        """Return one column as an Arrow array: vectors as `to_stored` makes them."""
+        values = self.column(name).values
+        return to_stored(values) if isinstance(values, Vector | SparseVector) else values
 
     def arity(self, name: str) -> NDArray[np.int64] | None:
-        """Return the categories of each slot of a column, or None where none is nominal."""
-        return self.arities.get(name)
-
-    def renamed(self, names: Mapping[str, str]) -> "Rows":
-        """Return only the given columns, each under its new name.
-
-        Args:
-            names: Present names by the new ones.
-        """
-        return Rows(
-            count=self.count,
-            scalars={new: self.scalars[old] for new, old in names.items() if old in self.scalars},
-            vectors={new: self.vectors[old] for new, old in names.items() if old in self.vectors},
-            positions=self.positions,
-            draw=self.draw,
-            arities={new: self.arities[old] for new, old in names.items() if old in self.arities},
-            labels={new: self.labels[old] for new, old in names.items() if old in self.labels},
-        )
+        """Return the categories of each slot of a column, or None where none is nominal or there is no such column."""
+        return self.columns[name].arity if name in self.columns else None
 
     def together(self, names: frozenset[str]) -> "Rows":
         """Return only the given columns, each vector in one piece, as a cache holds them: without what draws numbers, which a key makes."""
-        kept = self.renamed({name: name for name in self.names & names})
-        return replace(kept, vectors={n: v.together() if isinstance(v, Vector) else v for n, v in kept.vectors.items()}, draw=None)
+        kept = {name: column for name, column in self.columns.items() if name in names}
+        whole = {name: replace(c, values=c.values.together()) for name, c in kept.items() if isinstance(c.values, Vector)}
+        return replace(self, columns=kept | whole, draw=None)
 
     def with_columns(self, columns: Mapping[str, Column]) -> "Rows":
         """Return the rows with columns added or replaced."""
-        kept = self.renamed({name: name for name in self.names if name not in columns})
-        scalars, vectors, arities, labels = dict(kept.scalars), dict(kept.vectors), dict(kept.arities), dict(kept.labels)
-        for name, column in columns.items():
-            if isinstance(column.values, Vector | SparseVector):
-                vectors[name] = column.values
-            else:
-                scalars[name] = column.values
-            if column.arity is not None and column.arity.any():
-                arities[name] = column.arity
-            if column.labels is not None:
-                labels[name] = column.labels
-        return replace(kept, scalars=scalars, vectors=vectors, arities=arities, labels=labels)
+        return replace(self, columns=self.columns | {name: _nominal(column) for name, column in columns.items()})
+
+
+def _nominal(column: Column) -> Column:
+    """Return the column without categories where no slot has any."""
+    return column if column.arity is None or column.arity.any() else replace(column, arity=None)
+
+
+def _size(values: pa.Array | AnyVector) -> int:
+    if isinstance(values, SparseVector):
+        return 16 * values.values.nnz + 8 * values.rows + 8
+    return values.rows * values.width * 8 if isinstance(values, Vector) else int(values.nbytes)
+
+
+def _taken(values: pa.Array | AnyVector, mask: NDArray[np.bool_]) -> pa.Array | AnyVector:
+    if isinstance(values, Vector | SparseVector):
+        return values.take(mask)
+    # Without rows a stored vector column no longer tells how wide it is, so it is read while there are some.
+    if not mask.any() and _tells_width(values):
+        return stored_vector(values.drop_null()[:1], "").take(np.zeros(1, dtype=bool))
+    return values.filter(pa.array(mask))
 
 
 def _tells_width(array: pa.Array) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Block
-from securemllib.algorithms.vectors import SparseVector, numbers, to_stored
+from securemllib.algorithms.vectors import SparseVector, Vector, numbers
 from securemllib.enclave.addition import MASKED, MEASURED, keep_masked, masked_share, measured
 from securemllib.enclave.cache import BlockCache, CachedBlock
 from securemllib.enclave.exchange import SealedShard
@@ -185,7 +185,7 @@ def _make_block(session: Session, rows: Rows, ordinal: int, cache: BlockCache) -
         arity=rows.arity(inputs["features"]) if "features" in inputs else _raw_arity(rows, others),
         classes=0 if declared is None else int(declared[0]),
         extras={role: _required(rows, column) for role, column in others.items() if role not in raw},
-        raw={role: to_stored(rows.vectors[name]) if name in rows.vectors else rows.scalar(name) for role, name in raw.items()},
+        raw={role: rows.stored(name) for role, name in raw.items()},
     )
 
 
@@ -211,8 +211,8 @@ def no_rows(session: Session, state: Any, columns: int) -> Any:
 def _raw_arity(rows: Rows, columns: dict[str, str]) -> NDArray[np.int64] | None:
     """Return the categories of the raw scalar columns ``input0``, ``input1``..., or None where none is nominal."""
     names = [columns[f"input{index}"] for index in range(len(columns)) if f"input{index}" in columns]
-    found = [rows.arity(name) for name in names if name in rows.scalars]
-    if len(found) != len(names) or all(arity is None for arity in found):
+    found = [rows.arity(name) for name in names]
+    if any(isinstance(rows.column(name).values, Vector | SparseVector) for name in names) or all(arity is None for arity in found):
         return None
     return np.array([0 if arity is None else arity[0] for arity in found], dtype=np.int64)
 
