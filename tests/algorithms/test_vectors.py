@@ -7,8 +7,8 @@ from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Block, Scratch
 from securemllib.algorithms.summary import Summary
-from securemllib.algorithms.vectors import MOST_COLUMNS, VECTOR, SparseVector, Vector, beside, stored_vector, type_text
-from securemllib.errors import CapacityError, DataError
+from securemllib.algorithms.vectors import MOST_COLUMNS, PACKED, VECTOR, SparseVector, Vector, beside, stored_vector, type_text, unpacked
+from securemllib.errors import CapacityError, DataError, FormatError
 
 MIXED = [
     {"type": 0, "size": 4, "indices": [1, 3], "values": [1.5, 2.0]},
@@ -34,6 +34,29 @@ def test_sparks_vectors_of_both_kinds_are_read():
     column = stored_vector(pa.array(MIXED, VECTOR), "f")
     assert isinstance(column, SparseVector)
     assert column.matrix().tolist() == EXPECTED
+
+
+def test_vectors_of_either_layout_are_unpacked():
+    """Lists that a part holds as bytes become lists; a part that holds lists, as older ones do, and any other column stays as it is."""
+    bytes_of = {"indices": np.int32, "values": np.float64}
+    rows = [
+        row | {name: None if row[name] is None else np.array(row[name], kind).tobytes() for name, kind in bytes_of.items()} for row in MIXED
+    ]
+    packed = pa.array([*rows, None], PACKED)
+    unpacked_ = unpacked(pa.chunked_array([packed, packed[1:2], packed[:0]]))
+    unpacked_.validate(full=True)
+    assert unpacked_.type == VECTOR
+    assert unpacked_.to_pylist() == [*MIXED, None, MIXED[1]]
+    for column in (pa.chunked_array([pa.array(MIXED, VECTOR)]), pa.chunked_array([pa.array([b"1234"])])):
+        assert unpacked(column) is column
+
+
+@pytest.mark.parametrize(("indices", "values"), [(b"123", b"12345678"), (b"1234", b"1234567"), (b"1", b"")])
+def test_bytes_that_are_no_numbers_are_refused(indices, values):
+    """A row of a part whose bytes are no whole number of numbers is refused; its neighbours do not lend it theirs."""
+    neighbour = {"type": 0, "size": 4, "indices": b"\0\0\0\0" * 3, "values": b"\0" * 24}
+    with pytest.raises(FormatError):
+        unpacked(pa.chunked_array([pa.array([neighbour, neighbour | {"indices": indices, "values": values}, neighbour], PACKED)]))
 
 
 def test_only_dense_vectors_stay_dense():

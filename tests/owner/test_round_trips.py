@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from securemllib.algorithms.vectors import PACKED, VECTOR
 from securemllib.crypto.aead import unseal
 from securemllib.errors import DataError, UsageError
 from securemllib.owner import dataset, reading
@@ -206,6 +207,34 @@ def test_columns_without_nulls_store_no_levels(owner, tmp_path: Path) -> None:
     schema = pq.read_schema(tmp_path / "dataset" / part.file, decryption_properties=key.decryption())
     assert {field.name: field.nullable for field in schema} == {"full": False, "holes": True}
     assert all(field.nullable for field in opened_.table(part).schema)
+
+
+SPARSE, EMPTY = ({"type": 0, "size": 4, "indices": [1, 3], "values": [1.5, 2.0]}, {"type": 0, "size": 4, "indices": [], "values": []})
+DENSE, HOLE = ({"type": 1, "size": None, "indices": None, "values": [1.0, value, 3.0, 4.0]} for value in (0.0, None))
+
+
+@pytest.mark.parametrize(
+    ("rows", "are_bytes"),
+    [
+        ([SPARSE, EMPTY, SPARSE], True),
+        ([DENSE, DENSE], True),
+        ([EMPTY], True),
+        ([SPARSE, None, DENSE, None, EMPTY], True),
+        ([None, None], True),
+        ([HOLE, HOLE], False),
+    ],
+)
+def test_vectors_lie_in_parts_as_bytes(owner, tmp_path: Path, rows: list[object], *, are_bytes: bool) -> None:
+    """Sparse, dense, mixed and null vectors come back as they were; in the file their lists are bytes, but where a number is null."""
+    source = pa.table({"f": pa.concat_arrays([pa.array([SPARSE], VECTOR), pa.array(rows * 3, VECTOR)])[1:]})
+    owner.encrypt(source, tmp_path / "dataset", rows_per_part=2)
+    opened_ = reading.open_dataset(tmp_path / "dataset", owner=owner.identity.public, keystore=owner.keystore)
+    for part in opened_.body.parts:
+        key = part_key(part, secret=opened_.secret, dataset_id=opened_.manifest.dataset_id, version=1)
+        stored = pq.read_schema(tmp_path / "dataset" / part.file, decryption_properties=key.decryption()).field("f").type
+        assert (stored == PACKED) is are_bytes
+        opened_.table(part).validate(full=True)
+    assert sorted(map(repr, opened(owner, tmp_path / "dataset")["f"].to_pylist())) == sorted(map(repr, rows * 3))
 
 
 @pytest.mark.parametrize("kind", [pa.float32(), pa.bool_(), pa.string(), pa.list_(pa.float64())])

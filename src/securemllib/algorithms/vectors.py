@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from securemllib.algorithms.kernels.matrix import Empty, centred_rows, column_sums
-from securemllib.errors import CapacityError, DataError
+from securemllib.errors import CapacityError, DataError, FormatError
 
 __all__ = [
     "MOST_COLUMNS",
+    "PACKED",
     "VECTOR",
     "AnyVector",
     "SparseVector",
@@ -24,10 +25,14 @@ __all__ = [
     "stored_vector",
     "to_stored",
     "type_text",
+    "unpacked",
 ]
 
 # How Spark stores a vector: sparse rows (type 0: size, indices, values) and dense ones (type 1: values) in one column.
 VECTOR = pa.struct({"type": pa.int8(), "size": pa.int32(), "indices": pa.list_(pa.int32()), "values": pa.list_(pa.float64())})
+
+# How a part holds it: Parquet reads bytes at three times the speed of lists.
+PACKED = pa.struct({"type": pa.int8(), "size": pa.int32(), "indices": pa.binary(), "values": pa.binary()})
 
 _FLOAT64 = pa.float64()
 _NESTED = frozenset(kind.id for kind in (VECTOR, pa.list_(pa.int8()), pa.large_list(pa.int8()), pa.list_(pa.int8(), 1)))
@@ -198,6 +203,17 @@ def to_stored(vector: AnyVector) -> pa.Array:
     return pa.StructArray.from_arrays([kinds, sizes, indices, values], fields=list(VECTOR))
 
 
+def unpacked(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of a part as datasets have it: indices and values of vectors lie there as bytes, of little-endian numbers.
+
+    Raises:
+        FormatError: The bytes of a row are no whole number of numbers.
+    """
+    if column.type != PACKED:
+        return column
+    return pa.chunked_array([_unpacked(chunk) for chunk in column.chunks], VECTOR)
+
+
 def numbers(array: pa.Array, name: str) -> NDArray[np.float64]:
     """Return a column as float64, NaN for null.
 
@@ -214,6 +230,21 @@ def numbers(array: pa.Array, name: str) -> NDArray[np.float64]:
     if array.type != _FLOAT64:
         array = array.cast(_FLOAT64, safe=False)
     return np.asarray(array.to_numpy(zero_copy_only=array.null_count == 0), dtype=np.float64)
+
+
+def _unpacked(array: pa.StructArray) -> pa.StructArray:
+    lists = [_listed(array.field(index), VECTOR.field(index).type) for index in (2, 3)]
+    return pa.StructArray.from_arrays([array.field(0), array.field(1), *lists], fields=list(VECTOR), mask=array.is_null())
+
+
+def _listed(array: pa.BinaryArray, kind: pa.ListType) -> pa.ListArray:
+    """Return the numbers of every row, which are not copied."""
+    valid, places, held = array.buffers()
+    ends, rest = np.divmod(np.frombuffer(places, np.int32)[: array.offset + len(array) + 1], kind.value_type.bit_width // 8)
+    if rest.any():
+        raise FormatError("The bytes of a vector are no whole number of numbers.")
+    flat = pa.Array.from_buffers(kind.value_type, int(ends[-1]), [None, held])
+    return pa.Array.from_buffers(kind, len(array), [valid, pa.py_buffer(ends)], array.null_count, array.offset, [flat])
 
 
 def _from_lists(array: pa.Array, name: str) -> Vector:

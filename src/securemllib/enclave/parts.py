@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
-from securemllib.algorithms.vectors import type_text
+from securemllib.algorithms.vectors import type_text, unpacked
 from securemllib.crypto.aead import unseal
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import IntegrityError, UnsealError
@@ -58,7 +58,5 @@ def _read(file: pq.ParquetFile, columns: list[str]) -> pa.Table:
         file.read(columns=columns[start : start + _COLUMNS_AT_ONCE], use_threads=False)
         for start in range(0, max(len(columns), 1), _COLUMNS_AT_ONCE)
     ]
-    if len(tables) == 1:
-        return tables[0]
     names = [name for table in tables for name in table.column_names]
-    return pa.Table.from_arrays([column for table in tables for column in table.columns], names=names)
+    return pa.Table.from_arrays([unpacked(column) for table in tables for column in table.columns], names=names) if names else tables[0]

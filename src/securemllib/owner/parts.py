@@ -5,10 +5,12 @@ import threading
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
+from securemllib.algorithms.vectors import PACKED, VECTOR, unpacked
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.keys import DataKey
 from securemllib.errors import FormatError, IntegrityError
@@ -27,6 +29,8 @@ _ROOMS = threading.local()
 _COLUMN_ROOM = 2**14
 # Lengths from here to 2**21 take three bytes in the footer's encoding, so a change of padding changes the file by the same amount.
 _PADDING_FLOOR = 2**14
+# Arrow's bytes have offsets of 4 bytes.
+_MOST_BYTES = 2**31 - 1
 # A column's values are handed over in batches, each with a cost of its own; the size of pages is bounded apart.
 _VALUES_AT_ONCE = 2**16
 
@@ -46,7 +50,7 @@ def encode_part(
         size_hiding: Whether the file is padded.
     """
     key, salt = DataKey.generate(), os.urandom(_SALT_BYTES)
-    table = _without_levels(table)
+    table = _without_levels(_packed(table))
     prefix = aad_prefix(dataset_id, version, ordinal, table.num_rows, salt)
     data = _padded(table, key, prefix, compression) if size_hiding else _encrypted(table, key, prefix, compression, 0)
     file = f"part-{ordinal:05d}.parquet"
@@ -91,7 +95,8 @@ def read_part(
     # 3
     try:
         with pq.ParquetFile(pa.BufferReader(data), decryption_properties=key.decryption()) as file:
-            table = file.read().replace_schema_metadata(None)
+            stored = file.read().replace_schema_metadata(None)
+            table = pa.Table.from_arrays([unpacked(column) for column in stored.columns], names=stored.column_names)
     except (OSError, pa.ArrowException) as error:
         raise IntegrityError(
             f"Part {part.ordinal} of dataset {dataset_id} does not decrypt as that part.", code="integrity.part"
@@ -122,6 +127,29 @@ def _without_levels(table: pa.Table) -> pa.Table:
     """Return the rows with every column that holds no null as one that may hold none: Parquet then stores, and reads, no level a value."""
     fields = [item.with_nullable(column.null_count > 0) for item, column in zip(table.schema, table.columns, strict=True)]
     return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
+
+
+def _packed(table: pa.Table) -> pa.Table:
+    """Return the rows with the lists of vectors as bytes where these can hold them: what `unpacked` reads."""
+    columns = [_packed_vectors(column.combine_chunks()) if column.type == VECTOR else column for column in table.columns]
+    return pa.Table.from_arrays(columns, names=table.column_names)
+
+
+def _packed_vectors(vectors: pa.StructArray) -> pa.StructArray:
+    lists = [vectors.field("indices"), vectors.field("values")]
+    if any(column.values.null_count or column.values.nbytes > _MOST_BYTES for column in lists):
+        return vectors
+    columns = [vectors.field("type"), vectors.field("size"), *map(_row_bytes, lists)]
+    return pa.StructArray.from_arrays(columns, fields=list(PACKED), mask=vectors.is_null() if vectors.null_count else None)
+
+
+def _row_bytes(lists: pa.ListArray) -> pa.BinaryArray:
+    """Return the bytes of each row's numbers, which are not copied."""
+    flat, width = lists.values, lists.type.value_type.bit_width // 8
+    valid, places = lists.buffers()[:2]
+    ends = np.frombuffer(places, np.int32)[: lists.offset + len(lists) + 1] * np.int32(width)
+    held = flat.buffers()[1].slice(flat.offset * width)
+    return pa.Array.from_buffers(pa.binary(), len(lists), [valid, pa.py_buffer(ends), held], lists.null_count, lists.offset)
 
 
 def _encrypted(table: pa.Table, key: DataKey, prefix: bytes, compression: str, padding: int) -> pa.Buffer:
