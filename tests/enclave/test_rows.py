@@ -29,3 +29,10 @@ def test_stored_vectors_keep_their_width(kept):
     assert [rows.vector(name).width for name in ("lists", "sparse", "number")] == [3, 3, 1]
     assert rows.vector("lists").rows == kept
     assert rows.scalar("words").type == pa.list_(pa.string())
+
+
+def test_empty_lists_are_dropped_as_others():
+    """A part whose first list is empty loses all of its rows as one of other lists does, and is still a column of lists."""
+    for lists in ([[], [1.0]], [[1.0], []]):
+        dropped = part(lists=pa.array(lists)).take(np.zeros(2, dtype=bool))
+        assert dropped.count == len(dropped.stored("lists")) == 0

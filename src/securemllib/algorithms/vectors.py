@@ -194,7 +194,8 @@ def stored_vector(array: pa.Array, name: str) -> AnyVector:
 def to_stored(vector: AnyVector) -> pa.Array:
     """Return the Arrow array that `stored_vector` reads as the same vectors: lists of one length, or Spark's sparse vectors."""
     if isinstance(vector, Vector):
-        return pa.FixedSizeListArray.from_arrays(pa.array(vector.matrix().ravel()), vector.width)
+        # Arrow has no lists of a fixed size of 0, and vectors without slots have no rows.
+        return pa.FixedSizeListArray.from_arrays(pa.array(vector.matrix().ravel()), max(vector.width, 1))
     rows = vector.values
     ends = pa.array(rows.indptr.astype(np.int32))
     kinds, sizes = pa.array(np.zeros(vector.rows, dtype=np.int8)), pa.array(np.full(vector.rows, vector.width, dtype=np.int32))
