@@ -148,6 +148,14 @@ def _texts() -> Rows:
     return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.array([[word, "a"] for word in _words().raw["input0"].to_pylist()])})
 
 
+def _lists() -> Rows:
+    drawn = _generator()
+    lists = [[drawn.permutation(5)[: drawn.integers(0, 5)].astype(float).tolist() for _ in range(ROWS)] for _ in range(2)]
+    # A row without labels has no recall.
+    lists[1] = [labels or [1.0] for labels in lists[1]]
+    return Rows(np.zeros((ROWS, 0)), raw={f"input{index}": pa.array(each, pa.list_(pa.float64())) for index, each in enumerate(lists)})
+
+
 @dataclass(frozen=True)
 class Case:
     """How the contract is tried on one operation.
@@ -204,12 +212,14 @@ CASES = {
     "MaxAbsScaler": Case("MaxAbsScaler", _vectors, **RAW),
     "MinMaxScaler": Case("MinMaxScaler", _vectors, **RAW),
     "MulticlassClassificationEvaluator": Case("MulticlassClassificationEvaluator", _classified, predicts=False, refuses_nan=False),
+    "MultilabelClassificationEvaluator": Case("MultilabelClassificationEvaluator", _lists, **RAW),
     "NaiveBayes": Case("NaiveBayes", _counts),
     "OneHotEncoder": Case("OneHotEncoder", _categories, **RAW),
     "PCA": Case("PCA", _clusters, {"k": 2}, weighs=False),
     "QuantileDiscretizer": Case("QuantileDiscretizer", _numbers, {"numBuckets": 4}, **RAW),
     "RandomForestClassifier": Case("RandomForestClassifier", _classes, {"numTrees": 3}, draws=True),
     "RandomForestRegressor": Case("RandomForestRegressor", _targets, {"numTrees": 3}, draws=True),
+    "RankingEvaluator": Case("RankingEvaluator", _lists, {"metricName": "ndcgAtK", "k": 2}, **RAW),
     "Recommender": None,
     "RegressionEvaluator": Case("RegressionEvaluator", _predicted, predicts=False, refuses_nan=False),
     "RobustScaler": Case("RobustScaler", _vectors, **RAW),

@@ -158,6 +158,26 @@ def test_partitioned_mode_fits_enclave_modes_transformers(world, name):
             np.testing.assert_array_equal(partitioned[field], value, err_msg=field)
 
 
+@pytest.mark.parametrize(("operation", "is_masked"), [("RankingEvaluator", True), ("MultilabelClassificationEvaluator", False)])
+def test_partitioned_mode_scores_lists_as_enclave_mode(operation, is_masked):
+    """Sums of rankings are masked, labels merged in enclaves: both give enclave mode's metrics; a part has no rows left."""
+    generator = np.random.default_rng(2)
+    lists = [[generator.permutation(5)[:length].astype(float).tolist() for length in (0, *generator.integers(1, 5, 59))] for _ in range(2)]
+    table = pa.table({"p": lists[0], "y": lists[1], "n": range(60)})
+    scored = World(Dataset(table, parts=3))
+    somebody = Filter(predicate=Call(operator=Operator.GREATER, arguments=(Reference(column="n"), Literal(value=19))))
+    plan = Plan(source=scored.dataset.manifest.reference, steps=(somebody,))
+    asked = {"operation": operation, "params": {}, "inputs": {"input0": "p", "input1": "y"}, "plan": plan, "shares": 3}
+    inside, _, _ = trained(scored, **asked)
+    partitioned, _, masked = trained(scored, **asked, mode=Mode.PARTITIONED)
+    assert any(masked) is is_masked
+    assert partitioned.keys() == inside.keys()
+    assert inside["rows"] == 40
+    for field, value in inside.items():
+        # Masked sums are of integers with 66 bits.
+        np.testing.assert_allclose(partitioned[field], value, rtol=1e-14, err_msg=field)
+
+
 def test_which_rounds_are_masked(world):
     """The summary and rounds that draw rows are sealed, one round is measured, and every round after it is masked."""
     _, _, kinds = trained(world, params={"regParam": 0.01}, mode=Mode.PARTITIONED)

@@ -17,6 +17,8 @@ from securemllib.algorithms.evaluation.clustering import ClusteringEvaluator
 from securemllib.algorithms.evaluation.generalized_linear import GeneralizedLinearEvaluator
 from securemllib.algorithms.evaluation.generalized_linear_residuals import GeneralizedLinearResiduals
 from securemllib.algorithms.evaluation.multiclass import MulticlassClassificationEvaluator
+from securemllib.algorithms.evaluation.multilabel import MultilabelClassificationEvaluator
+from securemllib.algorithms.evaluation.ranking import RankingEvaluator
 from securemllib.algorithms.evaluation.recommendations import Recommender
 from securemllib.algorithms.evaluation.regression import RegressionEvaluator
 from securemllib.algorithms.evaluation.topics import TopicEvaluator
@@ -60,8 +62,9 @@ ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation 
     ALS, BinaryClassificationEvaluator, BoostingEvaluator, ChiSquareTest, ClusteringEvaluator, Correlation, CountVectorizer,
     DecisionTreeClassifier, DecisionTreeRegressor, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator,
     GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinMaxScaler,
-    MulticlassClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor,
-    Recommender, RegressionEvaluator, RobustScaler, StandardScaler, StringIndexer, Summarizer, TopicEvaluator, VectorIndexer,
+    MulticlassClassificationEvaluator, MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, QuantileDiscretizer,
+    RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler, StandardScaler,
+    StringIndexer, Summarizer, TopicEvaluator, VectorIndexer,
 )}  # fmt: skip
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.

@@ -13,10 +13,12 @@ from pyspark.ml.param.shared import (
     HasRawPredictionCol,
     HasWeightCol,
 )
+from pyspark.sql.types import ArrayType, DoubleType
 
 from securemllib.algorithms.registry import ALGORITHMS, types_of
 from securemllib.errors import FormatError
 from securemllib.ml.checks import inputs_of, job_params, require_columns, require_sealed
+from securemllib.ml.features.base import Kind, require_kind
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.persistence import Persistent
 from securemllib.ml.release import summary_values
@@ -25,7 +27,16 @@ from securemllib.spark.jobs import Request
 from securemllib.wire.encoding import Value
 from securemllib.wire.job import OutputKind
 
-__all__ = ["BinaryClassificationEvaluator", "ClusteringEvaluator", "MulticlassClassificationEvaluator", "RegressionEvaluator"]
+__all__ = [
+    "BinaryClassificationEvaluator",
+    "ClusteringEvaluator",
+    "MulticlassClassificationEvaluator",
+    "MultilabelClassificationEvaluator",
+    "RankingEvaluator",
+    "RegressionEvaluator",
+]
+
+_LISTS = Kind("of type array<double>", lambda kind: isinstance(kind, ArrayType) and isinstance(kind.elementType, DoubleType))
 
 
 class SecureEvaluator(Evaluator, Persistent):
@@ -74,9 +85,13 @@ class SecureEvaluator(Evaluator, Persistent):
     def _request(self, frame: SecureDataFrame, output: OutputKind) -> Request:
         operation, inputs = type(self).__name__, inputs_of(self, self._roles())
         params = job_params(operation, self)
-        require_columns(frame, inputs)
+        self._require(frame, inputs)
         # A metric is compared between models that may differ in the last digits.
         return Request(operation=operation, params=params, inputs=inputs, plan=frame.plan, outputs=((output, None, ()),), dtype="float64")
+
+    def _require(self, frame: SecureDataFrame, inputs: dict[str, str]) -> None:
+        """Raise unless each column exists and is of its kind; where the owner hides columns the enclave checks."""
+        require_columns(frame, inputs)
 
 
 @mirrors(original.BinaryClassificationEvaluator)
@@ -115,3 +130,27 @@ class ClusteringEvaluator(SecureEvaluator, HasPredictionCol, HasFeaturesCol, Has
 
     ROLES: ClassVar[dict[str, str]] = {"featuresCol": "features", "predictionCol": "prediction", "weightCol": "weight"}
     DEFAULTS: ClassVar[dict[str, Any]] = {"metricName": "silhouette", "distanceMeasure": "squaredEuclidean"}
+
+
+class SecureListsEvaluator(SecureEvaluator, HasLabelCol, HasPredictionCol):
+    """An evaluator of lists of predictions and of labels, which enclaves read as they are."""
+
+    ROLES: ClassVar[dict[str, str]] = {"predictionCol": "input0", "labelCol": "input1"}
+
+    def _require(self, frame: SecureDataFrame, inputs: dict[str, str]) -> None:
+        require_kind(frame, list(inputs.values()), _LISTS)
+
+
+@mirrors(original.MultilabelClassificationEvaluator)
+class MultilabelClassificationEvaluator(SecureListsEvaluator):
+    """Metrics of a classification with several labels a row, as ``pyspark.ml.evaluation.MultilabelClassificationEvaluator``."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {"metricName": "f1Measure", "metricLabel": 0.0}
+    SMALLER_IS_BETTER = frozenset({"hammingLoss"})
+
+
+@mirrors(original.RankingEvaluator)
+class RankingEvaluator(SecureListsEvaluator):
+    """Metrics of rankings, as ``pyspark.ml.evaluation.RankingEvaluator``."""
+
+    DEFAULTS: ClassVar[dict[str, Any]] = {"metricName": "meanAveragePrecision", "k": 10}
