@@ -189,6 +189,7 @@ CASES = {
     "ALS": Case("ALS", _rated, {"rank": 2, "maxIter": 2}, weighs=False, predicts=False, refuses_nan=False),
     "BinaryClassificationEvaluator": Case("BinaryClassificationEvaluator", _classified, predicts=False),
     "BoostingEvaluator": None,
+    "ChiSqSelector": Case("ChiSqSelector", _labelled, {"numTopFeatures": 2}, **RAW),
     "ChiSquareTest": Case("ChiSquareTest", _labelled, **RAW),
     "ClusteringEvaluator": Case(
         "ClusteringEvaluator", lambda: replace(_clusters(), prediction=_classes().label), predicts=False, weighs=False
@@ -227,6 +228,10 @@ CASES = {
     "StringIndexer": Case("StringIndexer", _words, **RAW),
     "Summarizer": Case("Summarizer", _vectors, **RAW),
     "TopicEvaluator": None,
+    "UnivariateFeatureSelector": Case(
+        "UnivariateFeatureSelector", _labelled, {"featureType": "continuous", "labelType": "continuous"}, **RAW
+    ),
+    "VarianceThresholdSelector": Case("VarianceThresholdSelector", _vectors, {"varianceThreshold": 0.9}, **RAW),
     "VectorIndexer": Case("VectorIndexer", _vectors, **RAW),
 }
 # Operations that read what a model made: the tests of that model run them.

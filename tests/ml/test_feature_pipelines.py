@@ -340,6 +340,38 @@ def test_rows_without_a_vector_are_skipped_or_refused(mode, gaps):
     assert all(found[ours, name] == found[feature, name] for name in ("out", "vector") if mode == "skip")
 
 
+SELECTORS = [
+    ("VarianceThresholdSelector", {"varianceThreshold": 1.0}),
+    ("ChiSqSelector", {"numTopFeatures": 2, "labelCol": "back"}),
+    ("UnivariateFeatureSelector", {"labelCol": "back", "selectionThreshold": 2, "featureType": "continuous", "labelType": "categorical"}),
+]
+
+
+@pytest.mark.parametrize(("name", "params"), SELECTORS)
+def test_selectors_keep_the_slots_of_mllib(name, params, sealed, clear, tmp_path):
+    """A selector within a pipeline, saved and loaded, keeps the slots that MLlib's keeps and tells which where it is released."""
+    found = []
+    for package, rows in ((ours, sealed), (feature, clear)):
+        chain = [
+            package.StringIndexer(inputCols=["town", "note"], outputCols=["t", "n"]),
+            package.VectorAssembler(inputCols=["t", "n", "doctor"], outputCol="features"),
+            getattr(package, name)(outputCol="chosen")._set(**params),
+        ]
+        model = (Pipeline if package is ours else PlainPipeline)(stages=chain).fit(rows)
+        if package is ours:
+            with pytest.raises(SealedError):
+                model.stages[2].selectedFeatures  # noqa: B018
+            model.save(str(tmp_path / "model"))
+            model = PipelineModel.load(str(tmp_path / "model"))
+            kept = model.transform(rows).release(columns=["chosen"]).open().column("chosen").to_pylist()
+            found.append((model.stages[2].release().selectedFeatures, sorted(kept)))
+        else:
+            kept = [row["chosen"].toArray().tolist() for row in model.transform(rows).collect()]
+            found.append((list(model.stages[2].selectedFeatures), sorted(kept)))
+    assert found[0] == found[1]
+    assert 0 < len(found[0][0]) < 3
+
+
 def test_labels_come_back_through_the_plan(sealed):
     """IndexToString without labels gives the texts that a StringIndexer before it read."""
     indexed = ours.StringIndexer(inputCol="town", outputCol="index").fit(sealed).transform(sealed)

@@ -23,6 +23,7 @@ from securemllib.algorithms.evaluation.recommendations import Recommender
 from securemllib.algorithms.evaluation.regression import RegressionEvaluator
 from securemllib.algorithms.evaluation.topics import TopicEvaluator
 from securemllib.algorithms.feature.buckets import Binarizer, Bucketizer
+from securemllib.algorithms.feature.chi_sq_selector import ChiSqSelector
 from securemllib.algorithms.feature.count_vectorizer import CountVectorizer, CountVectorizerModel
 from securemllib.algorithms.feature.hashing import FeatureHasher, HashingTF
 from securemllib.algorithms.feature.idf import IDF
@@ -37,6 +38,8 @@ from securemllib.algorithms.feature.scaling import DCT, ElementwiseProduct, Norm
 from securemllib.algorithms.feature.shape import Interaction, PolynomialExpansion, VectorSizeHint, VectorSlicer
 from securemllib.algorithms.feature.string_indexer import StringIndexer, StringIndexerModel
 from securemllib.algorithms.feature.text import NGram, RegexTokenizer, StopWordsRemover, Tokenizer
+from securemllib.algorithms.feature.univariate_feature_selector import UnivariateFeatureSelector
+from securemllib.algorithms.feature.variance_threshold_selector import VarianceThresholdSelector
 from securemllib.algorithms.feature.vector_indexer import VectorIndexer
 from securemllib.algorithms.gaussian_mixture import GaussianMixture
 from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression
@@ -59,12 +62,12 @@ __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_na
 
 # What a job may name; a job trusts these lines too, so they are few.
 ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
-    ALS, BinaryClassificationEvaluator, BoostingEvaluator, ChiSquareTest, ClusteringEvaluator, Correlation, CountVectorizer,
+    ALS, BinaryClassificationEvaluator, BoostingEvaluator, ChiSqSelector, ChiSquareTest, ClusteringEvaluator, Correlation, CountVectorizer,
     DecisionTreeClassifier, DecisionTreeRegressor, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator,
     GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinMaxScaler,
     MulticlassClassificationEvaluator, MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, QuantileDiscretizer,
     RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler, StandardScaler,
-    StringIndexer, Summarizer, TopicEvaluator, VectorIndexer,
+    StringIndexer, Summarizer, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector, VectorIndexer,
 )}  # fmt: skip
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.

@@ -25,6 +25,14 @@ from securemllib.ml.features.scalers import (
     VectorIndexer,
     VectorIndexerModel,
 )
+from securemllib.ml.features.selectors import (
+    ChiSqSelector,
+    ChiSqSelectorModel,
+    UnivariateFeatureSelector,
+    UnivariateFeatureSelectorModel,
+    VarianceThresholdSelector,
+    VarianceThresholdSelectorModel,
+)
 from securemllib.ml.features.text import FeatureHasher, HashingTF, NGram, RegexTokenizer, StopWordsRemover, Tokenizer
 from securemllib.ml.features.vectors import (
     DCT,
@@ -49,6 +57,8 @@ __all__ = [
     "PCA",
     "Binarizer",
     "Bucketizer",
+    "ChiSqSelector",
+    "ChiSqSelectorModel",
     "CountVectorizer",
     "CountVectorizerModel",
     "ElementwiseProduct",
@@ -79,6 +89,10 @@ __all__ = [
     "StringIndexer",
     "StringIndexerModel",
     "Tokenizer",
+    "UnivariateFeatureSelector",
+    "UnivariateFeatureSelectorModel",
+    "VarianceThresholdSelector",
+    "VarianceThresholdSelectorModel",
     "VectorAssembler",
     "VectorIndexer",
     "VectorIndexerModel",

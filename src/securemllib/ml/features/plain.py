@@ -14,6 +14,7 @@ __all__ = [
     "PlainMinMaxScalerModel",
     "PlainOneHotEncoderModel",
     "PlainRobustScalerModel",
+    "PlainSelectorModel",
     "PlainStringIndexerModel",
     "PlainVectorIndexerModel",
 ]
@@ -149,3 +150,12 @@ class PlainIDFModel(_Plain):
     def numDocs(self) -> int:
         """Documents."""
         return int(self.model.num_docs)
+
+
+class PlainSelectorModel(_Plain):
+    """The slots that a selector keeps."""
+
+    @property
+    def selectedFeatures(self) -> list[int]:
+        """Their indices."""
+        return [int(index) for index in self.model.selected]
