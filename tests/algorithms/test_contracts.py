@@ -188,6 +188,7 @@ RAW: dict[str, Any] = {"weighs": False, "predicts": False, "refuses_nan": False}
 CASES = {
     "ALS": Case("ALS", _rated, {"rank": 2, "maxIter": 2}, weighs=False, predicts=False, refuses_nan=False),
     "BinaryClassificationEvaluator": Case("BinaryClassificationEvaluator", _classified, predicts=False),
+    "BisectingKMeans": Case("BisectingKMeans", _clusters, {"k": 3}, draws=True),
     "BoostingEvaluator": None,
     "ChiSqSelector": Case("ChiSqSelector", _labelled, {"numTopFeatures": 2}, **RAW),
     "ChiSquareTest": Case("ChiSquareTest", _labelled, **RAW),

@@ -76,6 +76,7 @@ CASES = {
     "glm": ("GeneralizedLinearRegression", {"family": "binomial", "regParam": 0.01}, "y"),
     "huber": ("LinearRegression", {"loss": "huber", "regParam": 0.1, "tol": 1e-9}, "y"),
     "kmeans": ("KMeans", {"k": 4}, None),
+    "bisecting": ("BisectingKMeans", {"k": 3}, None),
     "cosine": ("KMeans", {"k": 2, "distanceMeasure": "cosine", "initMode": "random"}, None),
     "pca": ("PCA", {"k": 2}, None),
     "tree": ("DecisionTreeRegressor", {"maxDepth": 3}, "y"),

@@ -76,6 +76,7 @@ def test_a_later_scoring_reads_nothing_and_gives_the_same_rows(world, model, pla
 
 
 MODELS = {
+    "BisectingKMeans": {"k": 3},
     "DecisionTreeClassifier": {},
     "GaussianMixture": {"k": 2, "maxIter": 2},
     "GBTRegressor": {"maxIter": 2},
@@ -90,7 +91,7 @@ MODELS = {
     "RobustScaler": {},
     "StandardScaler": {"withMean": True},
 }
-UNLABELLED = {"GaussianMixture", "KMeans", "MinMaxScaler", "PCA", "RobustScaler", "StandardScaler"}
+UNLABELLED = {"BisectingKMeans", "GaussianMixture", "KMeans", "MinMaxScaler", "PCA", "RobustScaler", "StandardScaler"}
 STEMS = dict.fromkeys(("MinMaxScaler", "PCA", "RobustScaler", "StandardScaler"), "output")
 
 

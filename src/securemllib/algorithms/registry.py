@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any, get_type_hints
 
 from securemllib.algorithms.als import ALS
+from securemllib.algorithms.bisecting_kmeans import BisectingKMeans
 from securemllib.algorithms.decision_tree import DecisionTreeClassifier, DecisionTreeRegressor
 from securemllib.algorithms.evaluation.binary import BinaryClassificationEvaluator
 from securemllib.algorithms.evaluation.boosting import BoostingEvaluator
@@ -62,12 +63,12 @@ __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_na
 
 # What a job may name; a job trusts these lines too, so they are few.
 ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
-    ALS, BinaryClassificationEvaluator, BoostingEvaluator, ChiSqSelector, ChiSquareTest, ClusteringEvaluator, Correlation, CountVectorizer,
-    DecisionTreeClassifier, DecisionTreeRegressor, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator,
-    GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinMaxScaler,
-    MulticlassClassificationEvaluator, MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, QuantileDiscretizer,
-    RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler, StandardScaler,
-    StringIndexer, Summarizer, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector, VectorIndexer,
+    ALS, BinaryClassificationEvaluator, BisectingKMeans, BoostingEvaluator, ChiSqSelector, ChiSquareTest, ClusteringEvaluator, Correlation,
+    CountVectorizer, DecisionTreeClassifier, DecisionTreeRegressor, GBTClassifier, GBTRegressor, GaussianMixture,
+    GeneralizedLinearEvaluator, GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression,
+    MaxAbsScaler, MinMaxScaler, MulticlassClassificationEvaluator, MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA,
+    QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler,
+    StandardScaler, StringIndexer, Summarizer, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector, VectorIndexer,
 )}  # fmt: skip
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.

@@ -1,20 +1,27 @@
 """Clusterings, named as in ``pyspark.ml.clustering``."""
 
+import warnings
 from typing import Any, ClassVar
 
 from pyspark.ml import clustering as original
-from pyspark.ml.clustering import _GaussianMixtureParams, _KMeansParams
-from pyspark.sql.types import IntegerType
+from pyspark.ml.clustering import _BisectingKMeansParams, _GaussianMixtureParams, _KMeansParams
+from pyspark.sql.types import DoubleType, IntegerType
 
 from securemllib.ml.base import SecureEstimator, SecureModel
+from securemllib.ml.checks import inputs_of, require_columns, require_sealed
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.plain import PlainGaussianMixtureModel, PlainKMeansModel
-from securemllib.ml.summaries import GaussianMixtureSummary, KMeansSummary
+from securemllib.ml.stat import summarised
+from securemllib.ml.summaries import BisectingKMeansSummary, GaussianMixtureSummary, KMeansSummary
 from securemllib.ml.topics import LDA, DistributedLDAModel, LDAModel, LocalLDAModel
 from securemllib.ml.updating import UpdatingEstimator
+from securemllib.wire.plan import ApplyModel
 
 __all__ = [
     "LDA",
+    "BisectingKMeans",
+    "BisectingKMeansModel",
+    "BisectingKMeansSummary",
     "DistributedLDAModel",
     "GaussianMixture",
     "GaussianMixtureModel",
@@ -57,6 +64,40 @@ class KMeans(UpdatingEstimator, _KMeansParams):
         """
         moved: KMeansModel = self._updated(model, dataset, {"decayFactor": float(decayFactor)})
         return moved
+
+
+@mirrors(original.BisectingKMeansModel)
+class BisectingKMeansModel(SecureModel, _BisectingKMeansParams):
+    """A sealed model of `BisectingKMeans`."""
+
+    SUMMARY = BisectingKMeansSummary
+
+    def computeCost(self, dataset: Any) -> float:
+        """Return the sum of squared distances of rows to the centres of their clusters, weights or not; deprecated in pyspark.ml.
+
+        The policy must have the output ``summary`` for the operation ``Summarizer``.
+        """
+        warnings.warn("Deprecated in 3.0.0. Use ClusteringEvaluator, or trainingCost of the summary.", FutureWarning, stacklevel=2)
+        frame = require_sealed(dataset, f"{type(self).__name__}.computeCost")
+        inputs, column = inputs_of(self, {"featuresCol": "features"}), f"cost_{self.uid}"
+        require_columns(frame, inputs)
+        step = ApplyModel(model=self.sealed.reference, input_columns=(inputs["features"],), outputs={"cost": column}, params={"cost": True})
+        scored = frame.apply(step, {column: DoubleType()}, self.sealed, self._pieces)
+        return float(summarised(scored, column).sum[0])
+
+    def _type_of(self, stem: str) -> Any:
+        del stem
+        return IntegerType()
+
+    def _plain(self, model: Any) -> PlainKMeansModel:
+        return PlainKMeansModel(model)
+
+
+@mirrors(original.BisectingKMeans)
+class BisectingKMeans(SecureEstimator, _BisectingKMeansParams):
+    """Clusters divided in two, level by level, as ``pyspark.ml.clustering.BisectingKMeans``."""
+
+    MODEL = BisectingKMeansModel
 
 
 @mirrors(original.GaussianMixtureModel)

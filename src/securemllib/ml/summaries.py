@@ -13,7 +13,7 @@ from securemllib.ml.checks import require_columns
 from securemllib.ml.mirror import converted, refuse_sealed
 from securemllib.spark.dataframe import SecureDataFrame
 
-__all__ = ["ClusteringSummary", "GaussianMixtureSummary", "KMeansSummary", "Summary", "TrainingSummary"]
+__all__ = ["BisectingKMeansSummary", "ClusteringSummary", "GaussianMixtureSummary", "KMeansSummary", "Summary", "TrainingSummary"]
 
 
 class Summary:
@@ -118,12 +118,18 @@ class ClusteringSummary(Summary):
 class KMeansSummary(ClusteringSummary):
     """Of the training of a `KMeans`."""
 
-    ORIGINAL = clustering.KMeansSummary
+    ORIGINAL: ClassVar[type[Any]] = clustering.KMeansSummary
 
     @property
     def trainingCost(self) -> float:
         """The sum of squared distances to the nearest centre before the last step; `SealedError` where it was not released."""
         return float(self._released("training_cost"))
+
+
+class BisectingKMeansSummary(KMeansSummary):
+    """Of the training of a `BisectingKMeans`, whose cost is that of its leaves."""
+
+    ORIGINAL = clustering.BisectingKMeansSummary
 
 
 class GaussianMixtureSummary(ClusteringSummary):
