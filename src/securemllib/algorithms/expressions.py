@@ -29,81 +29,93 @@ class Columns(Protocol):
 
 
 _COMPARISONS = (Operator.EQUAL, Operator.NOT_EQUAL, Operator.LESS, Operator.LESS_EQUAL, Operator.GREATER, Operator.GREATER_EQUAL)
-# The kernels of Arrow by operator; all take one or two arguments.
+# The kernels of Arrow that are not called as their operators are. Each refuses another number of arguments than its own.
 _KERNELS = {
-    Operator.ADD: ("add_checked", 2),
-    Operator.SUBTRACT: ("subtract_checked", 2),
-    Operator.MULTIPLY: ("multiply_checked", 2),
-    Operator.DIVIDE: ("divide", 2),
-    Operator.NEGATE: ("negate_checked", 1),
-    Operator.AND: ("and_kleene", 2),
-    Operator.OR: ("or_kleene", 2),
-    Operator.NOT: ("invert", 1),
-    Operator.IS_NULL: ("is_null", 1),
-    Operator.IS_NOT_NULL: ("is_valid", 1),
-    Operator.LOG: ("ln", 1),
-    **{operator: (operator.value, 1) for operator in (Operator.LOG1P, Operator.EXP, Operator.SQRT, Operator.ABS)},
-    **{operator: (operator.value, 2) for operator in _COMPARISONS},
+    Operator.ADD: "add_checked",
+    Operator.SUBTRACT: "subtract_checked",
+    Operator.MULTIPLY: "multiply_checked",
+    Operator.DIVIDE: "divide_checked",
+    Operator.TRY_DIVIDE: "divide",
+    Operator.NEGATE: "negate_checked",
+    Operator.ABS: "abs_checked",
+    Operator.AND: "and_kleene",
+    Operator.OR: "or_kleene",
+    Operator.NOT: "invert",
+    Operator.IS_NOT_NULL: "is_valid",
+    Operator.LOG: "ln",
 }
-# These compute in doubles, as Spark does.
-_DOUBLES = frozenset({Operator.DIVIDE, Operator.LOG, Operator.LOG1P, Operator.EXP, Operator.SQRT})
+# For which last arguments the result is null.
+_NULLS = {Operator.TRY_DIVIDE: ("equal", 0.0), Operator.LOG: ("less_equal", 0.0), Operator.LOG1P: ("less_equal", -1.0)}
+# These compute in doubles, as Spark does but where it divides decimals.
+_DOUBLES = frozenset({Operator.DIVIDE, Operator.CAST_DOUBLE, Operator.EXP, Operator.SQRT, *_NULLS})
 
 
 def evaluate(expression: Expression, rows: Columns) -> pa.Array:
     """Return the column of an expression: an Arrow array of ``rows.count`` values.
 
     Raises:
-        DataError: A column is missing, types do not fit, or integer arithmetic overflows.
+        DataError: A column is missing, types do not fit, integer arithmetic overflows, or a divisor is zero.
     """
     try:
         value = _value(expression, rows)
-        if isinstance(value, pa.Scalar):
-            value = pa.repeat(value, rows.count)
-        return value.combine_chunks() if isinstance(value, pa.ChunkedArray) else value
+        return pa.repeat(value, rows.count) if isinstance(value, pa.Scalar) else value
     except pa.ArrowException:
-        raise DataError("An expression does not fit the types or ranges of its columns.", code="data.expression") from None
+        raise DataError("An expression overflows, divides by zero, or does not fit its columns' types.", code="data.expression") from None
 
 
-def _value(expression: Expression, rows: Columns) -> pa.Array | pa.Scalar:
+def _value(expression: Expression, rows: Columns, where: pa.Array | pa.Scalar | None = None) -> pa.Array | pa.Scalar:
+    """Return an expression's values; where another one is given and not true, they are those of columns that are null."""
     if isinstance(expression, Reference):
-        return rows.scalar(expression.column)
+        column = rows.scalar(expression.column)
+        return column if where is None else pc.if_else(where, column, None)
     if isinstance(expression, Literal):
-        return pa.scalar(expression.value)
-    return _call(expression, rows)
+        small = type(expression.value) is int and -(2**31) <= expression.value < 2**31
+        return pa.scalar(expression.value, pa.int32() if small else None)
+    return _drawn(expression, rows) if expression.operator is Operator.RAND else _call(expression, rows, where)
 
 
-def _call(call: Call, rows: Columns) -> pa.Array | pa.Scalar:
-    arguments = [_value(argument, rows) for argument in call.arguments]
-    if call.operator is Operator.IS_IN:
-        return _is_in(call, arguments)
-    if call.operator is Operator.RAND:
-        return _drawn(call, rows)
-    if call.operator is Operator.CAST_DOUBLE and len(arguments) == 1:
-        return arguments[0].cast(pa.float64())
-    kernel, arity = _KERNELS.get(call.operator, ("", 1))
-    if len(arguments) != arity or not kernel:
-        raise DataError(f"{call.operator.value} takes {arity} arguments, not {len(arguments)}.", code="data.expression")
-    if call.operator in _DOUBLES:
-        arguments = [argument.cast(pa.float64()) for argument in arguments]
-    if call.operator is Operator.DIVIDE:
-        # Spark gives null for a zero divisor where ANSI mode is off, an error where it is on; ours gives null.
-        arguments[1] = pc.if_else(pc.equal(arguments[1], 0.0), None, arguments[1])
-    if call.operator in _COMPARISONS and any(pa.types.is_floating(argument.type) for argument in arguments):
+def _call(call: Call, rows: Columns, where: pa.Array | pa.Scalar | None) -> pa.Array | pa.Scalar:
+    operator, arguments = call.operator, list[pa.Array | pa.Scalar]()
+    for argument in call.arguments:
+        try:
+            arguments.append(_value(argument, rows, where))
+        except pa.ArrowException:
+            if not arguments or operator not in {Operator.AND, Operator.OR}:
+                raise
+            # Spark does not evaluate the right side where the left one decides.
+            open_ = pc.fill_null(pc.not_equal(arguments[0], operator is Operator.OR), True)
+            arguments.append(_value(argument, rows, open_ if where is None else pc.and_(open_, where)))
+    types = {argument.type for argument in arguments}
+    floating = any(map(pa.types.is_floating, types))
+    kernel = _KERNELS.get(operator, operator.value)
+    if floating and operator in _COMPARISONS:
         return _compared(kernel, arguments)
+    if operator in _DOUBLES or (floating and len(types) > 1):
+        arguments = list(map(_double, arguments))
+    if operator in _NULLS:
+        to, bound = _NULLS[operator]
+        arguments[-1:] = [pc.if_else(pc.call_function(to, [last, bound]), None, last) for last in arguments[-1:]]
+    if operator is Operator.CAST_DOUBLE and len(arguments) == 1:
+        return arguments[0]
     return pc.call_function(kernel, arguments)
+
+
+def _double(values: pa.Array | pa.Scalar) -> pa.Array | pa.Scalar:
+    """Return the nearest doubles, which those that Arrow makes of decimals are not."""
+    return pc.cast(values.cast(pa.string()) if pa.types.is_decimal(values.type) else values, pa.float64(), safe=False)
 
 
 def _compared(kernel: str, arguments: list[pa.Array | pa.Scalar]) -> pa.Array | pa.Scalar:
     """Return a comparison of which a side is of doubles, as Spark's: not-a-number equals itself and is above all other numbers.
 
-    A decimal and a constant are compared as they are written, a decimal and another double as doubles, which for Arrow are not the nearest.
+    A decimal and a constant are compared as they are written, all else as doubles.
     """
     if any(isinstance(one, pa.DoubleScalar) for one in arguments) and any(pa.types.is_decimal(one.type) for one in arguments):
         with suppress(pa.ArrowInvalid):  # a constant beyond decimals
             return pc.call_function(kernel, [argument.cast(pa.string()).cast(pa.decimal256(76, 38)) for argument in arguments])
-    numbers = [argument.cast(pa.string()).cast(pa.float64()) if pa.types.is_decimal(argument.type) else argument for argument in arguments]
+    numbers = list(map(_double, arguments))
     nans = [pc.is_nan(number) for number in numbers]
-    return pc.if_else(pc.or_(*nans), pc.call_function(kernel, nans), pc.call_function(kernel, numbers))
+    return pc.if_else(pc.call_function("or", nans), pc.call_function(kernel, nans), pc.call_function(kernel, numbers))
 
 
 def _drawn(call: Call, rows: Columns) -> pa.Array:
@@ -111,9 +123,3 @@ def _drawn(call: Call, rows: Columns) -> pa.Array:
     if not isinstance(seed, Literal) or type(seed.value) is not int:
         raise DataError("A random number has one seed, an integer.", code="data.expression")
     return pa.array(rows.drawn("rand", seed.value))
-
-
-def _is_in(call: Call, arguments: list[pa.Array | pa.Scalar]) -> pa.Array:
-    if not arguments or not all(isinstance(argument, Literal) for argument in call.arguments[1:]):
-        raise DataError("The values of is_in are literals.", code="data.expression")
-    return pc.is_in(arguments[0], pa.array([argument.as_py() for argument in arguments[1:]]))

@@ -2,13 +2,13 @@
 
 from typing import Any, NoReturn
 
-from pyspark.sql import types as spark_types
 from pyspark.sql.types import DataType, StructType
 
 from securemllib.errors import SealedError, UsageError
+from securemllib.spark.expression_types import type_of
 from securemllib.wire.plan import Call, Expression, Literal, Operator, Reference
 
-__all__ = ["Column"]
+__all__ = ["Column", "expression_of"]
 
 _SYMBOLS = {
     Operator.ADD: "+",
@@ -24,8 +24,7 @@ _SYMBOLS = {
     Operator.AND: "AND",
     Operator.OR: "OR",
 }
-_BOOLEAN = frozenset({*list(_SYMBOLS)[4:], Operator.NOT, Operator.IS_NULL, Operator.IS_NOT_NULL, Operator.IS_IN})
-_DOUBLE = frozenset({Operator.DIVIDE, Operator.CAST_DOUBLE, Operator.LOG, Operator.LOG1P, Operator.EXP, Operator.SQRT, Operator.RAND})
+_LEAST_INTEGER, _GREATEST_INTEGER = -(2**63), 2**63 - 1
 
 
 class Column:
@@ -61,9 +60,15 @@ class Column:
         return _call(Operator.IS_NOT_NULL, self)
 
     def isin(self, *values: Any) -> "Column":
-        """Return whether the value is one of the given constants."""
-        listed = values[0] if len(values) == 1 and isinstance(values[0], (list, tuple, set)) else values
-        return _call(Operator.IS_IN, self, *listed)
+        """Return whether the value is one of the given constants: null where it is null, or is none of them while one of them is null."""
+        listed = list(values[0] if len(values) == 1 and isinstance(values[0], (list, tuple, set)) else values)
+        name = f"({self.name} IN ({', '.join(_text(expression_of(value)) for value in listed)}))"
+        # A tree of little depth: a message is nested 64 deep at most.
+        equal = [self == value for value in listed] or [Column(Literal(value=False))]
+        while len(equal) > 1:
+            pairs = [equal[index : index + 2] for index in range(0, len(equal), 2)]
+            equal = [pair[0] | pair[1] if len(pair) > 1 else pair[0] for pair in pairs]
+        return equal[0].alias(name)
 
     def between(self, lower: Any, upper: Any) -> "Column":
         """Return whether the value is from ``lower`` to ``upper``, both included."""
@@ -146,19 +151,25 @@ class Column:
         return f"Column<'{self.name}'>"
 
     def type_in(self, schema: StructType) -> DataType:
-        """Return the type of the expression over columns of a schema; `UsageError` for a column that it does not have."""
-        return _type(self.expression, schema)
+        """Return the type of the expression over columns of a schema; `UsageError` for unknown columns and types that do not fit."""
+        return type_of(self.expression, schema)
 
 
 def _call(operator: Operator, *operands: Any) -> Column:
-    return Column(Call(operator=operator, arguments=tuple(_expression(operand) for operand in operands)))
+    return Column(Call(operator=operator, arguments=tuple(expression_of(operand) for operand in operands)))
 
 
-def _expression(value: Any) -> Expression:
+def expression_of(value: Any) -> Expression:
+    """Return the expression of an operand: a column, or a constant of at most 64 bits."""
     if isinstance(value, Column):
         return value.expression
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return Literal(value=value)
+    if isinstance(value, int) and not _LEAST_INTEGER <= value <= _GREATEST_INTEGER:
+        raise UsageError("A constant has at most 64 bits.", code="usage.expression")
+    if value is None:
+        return Literal(value=None)
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):  # as numpy's doubles are
+            return Literal(value=kind(value))
     raise UsageError(
         f"A {type(value).__name__} is no column and no constant.",
         next_step="Use numbers, strings, booleans and columns of `securemllib.spark.functions`.",
@@ -174,35 +185,3 @@ def _text(expression: Expression) -> str:
     if symbol := _SYMBOLS.get(expression.operator):
         return f"({f' {symbol} '.join(arguments)})"
     return f"{expression.operator.value.upper().replace('_', ' ')}({', '.join(arguments)})"
-
-
-def _type(expression: Expression, schema: StructType) -> DataType:
-    if isinstance(expression, Reference):
-        if expression.column not in schema.names:
-            raise UsageError(f"There is no column {expression.column!r} among {', '.join(schema.names)}.", code="usage.column")
-        return schema[expression.column].dataType
-    if isinstance(expression, Literal):
-        return _literal_type(expression.value)
-    kinds = [_type(argument, schema) for argument in expression.arguments]
-    if expression.operator in _BOOLEAN:
-        return spark_types.BooleanType()
-    if expression.operator in _DOUBLE or any(isinstance(kind, spark_types.DoubleType) for kind in kinds):
-        return spark_types.DoubleType()
-    return max(kinds, key=lambda kind: _WIDTH.get(type(kind), 0))
-
-
-def _literal_type(value: bool | int | float | str | None) -> DataType:
-    if value is None:
-        return spark_types.NullType()
-    kinds: dict[type, DataType] = {bool: spark_types.BooleanType(), int: spark_types.LongType(), float: spark_types.DoubleType()}
-    return kinds.get(type(value), spark_types.StringType())
-
-
-_WIDTH: dict[type[DataType], int] = {
-    spark_types.ByteType: 1,
-    spark_types.ShortType: 2,
-    spark_types.IntegerType: 3,
-    spark_types.LongType: 4,
-    spark_types.DecimalType: 5,
-    spark_types.FloatType: 6,
-}

@@ -4,10 +4,10 @@ import secrets
 from typing import Any
 
 from securemllib.errors import UsageError
-from securemllib.spark.column import Column
+from securemllib.spark.column import Column, expression_of
 from securemllib.wire.plan import Call, Literal, Operator, Reference
 
-__all__ = ["abs", "col", "column", "exp", "isnull", "lit", "log", "log1p", "rand", "sqrt"]
+__all__ = ["abs", "col", "column", "exp", "isnull", "lit", "log", "log1p", "rand", "sqrt", "try_divide"]
 
 
 def col(name: str) -> Column:
@@ -20,11 +20,13 @@ column = col
 
 def lit(value: Any) -> Column:
     """Return a constant; it becomes part of the signed job, which the host sees."""
-    if isinstance(value, Column):
-        return value
-    if value is not None and not isinstance(value, (bool, int, float, str)):
-        raise UsageError(f"A constant is a number, string, boolean or None, not a {type(value).__name__}.")
-    return Column(Literal(value=value))
+    return value if isinstance(value, Column) else Column(expression_of(value))
+
+
+def try_divide(left: Column | str, right: Column | str) -> Column:
+    """Return the quotient, null where the divisor is zero; ``/`` refuses that, as Spark does."""
+    operands = [col(value) if isinstance(value, str) else value for value in (left, right)]
+    return Column(Call(operator=Operator.TRY_DIVIDE, arguments=tuple(operand.expression for operand in operands)))
 
 
 def log(value: Column | str) -> Column:

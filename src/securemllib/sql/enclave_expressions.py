@@ -1,7 +1,7 @@
 """SQL expressions as those of the plan language, which enclaves evaluate on sealed rows, where both mean the same.
 
 What the plan language has not, or gives another meaning, is refused: a text is not compared with a number, a date only with a date column,
-and a logarithm of a negative number is null in Spark and not-a-number there.
+and functions that are null for some numbers, as logarithms are, have no place in the plan of an aggregate.
 """
 
 import math
@@ -87,9 +87,6 @@ class Expressions:
             return expression.value is None
         if expression.operator is Operator.IS_NULL:
             return False
-        divisor = expression.arguments[-1]
-        if expression.operator is Operator.DIVIDE and not (isinstance(divisor, Literal) and divisor.value):
-            return True
         return any(self.may_be_null(argument, present) for argument in expression.arguments)
 
     def _operator(self, node: exp.Expr) -> Typed:
