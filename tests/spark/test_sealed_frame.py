@@ -4,10 +4,11 @@ import inspect
 
 import pytest
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as plain
 from pyspark.sql.types import BooleanType, DoubleType, LongType
 
 from securemllib.errors import CoverError, SealedError, UsageError
-from securemllib.spark import SecureDataFrame, SecureSession
+from securemllib.spark import SecureDataFrame, SecureSession, functions
 from securemllib.spark.functions import abs as absolute
 from securemllib.spark.functions import col, exp, isnull, lit, log, log1p, sqrt
 from securemllib.wire.plan import Call, Filter, Literal, Operator, Project, RandomSplit, Reference, WithColumn
@@ -71,6 +72,29 @@ def test_steps_become_a_plan(frame):
     assert isinstance(dropped, Project)
     assert (planned.columns, frame.steps) == (["ratio"], ())
     assert planned.plan.source == frame.source.manifest.reference
+
+
+def test_columns_are_found_in_any_case(frame, spark, table):
+    """Names are found, replaced, renamed and dropped in any case as plain Spark does it, but for where Spark is case sensitive."""
+
+    def planned(rows, f):
+        rows = rows.withColumn("AGE", f.col("Age") + f.col("DOSE")).withColumnRenamed("ILL", "sick").drop("Name").filter(f.col("aGe") > 0)
+        return rows.select("Age", rows["SICK"], "dose")
+
+    ours = planned(frame, functions)
+    assert ours.dtypes == planned(spark.createDataFrame(table), plain).dtypes
+    assert frame.drop(col("AGE")).columns == frame.drop("age").columns == [name for name in frame.columns if name != "age"]
+    twice = frame.select("age", col("dose").alias("AGE"))
+    assert twice.filter(col("AGE") > 1).columns == ["age", "AGE"]
+    with pytest.raises(UsageError, match="ambiguous"):
+        twice.filter(col("Age") > 1)
+    spark.conf.set("spark.sql.caseSensitive", "true")
+    try:
+        assert frame.withColumn("AGE", col("age")).columns == [*frame.columns, "AGE"]
+        with pytest.raises(UsageError):
+            frame.filter(col("AGE") > 1)
+    finally:
+        spark.conf.unset("spark.sql.caseSensitive")
 
 
 def test_splits_are_disjoint_by_construction(frame):

@@ -11,6 +11,7 @@ from pyspark.sql.types import StructField, StructType
 from securemllib.errors import SealedError, UsageError
 from securemllib.spark.column import Column
 from securemllib.spark.functions import col
+from securemllib.spark.names import respelled, spelled
 from securemllib.spark.storage import Folder
 from securemllib.wire.dataset import DatasetRef, Manifest, manifest_digest
 from securemllib.wire.identity import PublicIdentity
@@ -166,7 +167,8 @@ class SecureDataFrame:
         """Return the given columns and expressions only; ``"*"`` stands for all columns."""
         chosen: list[Column] = []
         for column in _flat(columns):
-            chosen += [col(name) for name in self.columns] if isinstance(column, str) and column == "*" else [_column(column)]
+            every = isinstance(column, str) and column == "*"
+            chosen += [col(name) for name in self.columns] if every else [self._spelled(_column(column))]
         names = [column.name for column in chosen]
         if len(set(names)) != len(names) or not names:
             raise UsageError("A selection has at least one column, and each name once: use `alias`.", code="usage.column")
@@ -177,6 +179,7 @@ class SecureDataFrame:
         """Return the rows for which the condition is true."""
         if not isinstance(condition, Column):
             raise UsageError("A condition is an expression such as `col('age') > 30`; SQL text is not read.")
+        condition = self._spelled(condition)
         if self._schema is not None and condition.type_in(self._schema).simpleString() != "boolean":
             raise UsageError(f"The condition {condition.name} is not boolean.", code="usage.expression")
         return self._with(Filter(predicate=condition.expression), self._schema)
@@ -187,18 +190,21 @@ class SecureDataFrame:
         """Return the rows with a column added or replaced."""
         if not isinstance(column, Column):
             raise UsageError(f"The column {name!r} needs an expression of `securemllib.spark.functions`.")
-        schema = self._schema
+        schema, column, replaced = self._schema, self._spelled(column), self._spelling(name)
         if schema is not None:
-            schema = self.schema_with({name: column.type_in(schema)})
-        return self._with(WithColumn(column=Named(name=name, expression=column.expression)), schema)
+            schema = self.schema_with({replaced: column.type_in(schema)})
+        added = self._with(WithColumn(column=Named(name=replaced, expression=column.expression)), schema)
+        return added if replaced == name else added.withColumnRenamed(replaced, name)
 
     def withColumnRenamed(self, existing: str, new: str) -> "SecureDataFrame":
         """Return the rows with one column under a new name."""
+        existing = self._spelling(existing)
         return self.select(*(col(name).alias(new) if name == existing else col(name) for name in self.columns))
 
-    def drop(self, *names: str) -> "SecureDataFrame":
+    def drop(self, *names: "str | Column") -> "SecureDataFrame":
         """Return the rows without the given columns."""
-        kept = [name for name in self.columns if name not in names]
+        dropped = {self._spelling(name.name if isinstance(name, Column) else name) for name in names}
+        kept = [name for name in self.columns if name not in dropped]
         return self if kept == self.columns else self.select(*kept)
 
     def randomSplit(self, weights: list[float], seed: int | None = None) -> "list[SecureDataFrame]":
@@ -281,12 +287,18 @@ class SecureDataFrame:
         known = self.pieces if pieces is None else {**self.pieces, model.model_id: pieces}
         return SecureDataFrame(self.session, self.source, self._schema, self.steps, (*self.models, model), known)
 
+    def _spelling(self, name: str) -> str:
+        return name if self._schema is None else spelled(name, self._schema, self.session.spark)
+
+    def _spelled(self, column: Column) -> Column:
+        return column if self._schema is None else Column(respelled(column.expression, self._schema, self.session.spark), column.name)
+
     def _with(self, step: Step, schema: StructType | None) -> "SecureDataFrame":
         return SecureDataFrame(self.session, self.source, schema, (*self.steps, step), self.models, self.pieces)
 
     def __getitem__(self, item: "str | Column | list[str | Column]") -> "Column | SecureDataFrame":
         if isinstance(item, str):
-            self._check_column(item)
+            self._check_column(self._spelling(item))
             return col(item)
         return self.filter(item) if isinstance(item, Column) else self.select(item)
 
