@@ -48,6 +48,11 @@ def _zeros() -> Sums:
     return Sums(rows=0, loss=0.0, vector=np.zeros(4), gram=np.zeros((4, 4)), counts=np.zeros(3, dtype=np.int64), cube=np.zeros((2, 3, 4)))
 
 
+def _like(sums: Sums) -> Sums:
+    zeros = {name: np.zeros_like(getattr(sums, name)) for name in ("vector", "gram", "counts", "cube")}
+    return Sums(rows=0, loss=0.0, **zeros)
+
+
 def _summed(parts: list[Sums], grown: float = 1.0) -> Sums:
     found = [exponents(part) for part in parts]
     bound = largest([one for one in found if one is not None])
@@ -56,7 +61,7 @@ def _summed(parts: list[Sums], grown: float = 1.0) -> Sums:
         assert to_limbs(part, bound, bits, own)
     total = limbs.sum(axis=0)
     assert np.abs(total).max() < 2**SUM_BITS
-    return from_limbs(_zeros(), total, bound, bits)
+    return from_limbs(_like(parts[0]), total, bound, bits)
 
 
 @settings(max_examples=60, deadline=None)
@@ -97,6 +102,17 @@ def test_a_field_that_was_zero_takes_zeros_only() -> None:
     assert to_limbs(_zeros(), bound, 56, limbs)
     assert not limbs.any()
     assert not to_limbs(_sums(2), bound, 56, limbs)
+
+
+@pytest.mark.parametrize("size", [1.7e308, 8.9e307, 1e-320])
+def test_leaves_at_the_ends_of_float64_are_themselves(size: float) -> None:
+    """A leaf next to the largest float64 comes back to the bit, one that is no normal number as less than 1e-270 away."""
+    leaf = Sums(
+        rows=1, loss=-size, vector=np.array([size, 0.0]), gram=np.eye(2) * size, counts=np.ones(3, int), cube=np.full((1, 2, 2), size)
+    )
+    total = _summed([leaf])
+    for name in ("loss", "vector", "gram", "cube"):
+        np.testing.assert_allclose(getattr(total, name), getattr(leaf, name), rtol=0, atol=1e-270)
 
 
 def test_another_shape_takes_the_largest_exponent() -> None:

@@ -32,7 +32,7 @@ SUM_BITS = 60
 # Bits of a leaf below its exponent: float64 has 53, and the rest is for leaves below the largest of all shares and rounds.
 PRECISION = 66
 # Powers of two beyond these leave the range of float64 in between; what is smaller loses digits that no float64 sum has.
-_LEAST = -900
+_LEAST, _MOST = -900, 1023
 _NONE = -(2**15)
 # As many leaves as a core's second-level cache holds together with their limbs.
 _CHUNK = 2**14
@@ -209,7 +209,8 @@ def _fields(statistics: Any) -> Iterator[_Field]:
 def _exponents(size: Floats) -> NDArray[np.int32] | None:
     if not np.isfinite(size).all():
         return None
-    found = np.maximum(np.frexp(size)[1], _LEAST)
+    # At the end of float64's range a leaf has one bit more than its exponent, and the headroom takes it.
+    found = np.clip(np.frexp(size)[1], _LEAST, _MOST)
     return np.where(size > 0, found, _NONE).astype(np.int32)
 
 

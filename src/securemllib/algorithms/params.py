@@ -19,13 +19,13 @@ def require_number(params: Any, field: str, low: float = -math.inf, high: float 
     object.__setattr__(params, field, float(value))
 
 
-def require_integer(params: Any, field: str, low: int) -> None:
-    """Raise unless the Param is an integer that is at least ``low``."""
+def require_integer(params: Any, field: str, low: int, high: float = math.inf) -> None:
+    """Raise unless the Param is an integer with ``low <= value <= high``."""
     value = getattr(params, field)
     if isinstance(value, bool) or not isinstance(value, int):
         raise UsageError(f"{field} must be an integer, not a {type(value).__name__}", code="usage.param")
-    if value < low:
-        raise UsageError(f"{field} must be at least {low}, not {value}", code="usage.param")
+    if not low <= value <= high:
+        raise UsageError(f"{field} must be in [{low}, {high}], not {value}", code="usage.param")
 
 
 def require_bool(params: Any, *names: str) -> None:

@@ -41,6 +41,10 @@ MOST_COLUMNS = 2**26
 # What is transposed at once stays in a core's second-level cache.
 _TILE_BYTES = 512 << 10
 _FEWEST_ROWS = 16
+# What sums and differences of equal numbers leave, of the numbers.
+_ROUNDING = 2.0**-50
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,15 @@ class Vector:
         """Return the ``(n, d)`` float64 matrix, column by column in memory: nothing is transposed."""
         return np.array(self.columns, dtype=np.float64).reshape(self.width, self.rows).T if self.whole is None else self.whole
 
-    def centred(self, dtype: str, empty: Empty = np.empty) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        """Return the ``(n, d)`` matrix of one dtype minus the columns' means, in memory that ``empty`` gives, and the means."""
-        means = self.sums / max(self.rows, 1)
-        # A column with an infinite value has no centre; the algorithm refuses the row or treats it as MLlib does.
-        means = np.where(np.isfinite(means), means, 0.0)
+    @property
+    def spreads(self) -> NDArray[np.float64]:
+        """How far the values of each column lie apart; 0 where only rounding tells them apart."""
+        found = ((np.ptp(column), abs(column[0]) * _ROUNDING) for column in self.columns if self.rows)
+        return np.array([spread if spread > rounding else 0.0 for spread, rounding in found])
+
+    def centred(self, dtype: str, empty: Empty = np.empty, used: Mask | None = None) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Return the ``(n, d)`` matrix of one dtype minus the means of the used rows, in memory that ``empty`` gives, and the means."""
+        means = _means(self, used)
         return centred_rows(self.columns, means, dtype, empty), means
 
 
@@ -143,10 +151,19 @@ class SparseVector:
         """Return the ``(n, d)`` float64 matrix, zeros included."""
         return self.values.toarray()
 
-    def centred(self, dtype: str, empty: Empty = np.empty) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    @property
+    def sums(self) -> NDArray[np.float64]:
+        """The sums of the columns: ``(d,)``."""
+        return np.asarray(self.values.sum(axis=0), dtype=np.float64)
+
+    @property
+    def spreads(self) -> NDArray[np.float64]:
+        """How far each stored value lies from zero."""
+        return np.asarray(np.abs(self.values.data))
+
+    def centred(self, dtype: str, empty: Empty = np.empty, used: Mask | None = None) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Return what `Vector.centred` does, zeros included."""
-        means = np.asarray(self.values.sum(axis=0), dtype=np.float64) / max(self.rows, 1)
-        means = np.where(np.isfinite(means), means, 0.0)
+        means = _means(self, used)
         out = empty((self.rows, self.width), dtype)
         size = max(_TILE_BYTES // (8 * max(self.width, 1)), _FEWEST_ROWS)
         for start in range(0, self.rows, size):
@@ -155,6 +172,13 @@ class SparseVector:
 
 
 AnyVector = Vector | SparseVector
+
+
+def _means(vector: AnyVector, used: Mask | None) -> NDArray[np.float64]:
+    found = vector if used is None or used.all() else vector.take(used)
+    means = found.sums / max(found.rows, 1)
+    # A column with an infinite value has no centre; the algorithm refuses the row or treats it as MLlib does.
+    return np.asarray(np.where(np.isfinite(means), means, 0.0))
 
 
 def beside(vectors: list[AnyVector]) -> AnyVector:

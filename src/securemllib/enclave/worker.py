@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Block
-from securemllib.algorithms.vectors import SparseVector, Vector, numbers
+from securemllib.algorithms.vectors import AnyVector, SparseVector, Vector, numbers
 from securemllib.enclave.addition import MASKED, MEASURED, keep_masked, masked_share, measured
 from securemllib.enclave.cache import BlockCache, CachedBlock
 from securemllib.enclave.exchange import SealedShard
@@ -31,6 +31,8 @@ Reply = tuple[Computed | Masked, bytes | memoryview]
 
 # The roles that every algorithm knows; others go to a block's `extras`, or to its `raw` where they are numbered inputs.
 _BLOCK_ROLES = frozenset({"features", "label", "weight", "prediction"})
+# Squares of these, and in between the numbers that most of a column's differences are, are normal numbers of float32.
+_LEAST, _LARGEST = 2.0**-50, 2.0**60
 _RAW_ROLE = re.compile(r"input\d+")
 
 
@@ -162,15 +164,17 @@ def _block(session: Session, reading: Reading, cache: BlockCache) -> CachedBlock
 
 
 def _make_block(session: Session, rows: Rows, ordinal: int, cache: BlockCache) -> Block:
-    inputs, dtype = session.job.inputs, session.job.dtype
-    features, offset, sparse = np.zeros((rows.count, 0), dtype=dtype), np.zeros(0), None
+    inputs = session.job.inputs
+    label, weight = _numbers(rows, inputs.get("label")), _numbers(rows, inputs.get("weight"))
+    features, offset, sparse = np.zeros((rows.count, 0), dtype=session.job.dtype), np.zeros(0), None
     if "features" in inputs:
         vector = rows.vector(inputs["features"])
+        dtype = session.job.dtype if _fit_float32(vector, label, weight) else "float64"
         if isinstance(vector, SparseVector) and getattr(session.algorithm, "SPARSE", False):
             sparse, offset = csr_array(vector.values.astype(dtype)), np.zeros(vector.width)
         else:
             cache.require(vector.rows * vector.width * np.dtype(dtype).itemsize)
-            features, offset = vector.centred(dtype, own_pages)
+            features, offset = vector.centred(dtype, own_pages, None if weight is None else weight != 0)
     others = {role: column for role, column in inputs.items() if role not in _BLOCK_ROLES}
     raw = {role: column for role, column in others.items() if _RAW_ROLE.fullmatch(role)}
     declared = rows.arity(inputs.get("label", ""))
@@ -178,8 +182,8 @@ def _make_block(session: Session, rows: Rows, ordinal: int, cache: BlockCache) -
         ordinal=ordinal,
         features=features,
         offset=offset,
-        label=_numbers(rows, inputs.get("label")),
-        weight=_numbers(rows, inputs.get("weight")),
+        label=label,
+        weight=weight,
         prediction=_numbers(rows, inputs.get("prediction")),
         sparse=sparse,
         arity=rows.arity(inputs["features"]) if "features" in inputs else _raw_arity(rows, others),
@@ -189,19 +193,26 @@ def _make_block(session: Session, rows: Rows, ordinal: int, cache: BlockCache) -
     )
 
 
+def _fit_float32(vector: AnyVector, label: NDArray[np.float64] | None, weight: NDArray[np.float64] | None) -> bool:
+    """Return whether weighted products of rows and labels, and their sums, stay in the range of float32."""
+    sizes = np.concatenate([vector.spreads, [] if label is None else [np.abs(label).max(initial=0.0)]])
+    heaviest, found = 1.0 if weight is None else weight.max(initial=0.0) or 1.0, sizes[sizes > 0]
+    is_small = found.max(initial=1.0) < _LARGEST / np.sqrt(max(heaviest, 1.0) * max(vector.rows, 1))
+    return bool(is_small and found.min(initial=1.0) > _LEAST / np.sqrt(min(heaviest, 1.0)))
+
+
 def no_rows(session: Session, state: Any, columns: int) -> Any:
     """Return the statistics of a block of so many features and no rows: zeros in the shapes of the round."""
     nothing = getattr(session.algorithm, "nothing", None)
     if nothing is not None:
         return nothing(state)
     inputs, none = session.job.inputs, np.zeros(0)
+    empty: Any = dict.fromkeys({"label", "weight", "prediction"} & inputs.keys(), none)
     block = Block(
         ordinal=0,
         features=np.zeros((0, columns), dtype=session.job.dtype),
         offset=np.zeros(columns),
-        label=none if "label" in inputs else None,
-        weight=none if "weight" in inputs else None,
-        prediction=none if "prediction" in inputs else None,
+        **empty,
         extras={role: none for role in inputs if role not in _BLOCK_ROLES and not _RAW_ROLE.fullmatch(role)},
         raw={role: pa.array(none) for role in inputs if _RAW_ROLE.fullmatch(role)},
     )

@@ -75,7 +75,7 @@ class ColumnValues:
             distinct=distinct,
             counts=counts,
             resolution=resolution,
-            arity=_arity(block),
+            arity=np.zeros(block.columns, dtype=np.int64) if block.arity is None else np.asarray(block.arity, dtype=np.int64),
             keys=keys[chosen],
             rows=_true_values(block.features[kept[chosen]], block.offset, resolution),
             weights=weights[kept[chosen]],
@@ -113,10 +113,6 @@ def _largest_key(quota: int, rows: int) -> float:
     """Return what the smallest keys of all rows are not above, but for eight standard deviations: a block needs to send no others."""
     most = quota + _DEVIATIONS * quota**0.5
     return -float(np.log1p(-most / rows)) if most < rows else np.inf
-
-
-def _arity(block: Block) -> Ints:
-    return np.zeros(block.columns, dtype=np.int64) if block.arity is None else np.asarray(block.arity, dtype=np.int64)
 
 
 def _resolution(block: Block) -> Floats:

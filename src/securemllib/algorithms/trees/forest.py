@@ -101,7 +101,9 @@ class Forest:
         subset[nominal] = len(self.subsets) + np.arange(nominal.sum())
         found: Any = {"left": left, "subset": subset, "bin": np.where(nominal, _LEAF, splits.bin)}
         found |= {name: getattr(splits, name) for name in ("feature", "threshold", "gain")}
-        changed = {name: _put(getattr(grown, name), nodes, new) for name, new in found.items()}
+        changed = {name: getattr(grown, name).copy() for name in found}
+        for name, new in found.items():
+            changed[name][nodes] = new
         return replace(grown, subsets=np.concatenate([self.subsets, splits.subset[nominal]]), **changed)
 
     def by_leaf(self, bins: Bins, rows: ByLeaf) -> ByLeaf:
@@ -233,9 +235,3 @@ class Splits:
 
 def _within(numbers: NDArray[Any], least: int, end: int) -> bool:
     return not len(numbers) or bool(least <= numbers.min() and numbers.max() < end)
-
-
-def _put(values: NDArray[Any], places: NDArray[np.int64], new: NDArray[Any]) -> NDArray[Any]:
-    changed = values.copy()
-    changed[places] = new
-    return changed

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +42,7 @@ class Impurity:
 
     def rows(self, stats: Floats) -> Floats:
         """Return the number of the rows."""
-        rows: Floats = stats[..., -1] if self.counts_rows else self.weight(stats)
-        return rows
+        return np.asarray(stats[..., -1] if self.counts_rows else self.weight(stats))
 
     def predict(self, stats: Floats) -> Floats:
         """Return the class of the largest weight, or the mean of the target; 0 where there is no row."""
@@ -96,8 +94,7 @@ class Impurity:
         with np.errstate(divide="ignore", invalid="ignore"):
             if self.classes:
                 left_part, right_part = left_weight / weight, right_weight / weight
-                gain: Any = self.of_classes(total) - left_part * self.of_classes(left) - right_part * self.of_classes(right)
-                return np.asarray(gain)
+                return np.asarray(self.of_classes(total) - left_part * self.of_classes(left) - right_part * self.of_classes(right))
             # The variance between the two sides, which does not cancel digits where the target is far from 0.
             difference = left[..., 1] / left_weight - right[..., 1] / right_weight
             return np.asarray(left_weight * right_weight * (difference * (1.0 / weight)) ** 2)

@@ -36,16 +36,12 @@ class TreeParams:
     max_memory_in_mb: int = 256
 
     def __post_init__(self) -> None:
-        require_integer(self, "max_depth", 0)
-        require_integer(self, "max_bins", 2)
+        require_integer(self, "max_depth", 0, _DEEPEST)
+        require_integer(self, "max_bins", 2, _MOST_BINS)
         require_integer(self, "min_instances_per_node", 1)
         require_number(self, "min_weight_fraction_per_node", 0.0, math.nextafter(0.5, 0.0))
         require_number(self, "min_info_gain", 0.0)
         require_integer(self, "max_memory_in_mb", 0)
-        if self.max_depth > _DEEPEST:
-            raise UsageError(f"max_depth must be at most {_DEEPEST}, not {self.max_depth}", code="usage.param")
-        if self.max_bins > _MOST_BINS:
-            raise UsageError(f"max_bins must be at most {_MOST_BINS}, not {self.max_bins}", code="usage.param")
 
     def is_additive(self, state: Any) -> bool:
         """Return whether a round yields nothing but sums: all but those that carry rows."""
