@@ -129,6 +129,11 @@ def _categories() -> Rows:
     return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.array((np.arange(ROWS) % 4).astype(float))})
 
 
+def _counted_categories() -> Rows:
+    label = pa.array((np.arange(ROWS) % 3 == 0).astype(float), mask=np.arange(ROWS) % 11 == 0)
+    return replace(_categories(), raw={**_categories().raw, "input1": label})
+
+
 def _numbers() -> Rows:
     return Rows(
         np.zeros((ROWS, 0)), raw={"input0": pa.array(_generator().integers(0, 9, ROWS).astype(float), mask=np.arange(ROWS) % 7 == 0)}
@@ -228,6 +233,7 @@ CASES = {
     "StandardScaler": Case("StandardScaler", _clusters, {"withMean": True}, weighs=False, predicts=False),
     "StringIndexer": Case("StringIndexer", _words, **RAW),
     "Summarizer": Case("Summarizer", _vectors, **RAW),
+    "TargetEncoder": Case("TargetEncoder", _counted_categories, **RAW),
     "TopicEvaluator": None,
     "UnivariateFeatureSelector": Case(
         "UnivariateFeatureSelector", _labelled, {"featureType": "continuous", "labelType": "continuous"}, **RAW

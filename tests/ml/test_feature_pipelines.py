@@ -372,6 +372,36 @@ def test_selectors_keep_the_slots_of_mllib(name, params, sealed, clear, tmp_path
     assert 0 < len(found[0][0]) < 3
 
 
+def test_targets_are_encoded_as_in_mllib(sealed, clear, tmp_path):
+    """A TargetEncoder of two columns, one of which it replaces, gives MLlib's numbers, saved and loaded and with another smoothing too."""
+    found = []
+    for package, rows in ((ours, sealed), (feature, clear)):
+        rows = package.StringIndexer(inputCol="town", outputCol="t").fit(rows).transform(rows)
+        encoder = package.TargetEncoder(inputCols=["t", "doctor"], outputCols=["out", "doctor"], labelCol="back", smoothing=3.0)
+        model = encoder.fit(rows)
+        if package is ours:
+            model.save(str(tmp_path / "model"))
+            model = ours.TargetEncoderModel.load(str(tmp_path / "model"))
+            assert {key: count for key, (count, _) in model.release().stats[1].items()} == {
+                float(key): count for key, count in clear.groupBy("doctor").count().collect()
+            }
+        made = model.transform(rows, {model.smoothing: 10.0})
+        frame = made.release(columns=["out", "doctor"]).open().to_pandas() if package is ours else made.select("out", "doctor").toPandas()
+        found.append(np.sort(frame.to_numpy(), axis=0))
+    assert np.allclose(found[0], found[1], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{}, {"inputCols": ["doctor", "back"], "outputCol": "a"}, {"inputCol": "doctor", "inputCols": ["back"]}, {"inputCol": "town"}],
+)
+def test_wrong_columns_of_targets_are_refused(sealed, wrong):
+    """No, too many and other columns than numbers are refused before a job is sent; without output columns they are named as in MLlib."""
+    assert ours.TargetEncoderModel.outputs_of(ours.TargetEncoder(inputCol="doctor")) == {"output0": "doctor_indexed"}
+    with pytest.raises(UsageError):
+        ours.TargetEncoder(labelCol="back", **wrong).fit(sealed)
+
+
 def test_labels_come_back_through_the_plan(sealed):
     """IndexToString without labels gives the texts that a StringIndexer before it read."""
     indexed = ours.StringIndexer(inputCol="town", outputCol="index").fit(sealed).transform(sealed)

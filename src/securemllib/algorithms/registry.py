@@ -38,6 +38,7 @@ from securemllib.algorithms.feature.robust_scaler import RobustScaler
 from securemllib.algorithms.feature.scaling import DCT, ElementwiseProduct, Normalizer
 from securemllib.algorithms.feature.shape import Interaction, PolynomialExpansion, VectorSizeHint, VectorSlicer
 from securemllib.algorithms.feature.string_indexer import StringIndexer, StringIndexerModel
+from securemllib.algorithms.feature.target_encoder import TargetEncoder
 from securemllib.algorithms.feature.text import NGram, RegexTokenizer, StopWordsRemover, Tokenizer
 from securemllib.algorithms.feature.univariate_feature_selector import UnivariateFeatureSelector
 from securemllib.algorithms.feature.variance_threshold_selector import VarianceThresholdSelector
@@ -68,7 +69,8 @@ ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation 
     GeneralizedLinearEvaluator, GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression,
     MaxAbsScaler, MinMaxScaler, MulticlassClassificationEvaluator, MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA,
     QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler,
-    StandardScaler, StringIndexer, Summarizer, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector, VectorIndexer,
+    StandardScaler, StringIndexer, Summarizer, TargetEncoder, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector,
+    VectorIndexer,
 )}  # fmt: skip
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.

@@ -11,7 +11,14 @@ from securemllib.errors import UsageError
 from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import require_new, require_sealed
 from securemllib.ml.features.buckets import Binarizer, Bucketizer, IndexToString
-from securemllib.ml.features.categories import OneHotEncoder, OneHotEncoderModel, StringIndexer, StringIndexerModel
+from securemllib.ml.features.categories import (
+    OneHotEncoder,
+    OneHotEncoderModel,
+    StringIndexer,
+    StringIndexerModel,
+    TargetEncoder,
+    TargetEncoderModel,
+)
 from securemllib.ml.features.scalers import (
     Imputer,
     ImputerModel,
@@ -88,6 +95,8 @@ __all__ = [
     "StopWordsRemover",
     "StringIndexer",
     "StringIndexerModel",
+    "TargetEncoder",
+    "TargetEncoderModel",
     "Tokenizer",
     "UnivariateFeatureSelector",
     "UnivariateFeatureSelectorModel",

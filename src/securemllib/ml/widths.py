@@ -21,7 +21,7 @@ _KEEPS_WIDTH = frozenset(
         *("Binarizer", "DCT", "ElementwiseProduct", "Normalizer", "VectorSizeHint"),
     }
 )
-_NUMBERS = frozenset({"Bucketizer", "Imputer", "QuantileDiscretizer", "StringIndexer"})
+_NUMBERS = frozenset({"Bucketizer", "Imputer", "QuantileDiscretizer", "StringIndexer", "TargetEncoder"})
 
 
 def width_of(frame: SecureDataFrame, column: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Do string indexing and one-hot encoding give what pyspark.ml gives, and refuse what it refuses?"""
+"""Do string indexing, one-hot and target encoding give what pyspark.ml gives, and refuse what it refuses?"""
 
 from functools import reduce
 from operator import add
@@ -153,6 +153,61 @@ def test_unseen_indices_are_an_error_by_default(wrong):
         transformed(model, pa.array(wrong, pa.float64()))
 
 
+FIRST = [0, 1, None, 1, 0, None, 2, 2, 1, 0]
+SECOND = [5.0, 5.0, 7.0, 7.0, 5.0, 7.0, 0.0, 7.0, 5.0, 3.0]
+BINARY = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, None, float("nan"), 0.0]
+CONTINUOUS = [1.5, -2.0, 7.25, 0.0, 3.0, 1e3, 2.0, None, float("nan"), -1.5]
+
+
+@pytest.mark.parametrize(
+    ("label", "params"),
+    [
+        (BINARY, {}),
+        (BINARY, {"smoothing": 2.5, "handleInvalid": "keep"}),
+        (CONTINUOUS, {"targetType": "continuous", "smoothing": 1.0, "handleInvalid": "keep"}),
+    ],
+)
+def test_targets_are_those_of_mllib(spark, label, params):
+    """Encodings of two columns are MLlib's to 1e-12, those of nulls and of new categories too; rows without a label count for nothing."""
+    plain = spark_frame(spark, "a int, b double, y double", FIRST, SECOND, label)
+    theirs = feature.TargetEncoder(inputCols=["a", "b"], outputCols=["c", "d"], labelCol="y", **params).fit(plain)
+    ours = fitted("TargetEncoder", pa.array(FIRST, pa.int32()), pa.array(SECOND), pa.array(label), **params)
+    new = ([None, 1, 2], [7.0, 3.0, 0.0]) if not params else ([None, 9, -1, 2], [None, -1.0, 2.5, float("nan")])
+    made = transformed(ours, pa.array(new[0], pa.int32()), pa.array(new[1])).columns
+    out = theirs.transform(spark_frame(spark, "a int, b double", *new))
+    assert np.allclose(listed(made["output0"]), collected(out, "c"), rtol=1e-12, atol=0)
+    assert np.allclose(listed(made["output1"]), collected(out, "d"), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("wrong", [[9], [None], [-1]])
+def test_unseen_targets_are_an_error_by_default(wrong):
+    """A category that no row with a label had, and a null where none had one, are refused; a category that was seen is not."""
+    model = fitted("TargetEncoder", pa.array([0, 1, 9]), pa.array([1.0, 0.0, None]))
+    assert listed(transformed(model, pa.array([1, 0])).columns["output0"]) == [0.0, 1.0]
+    with pytest.raises(DataError) as caught:
+        transformed(model, pa.array(wrong, pa.int64()))
+    assert caught.value.error_code == "data.invalid"
+
+
+@pytest.mark.parametrize(
+    ("values", "label", "kind"),
+    [
+        ([0.0, 1.0], [0.0, 2.0], "binary"),
+        ([0.0, 1.0], [0.0, float("inf")], "continuous"),
+        ([0.0, -1.0], [0.0, 1.0], "binary"),
+        ([0.0, 0.5], [0.0, 1.0], "binary"),
+        ([0.0, float("nan")], [0.0, 1.0], "binary"),
+        ([0.0, 2.0**31], [0.0, 1.0], "binary"),
+        ([0.0, 1.0], [None, float("nan")], "binary"),
+    ],
+)
+def test_what_is_no_target_is_refused(values, label, kind):
+    """Labels of another kind, categories that are no indices and columns without a label are refused, and the first row alone is not."""
+    assert fitted("TargetEncoder", pa.array(values[:1]), pa.array([0.0]), targetType=kind).mean == 0.0
+    with pytest.raises(DataError):
+        fitted("TargetEncoder", pa.array(values), pa.array(label, pa.float64()), targetType=kind)
+
+
 def test_statistics_do_not_depend_on_the_parts():
     """The model of one part is that of many, single rows and empty parts included."""
     for operation, column in (("StringIndexer", pa.array(NAMES)), ("OneHotEncoder", pa.array([0.0, 3.0, 1.0]))):
@@ -168,6 +223,9 @@ def test_statistics_do_not_depend_on_the_parts():
         ("StringIndexer", {"handleInvalid": "drop"}),
         ("OneHotEncoder", {"handleInvalid": "skip"}),
         ("OneHotEncoder", {"dropLast": 1}),
+        ("TargetEncoder", {"handleInvalid": "skip"}),
+        ("TargetEncoder", {"targetType": "nominal"}),
+        ("TargetEncoder", {"smoothing": -1.0}),
     ],
 )
 def test_params_out_of_their_domain_are_refused(operation, wrong):

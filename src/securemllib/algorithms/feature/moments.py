@@ -15,8 +15,8 @@ __all__ = ["Moments"]
 
 # Means of all groups and slots: beyond, they no longer fit a round's message.
 _MOST_MEANS = 1 << 24
-# Dense rows whose differences are held at once.
-_CHUNK_ROWS = 4096
+# Numbers of dense rows whose differences are held at once: 4 MiB.
+_CHUNK = 1 << 19
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +43,9 @@ class Moments:
         with np.errstate(invalid="ignore", over="ignore"):
             if not isinstance(vector, Vector):
                 return cls._of_sparse(vector.values, label, groups)
-            rows, starts = vector.matrix(), range(0, len(label), _CHUNK_ROWS)
+            rows, size = vector.matrix(), max(_CHUNK // max(vector.width, 1), 1)
             total = cls(groups=NumberCounts.of(label[:0]), means=np.zeros((0, 0)), squares=np.zeros((0, 0)))
-            for chunk in (slice(start, start + _CHUNK_ROWS) for start in starts):
+            for chunk in (slice(start, start + size) for start in range(0, len(label), size)):
                 total = total + cls._of_dense(rows[chunk], label[chunk])
             return total
 

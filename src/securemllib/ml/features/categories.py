@@ -3,15 +3,25 @@
 from typing import Any, Self
 
 from pyspark.ml import feature as original
-from pyspark.ml.feature import _OneHotEncoderParams, _StringIndexerParams
+from pyspark.ml.feature import _OneHotEncoderParams, _StringIndexerParams, _TargetEncoderParams
+from pyspark.ml.param import Params
 from pyspark.sql.types import DataType, DoubleType
 
+from securemllib.errors import UsageError
 from securemllib.ml.checks import require_sealed
-from securemllib.ml.features.base import CATEGORY, NUMBER, SecureFeatureEstimator, SecureFeatureModel, columns_of
-from securemllib.ml.features.plain import PlainOneHotEncoderModel, PlainStringIndexerModel
-from securemllib.ml.mirror import frozen, mirrors
+from securemllib.ml.features.base import CATEGORY, NUMBER, SecureFeatureEstimator, SecureFeatureModel, columns_of, require_kind
+from securemllib.ml.features.plain import PlainOneHotEncoderModel, PlainStringIndexerModel, PlainTargetEncoderModel
+from securemllib.ml.mirror import converted, frozen, mirrors
+from securemllib.spark.dataframe import SecureDataFrame
 
-__all__ = ["OneHotEncoder", "OneHotEncoderModel", "StringIndexer", "StringIndexerModel"]
+__all__ = [
+    "OneHotEncoder",
+    "OneHotEncoderModel",
+    "StringIndexer",
+    "StringIndexerModel",
+    "TargetEncoder",
+    "TargetEncoderModel",
+]
 
 
 @mirrors(original.StringIndexerModel)
@@ -86,3 +96,56 @@ class OneHotEncoder(SecureFeatureEstimator, _OneHotEncoderParams):
     """Indices to sparse vectors with a single 1, as ``pyspark.ml.feature.OneHotEncoder``."""
 
     MODEL = OneHotEncoderModel
+
+
+def _encoded(params: Params) -> dict[str, str]:
+    """Return the outputs by the inputs of a target encoding, named after these where nothing else is set, as in pyspark.ml."""
+    found = []
+    for single, multiple in (("inputCol", "inputCols"), ("outputCol", "outputCols")):
+        if params.isSet(single) and params.isSet(multiple):
+            raise UsageError(f"{single} does not go with {multiple}.", code="usage.param")
+        several = converted(params, multiple) if params.isSet(multiple) else ()
+        found.append((converted(params, single),) if params.isSet(single) else several)
+    inputs, outputs = found
+    outputs = outputs or tuple(f"{name}_indexed" for name in inputs)
+    if not inputs or len({*inputs}) != len(inputs) or len({*outputs}) != len(inputs) or len(outputs) != len(inputs):
+        raise UsageError(
+            f"A target encoding has {len(inputs)} input columns and {len({*outputs})} distinct output columns.", code="usage.param"
+        )
+    return dict(zip(inputs, outputs, strict=True))
+
+
+@mirrors(original.TargetEncoderModel)
+class TargetEncoderModel(SecureFeatureModel, _TargetEncoderParams):
+    """A sealed model of `TargetEncoder`."""
+
+    ACCEPTS = NUMBER
+    CHANGEABLE = ("handleInvalid", "smoothing")
+    REPLACES = True
+
+    @classmethod
+    def _outputs(cls, params: Params) -> dict[str, str]:
+        return {f"output{index}": name for index, name in enumerate(_encoded(params).values())}
+
+    def _transform(self, dataset: Any) -> Any:
+        frame = require_sealed(dataset, "TargetEncoderModel.transform")
+        return self._applied(frame, list(_encoded(self)), self._outputs(self), {})
+
+    def _output_type(self, kind: DataType | None) -> DataType:
+        del kind
+        return DoubleType()
+
+    def _plain(self, model: Any) -> PlainTargetEncoderModel:
+        return PlainTargetEncoderModel(model)
+
+
+@mirrors(original.TargetEncoder)
+class TargetEncoder(SecureFeatureEstimator, _TargetEncoderParams):
+    """Category indices to the mean label of their rows, as ``pyspark.ml.feature.TargetEncoder``."""
+
+    MODEL = TargetEncoderModel
+
+    def _inputs(self, frame: SecureDataFrame) -> dict[str, str]:
+        names = [*_encoded(self), converted(self, "labelCol")]
+        require_kind(frame, names, NUMBER)
+        return {f"input{index}": name for index, name in enumerate(names)}

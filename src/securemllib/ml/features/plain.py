@@ -16,6 +16,7 @@ __all__ = [
     "PlainRobustScalerModel",
     "PlainSelectorModel",
     "PlainStringIndexerModel",
+    "PlainTargetEncoderModel",
     "PlainVectorIndexerModel",
 ]
 
@@ -159,3 +160,14 @@ class PlainSelectorModel(_Plain):
     def selectedFeatures(self) -> list[int]:
         """Their indices."""
         return [int(index) for index in self.model.selected]
+
+
+class PlainTargetEncoderModel(_Plain):
+    """The labels of a target encoding."""
+
+    @property
+    def stats(self) -> list[dict[float, tuple[int, float]]]:
+        """The rows and the mean label of each category of each column; the category of nulls is -1."""
+        cuts = np.cumsum(self.model.sizes)[:-1]
+        columns = zip(*(np.split(each, cuts) for each in (self.model.categories, self.model.rows, self.model.means)), strict=True)
+        return [{key: (rows, mean) for key, rows, mean in zip(*(each.tolist() for each in column), strict=True)} for column in columns]
