@@ -204,6 +204,8 @@ CASES = {
     "CountVectorizer": Case("CountVectorizer", _texts, **RAW),
     "DecisionTreeClassifier": Case("DecisionTreeClassifier", _classes),
     "DecisionTreeRegressor": Case("DecisionTreeRegressor", _targets),
+    "FMClassifier": Case("FMClassifier", _classes, {"maxIter": 5, "stepSize": 0.1}, weighs=False),
+    "FMRegressor": Case("FMRegressor", _targets, {"maxIter": 5, "stepSize": 0.1}, weighs=False),
     "GBTClassifier": Case("GBTClassifier", _classes, {"maxIter": 3, "maxDepth": 3}),
     "GBTRegressor": Case("GBTRegressor", _targets, {"maxIter": 3, "maxDepth": 3}),
     "GaussianMixture": Case("GaussianMixture", _clusters, {"k": 2, "maxIter": 5}, draws=True),

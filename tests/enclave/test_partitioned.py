@@ -82,6 +82,7 @@ CASES = {
     "tree": ("DecisionTreeRegressor", {"maxDepth": 3}, "y"),
     "forest": ("RandomForestClassifier", {"numTrees": 3, "maxDepth": 3}, "y"),
     "boosting": ("GBTClassifier", {"maxIter": 3, "maxDepth": 3}, "y"),
+    "machine": ("FMClassifier", {"factorSize": 2, "maxIter": 6, "solver": "gd", "stepSize": 0.01, "miniBatchFraction": 0.8}, "y"),
     "scaler": ("StandardScaler", {"withMean": True}, None),
 }
 

@@ -78,6 +78,7 @@ def test_a_later_scoring_reads_nothing_and_gives_the_same_rows(world, model, pla
 MODELS = {
     "BisectingKMeans": {"k": 3},
     "DecisionTreeClassifier": {},
+    "FMRegressor": {"maxIter": 2},
     "GaussianMixture": {"k": 2, "maxIter": 2},
     "GBTRegressor": {"maxIter": 2},
     "GeneralizedLinearRegression": {},

@@ -23,6 +23,7 @@ from securemllib.algorithms.evaluation.ranking import RankingEvaluator
 from securemllib.algorithms.evaluation.recommendations import Recommender
 from securemllib.algorithms.evaluation.regression import RegressionEvaluator
 from securemllib.algorithms.evaluation.topics import TopicEvaluator
+from securemllib.algorithms.factorization_machines import FMClassifier, FMRegressor
 from securemllib.algorithms.feature.buckets import Binarizer, Bucketizer
 from securemllib.algorithms.feature.chi_sq_selector import ChiSqSelector
 from securemllib.algorithms.feature.count_vectorizer import CountVectorizer, CountVectorizerModel
@@ -65,7 +66,7 @@ __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_na
 # What a job may name; a job trusts these lines too, so they are few.
 ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
     ALS, BinaryClassificationEvaluator, BisectingKMeans, BoostingEvaluator, ChiSqSelector, ChiSquareTest, ClusteringEvaluator, Correlation,
-    CountVectorizer, DecisionTreeClassifier, DecisionTreeRegressor, GBTClassifier, GBTRegressor, GaussianMixture,
+    CountVectorizer, DecisionTreeClassifier, DecisionTreeRegressor, FMClassifier, FMRegressor, GBTClassifier, GBTRegressor, GaussianMixture,
     GeneralizedLinearEvaluator, GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression,
     MaxAbsScaler, MinMaxScaler, MulticlassClassificationEvaluator, MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA,
     QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler,

@@ -15,11 +15,14 @@ from securemllib.ml.checks import require_sealed
 from securemllib.ml.classification_summaries import (
     BinaryLogisticRegressionSummary,
     BinaryLogisticRegressionTrainingSummary,
+    FMClassificationSummary,
+    FMClassificationTrainingSummary,
     LinearSVCSummary,
     LinearSVCTrainingSummary,
     LogisticRegressionSummary,
     LogisticRegressionTrainingSummary,
 )
+from securemllib.ml.factorization import FMClassificationModel, FMClassifier
 from securemllib.ml.forest_summaries import (
     BinaryRandomForestClassificationSummary,
     BinaryRandomForestClassificationTrainingSummary,
@@ -46,6 +49,10 @@ __all__ = [
     "BinaryRandomForestClassificationTrainingSummary",
     "DecisionTreeClassificationModel",
     "DecisionTreeClassifier",
+    "FMClassificationModel",
+    "FMClassificationSummary",
+    "FMClassificationTrainingSummary",
+    "FMClassifier",
     "GBTClassificationModel",
     "GBTClassifier",
     "LinearSVC",

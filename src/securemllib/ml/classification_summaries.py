@@ -18,6 +18,8 @@ __all__ = [
     "BinaryLogisticRegressionSummary",
     "BinaryLogisticRegressionTrainingSummary",
     "ClassificationSummary",
+    "FMClassificationSummary",
+    "FMClassificationTrainingSummary",
     "LinearSVCSummary",
     "LinearSVCTrainingSummary",
     "LogisticRegressionSummary",
@@ -220,3 +222,21 @@ class LinearSVCTrainingSummary(LinearSVCSummary, TrainingSummary):
     """A linear support vector classifier on the rows of its training."""
 
     ORIGINAL = classification.LinearSVCTrainingSummary
+
+
+class FMClassificationSummary(BinaryClassificationSummary):
+    """A factorization machine on a dataset, as ``pyspark.ml.classification.FMClassificationSummary``."""
+
+    ORIGINAL = classification.FMClassificationSummary
+    NEEDS = ("probabilityCol", "predictionCol")
+
+    @property
+    def scoreCol(self) -> str:
+        """The column whose second entry is the score: the probabilities."""
+        return str(converted(self._model, "probabilityCol"))
+
+
+class FMClassificationTrainingSummary(FMClassificationSummary, TrainingSummary):
+    """A factorization machine on the rows of its training."""
+
+    ORIGINAL = classification.FMClassificationTrainingSummary

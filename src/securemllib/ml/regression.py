@@ -8,6 +8,7 @@ from pyspark.sql.types import DoubleType
 
 from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import require_sealed
+from securemllib.ml.factorization import FMRegressionModel, FMRegressor
 from securemllib.ml.generalized_linear_summaries import GeneralizedLinearRegressionSummary, GeneralizedLinearRegressionTrainingSummary
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.plain import PlainGeneralizedLinearRegressionModel, PlainLinearRegressionModel
@@ -27,6 +28,8 @@ from securemllib.wire.encoding import Value
 __all__ = [
     "DecisionTreeRegressionModel",
     "DecisionTreeRegressor",
+    "FMRegressionModel",
+    "FMRegressor",
     "GBTRegressionModel",
     "GBTRegressor",
     "GeneralizedLinearRegression",
