@@ -158,8 +158,10 @@ class SparseVector:
 
     @property
     def spreads(self) -> NDArray[np.float64]:
-        """How far each stored value lies from zero."""
-        return np.asarray(np.abs(self.values.data))
+        """How far stored values lie from zero, at most and at least."""
+        sizes = np.abs(self.values.data)
+        found = sizes if sizes.all() else sizes[sizes > 0]
+        return np.array([found.max(), found.min()]) if len(found) else found
 
     def centred(self, dtype: str, empty: Empty = np.empty, used: Mask | None = None) -> tuple[NDArray[Any], NDArray[np.float64]]:
         """Return what `Vector.centred` does, zeros included."""
