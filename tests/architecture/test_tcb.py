@@ -55,6 +55,7 @@ def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
+@cache
 def imports_of(module: str) -> set[str]:
     """Return the absolute names that a module imports when it runs, inside functions too, with their parent packages."""
     path = path_of(module)
@@ -133,6 +134,7 @@ def code_of(source: str) -> set[int]:
     return {line for token in tokens if token.type not in LAYOUT for line in range(token.start[0], token.end[0] + 1)} - prose
 
 
+@cache
 def lines_of(module: str) -> int:
     """Return the lines of code of a module, and of the C file beside it whose loops it calls, with the headers of ours it includes.
 
