@@ -195,6 +195,7 @@ CASES = {
     "BinaryClassificationEvaluator": Case("BinaryClassificationEvaluator", _classified, predicts=False),
     "BisectingKMeans": Case("BisectingKMeans", _clusters, {"k": 3}, draws=True),
     "BoostingEvaluator": None,
+    "BucketedRandomProjectionLSH": Case("BucketedRandomProjectionLSH", _vectors, {"bucketLength": 2.0}, **RAW),
     "ChiSqSelector": Case("ChiSqSelector", _labelled, {"numTopFeatures": 2}, **RAW),
     "ChiSquareTest": Case("ChiSquareTest", _labelled, **RAW),
     "ClusteringEvaluator": Case(
@@ -219,6 +220,7 @@ CASES = {
     "LinearSVC": Case("LinearSVC", _classes, {"maxIter": 10, "regParam": 0.1, "standardization": False}, weighs=False),
     "LogisticRegression": Case("LogisticRegression", _classes, {"tol": 1e-12, "regParam": 0.1, "standardization": False}),
     "MaxAbsScaler": Case("MaxAbsScaler", _vectors, **RAW),
+    "MinHashLSH": Case("MinHashLSH", _vectors, {"numHashTables": 3}, **RAW),
     "MinMaxScaler": Case("MinMaxScaler", _vectors, **RAW),
     "MulticlassClassificationEvaluator": Case("MulticlassClassificationEvaluator", _classified, predicts=False, refuses_nan=False),
     "MultilabelClassificationEvaluator": Case("MultilabelClassificationEvaluator", _lists, **RAW),

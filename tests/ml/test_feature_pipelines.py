@@ -340,36 +340,56 @@ def test_rows_without_a_vector_are_skipped_or_refused(mode, gaps):
     assert all(found[ours, name] == found[feature, name] for name in ("out", "vector") if mode == "skip")
 
 
-SELECTORS = [
-    ("VarianceThresholdSelector", {"varianceThreshold": 1.0}),
-    ("ChiSqSelector", {"numTopFeatures": 2, "labelCol": "back"}),
-    ("UnivariateFeatureSelector", {"labelCol": "back", "selectionThreshold": 2, "featureType": "continuous", "labelType": "categorical"}),
-]
+def choosing(package):
+    """Return stages that choose slots, from this package or from pyspark.ml."""
+    univariate = package.UnivariateFeatureSelector(outputCol="univariate", labelCol="back")
+    return [
+        package.StringIndexer(inputCols=["town", "note"], outputCols=["t", "n"]),
+        package.VectorAssembler(inputCols=["t", "n", "doctor"], outputCol="features"),
+        package.VarianceThresholdSelector(outputCol="varying", varianceThreshold=1.0),
+        package.ChiSqSelector(outputCol="dependent", labelCol="back", numTopFeatures=2),
+        univariate.setFeatureType("continuous").setLabelType("categorical").setSelectionThreshold(2),
+    ]
 
 
-@pytest.mark.parametrize(("name", "params"), SELECTORS)
-def test_selectors_keep_the_slots_of_mllib(name, params, sealed, clear, tmp_path):
-    """A selector within a pipeline, saved and loaded, keeps the slots that MLlib's keeps and tells which where it is released."""
-    found = []
-    for package, rows in ((ours, sealed), (feature, clear)):
-        chain = [
-            package.StringIndexer(inputCols=["town", "note"], outputCols=["t", "n"]),
-            package.VectorAssembler(inputCols=["t", "n", "doctor"], outputCol="features"),
-            getattr(package, name)(outputCol="chosen")._set(**params),
-        ]
-        model = (Pipeline if package is ours else PlainPipeline)(stages=chain).fit(rows)
-        if package is ours:
-            with pytest.raises(SealedError):
-                model.stages[2].selectedFeatures  # noqa: B018
-            model.save(str(tmp_path / "model"))
-            model = PipelineModel.load(str(tmp_path / "model"))
-            kept = model.transform(rows).release(columns=["chosen"]).open().column("chosen").to_pylist()
-            found.append((model.stages[2].release().selectedFeatures, sorted(kept)))
-        else:
-            kept = [row["chosen"].toArray().tolist() for row in model.transform(rows).collect()]
-            found.append((list(model.stages[2].selectedFeatures), sorted(kept)))
-    assert found[0] == found[1]
-    assert 0 < len(found[0][0]) < 3
+def test_selectors_keep_the_slots_of_mllib(sealed, clear, tmp_path):
+    """Selectors within a pipeline, saved and loaded, keep the slots that MLlib's keep and tell which where they are released."""
+    model, plain = Pipeline(stages=choosing(ours)).fit(sealed), PlainPipeline(stages=choosing(feature)).fit(clear)
+    with pytest.raises(SealedError):
+        model.stages[2].selectedFeatures  # noqa: B018
+    model.save(str(tmp_path / "model"))
+    model, names = PipelineModel.load(str(tmp_path / "model")), ["varying", "dependent", "univariate"]
+    chosen = [stage.release().selectedFeatures for stage in model.stages[2:]]
+    assert chosen == [list(stage.selectedFeatures) for stage in plain.stages[2:]]
+    assert [len(slots) for slots in chosen] == [2, 2, 2]
+    released, rows = model.transform(sealed).release(columns=names).open(), plain.transform(clear).select(*names).collect()
+    for name in names:
+        assert sorted(released.column(name).to_pylist()) == sorted(row[name].toArray().tolist() for row in rows)
+
+
+def hashing(package):
+    """Return stages that hash, from this package or from pyspark.ml."""
+    return [
+        package.VectorAssembler(inputCols=["doctor", "back"], outputCol="v"),
+        package.BucketedRandomProjectionLSH(inputCol="v", outputCol="near", numHashTables=2, seed=7, bucketLength=2.0),
+        package.MinHashLSH(inputCol="v", outputCol="common", numHashTables=2, seed=7),
+    ]
+
+
+def test_hashes_are_those_of_mllib(sealed, clear, tmp_path):
+    """Sealed hashing, saved and loaded, gives the hashes of MLlib's of the same seed, as its type of column; neighbours are refused."""
+    Pipeline(stages=hashing(ours)).fit(sealed).save(str(tmp_path / "model"))
+    model, names = PipelineModel.load(str(tmp_path / "model")), ["near", "common"]
+    made, plain = model.transform(sealed), PlainPipeline(stages=hashing(feature)).fit(clear).transform(clear)
+    released, rows = made.release(columns=names).open(), plain.select(*names).collect()
+    for name in names:
+        assert made.schema[name].dataType == plain.schema[name].dataType
+        values = [[vector["values"] for vector in row] for row in released.column(name).to_pylist()]
+        assert sorted(values) == sorted([vector.toArray().tolist() for vector in row[name]] for row in rows)
+    for stage in model.stages[1:]:
+        for refused in (stage.approxNearestNeighbors, stage.approxSimilarityJoin):
+            with pytest.raises(UsageError):
+                refused(made, Vectors.dense(1.0, 0.0), 3)
 
 
 def test_targets_are_encoded_as_in_mllib(sealed, clear, tmp_path):

@@ -24,6 +24,7 @@ from securemllib.algorithms.evaluation.recommendations import Recommender
 from securemllib.algorithms.evaluation.regression import RegressionEvaluator
 from securemllib.algorithms.evaluation.topics import TopicEvaluator
 from securemllib.algorithms.factorization_machines import FMClassifier, FMRegressor
+from securemllib.algorithms.feature.bucketed_random_projection_lsh import BucketedRandomProjectionLSH
 from securemllib.algorithms.feature.buckets import Binarizer, Bucketizer
 from securemllib.algorithms.feature.chi_sq_selector import ChiSqSelector
 from securemllib.algorithms.feature.count_vectorizer import CountVectorizer, CountVectorizerModel
@@ -32,6 +33,7 @@ from securemllib.algorithms.feature.idf import IDF
 from securemllib.algorithms.feature.imputer import Imputer
 from securemllib.algorithms.feature.labels import IndexToString
 from securemllib.algorithms.feature.max_abs_scaler import MaxAbsScaler
+from securemllib.algorithms.feature.min_hash_lsh import MinHashLSH
 from securemllib.algorithms.feature.min_max_scaler import MinMaxScaler
 from securemllib.algorithms.feature.one_hot_encoder import OneHotEncoder
 from securemllib.algorithms.feature.quantile_discretizer import QuantileDiscretizer
@@ -65,13 +67,13 @@ __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_na
 
 # What a job may name; a job trusts these lines too, so they are few.
 ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
-    ALS, BinaryClassificationEvaluator, BisectingKMeans, BoostingEvaluator, ChiSqSelector, ChiSquareTest, ClusteringEvaluator, Correlation,
-    CountVectorizer, DecisionTreeClassifier, DecisionTreeRegressor, FMClassifier, FMRegressor, GBTClassifier, GBTRegressor, GaussianMixture,
-    GeneralizedLinearEvaluator, GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression,
-    MaxAbsScaler, MinMaxScaler, MulticlassClassificationEvaluator, MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA,
-    QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler,
-    StandardScaler, StringIndexer, Summarizer, TargetEncoder, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector,
-    VectorIndexer,
+    ALS, BinaryClassificationEvaluator, BisectingKMeans, BoostingEvaluator, BucketedRandomProjectionLSH, ChiSqSelector, ChiSquareTest,
+    ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier, DecisionTreeRegressor, FMClassifier, FMRegressor,
+    GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator, GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA,
+    LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinHashLSH, MinMaxScaler, MulticlassClassificationEvaluator,
+    MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor,
+    RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler, StandardScaler, StringIndexer, Summarizer, TargetEncoder,
+    TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector, VectorIndexer,
 )}  # fmt: skip
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.

@@ -19,6 +19,12 @@ from securemllib.ml.features.categories import (
     TargetEncoder,
     TargetEncoderModel,
 )
+from securemllib.ml.features.hashing import (
+    BucketedRandomProjectionLSH,
+    BucketedRandomProjectionLSHModel,
+    MinHashLSH,
+    MinHashLSHModel,
+)
 from securemllib.ml.features.scalers import (
     Imputer,
     ImputerModel,
@@ -63,6 +69,8 @@ __all__ = [
     "IDF",
     "PCA",
     "Binarizer",
+    "BucketedRandomProjectionLSH",
+    "BucketedRandomProjectionLSHModel",
     "Bucketizer",
     "ChiSqSelector",
     "ChiSqSelectorModel",
@@ -78,6 +86,8 @@ __all__ = [
     "Interaction",
     "MaxAbsScaler",
     "MaxAbsScalerModel",
+    "MinHashLSH",
+    "MinHashLSHModel",
     "MinMaxScaler",
     "MinMaxScalerModel",
     "NGram",

@@ -7,10 +7,12 @@ import pandas as pd
 from pyspark.ml.linalg import DenseVector, Vectors
 
 __all__ = [
+    "PlainBucketedRandomProjectionLSHModel",
     "PlainCountVectorizerModel",
     "PlainIDFModel",
     "PlainImputerModel",
     "PlainMaxAbsScalerModel",
+    "PlainMinHashLSHModel",
     "PlainMinMaxScalerModel",
     "PlainOneHotEncoderModel",
     "PlainRobustScalerModel",
@@ -171,3 +173,21 @@ class PlainTargetEncoderModel(_Plain):
         cuts = np.cumsum(self.model.sizes)[:-1]
         columns = zip(*(np.split(each, cuts) for each in (self.model.categories, self.model.rows, self.model.means)), strict=True)
         return [{key: (rows, mean) for key, rows, mean in zip(*(each.tolist() for each in column), strict=True)} for column in columns]
+
+
+class PlainBucketedRandomProjectionLSHModel(_Plain):
+    """The random directions of a hashing."""
+
+    @property
+    def randUnitVectors(self) -> list[DenseVector]:
+        """One a table."""
+        return [Vectors.dense(direction) for direction in self.model.directions]
+
+
+class PlainMinHashLSHModel(_Plain):
+    """The random numbers of a hashing."""
+
+    @property
+    def randCoefficients(self) -> list[tuple[int, int]]:
+        """The factor and the summand of each table."""
+        return [(int(factor), int(summand)) for factor, summand in self.model.coefficients]

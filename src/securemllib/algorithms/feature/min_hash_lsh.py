@@ -1,0 +1,92 @@
+"""Locality-sensitive hashing for Jaccard distance: sets with much in common share hashes.
+
+Objective: a vector is the set of its slots ``i`` that are not 0; with random ``a[t]`` and ``b[t]``, one pair a table, the hash
+``min_i ((1 + i) a[t] + b[t]) mod 2038074743``.
+
+Equivalence: ``pyspark.ml.feature.MinHashLSH``, its random numbers of a seed included. What hashes are for there,
+``approxNearestNeighbors`` and ``approxSimilarityJoin``, is refused. A vector of zeros alone is refused, as there.
+
+Cost: one pass over the sizes of vectors; a transform ``num_hash_tables`` products a stored value.
+
+Reveals: with mode="enclave" the number of rows and columns. With mode="partitioned" the same: nothing is added up. The random numbers
+follow from the seed, which the job tells: each hash names a slot that is not 0, to whoever is given it.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.feature.hash_tables import JavaRandom, Width, WidthState, hashed, require_tables
+from securemllib.algorithms.feature.values import of_width, vector_of
+from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.transformer import Column, Transformed
+from securemllib.algorithms.vectors import Vector
+from securemllib.errors import DataError
+
+__all__ = ["MinHashLSH", "MinHashLSHModel"]
+
+# MLlib's: a prime below the square root of 2**63.
+_PRIME = 2038074743
+_MOST_TABLES = 1 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinHashLSHModel:
+    """The slots of the vectors, and the factors and summands of all tables: ``(t, 2)``."""
+
+    SUMMARY: ClassVar[tuple[str, ...]] = ()
+
+    columns: int
+    coefficients: NDArray[np.int64]
+
+    def transform(self, columns: tuple[Column, ...]) -> Transformed:
+        """Return ``output``: for each table a vector of the hash; `DataError` where a vector has no value but 0."""
+        (column,) = columns
+        vector = of_width(vector_of(column, "input"), self.columns, "The model")
+        rows = sparse.csr_array(vector.matrix()) if isinstance(vector, Vector) else vector.values.copy()
+        rows.eliminate_zeros()
+        if not np.diff(rows.indptr).all():
+            raise DataError(f"{int((np.diff(rows.indptr) == 0).sum())} rows have no value but 0.", code="data.invalid")
+        found = np.empty((vector.rows, len(self.coefficients)))
+        for table, (factor, summand) in enumerate(self.coefficients) if vector.rows else ():
+            found[:, table] = np.minimum.reduceat(((1 + rows.indices.astype(np.int64)) * factor + summand) % _PRIME, rows.indptr[:-1])
+        return Transformed(columns={"output": Column(hashed(found))})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinHashLSH:
+    """Params of ``pyspark.ml.feature.MinHashLSH``."""
+
+    num_hash_tables: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_tables(self, _MOST_TABLES)
+
+    def initial(self, summary: Summary, seed: Seed) -> WidthState:
+        """Return the empty state."""
+        del summary, seed
+        return WidthState()
+
+    def is_done(self, state: WidthState) -> bool:
+        """Return whether the pass has been made."""
+        return state.total is not None
+
+    def statistics(self, state: WidthState, block: Block) -> Width:
+        """Return how wide the block's vectors are."""
+        del state
+        return Width.of(block)
+
+    def update(self, state: WidthState, total: Width) -> WidthState:
+        """Return the finished state."""
+        del state
+        return WidthState(total=total)
+
+    def to_model(self, state: WidthState) -> MinHashLSHModel:
+        """Return the model; `DataError` where there is no row."""
+        drawn = JavaRandom(self.seed).integers(2 * self.num_hash_tables, _PRIME - 1).reshape(-1, 2)
+        return MinHashLSHModel(columns=state.columns, coefficients=drawn + np.array([1, 0]))
