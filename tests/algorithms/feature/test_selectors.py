@@ -12,6 +12,7 @@ from pyspark.ml import feature
 from pyspark.ml.linalg import Vectors
 from scipy import sparse
 
+from securemllib.algorithms.feature import moments
 from securemllib.algorithms.feature.moments import Moments
 from securemllib.algorithms.registry import build
 from securemllib.algorithms.transformer import Column
@@ -137,11 +138,11 @@ def test_moments_of_groups_add_up(parts, stored_sparse):
     rows = [np.array(part).reshape(-1, 2) for part in parts]
     whole = np.concatenate(rows)
 
-    def moments(part):
+    def of(part):
         values = np.column_stack([part[:, 1], np.full(len(part), 0.1)])
         return Moments.of(SparseVector(sparse.csr_array(values)) if stored_sparse else Vector.of(values), part[:, 0])
 
-    total = reduce(add, map(moments, rows))
+    total = reduce(add, map(of, rows))
     assert total.groups.numbers.tolist() == sorted(set(whole[:, 0]))
     for group, mean, squares in zip(total.groups.numbers, total.means, total.squares, strict=True):
         values = whole[whole[:, 0] == group, 1]
@@ -150,6 +151,17 @@ def test_moments_of_groups_add_up(parts, stored_sparse):
         assert mean == pytest.approx([values.mean(), 0.1], rel=1e-12, abs=1e-12 * size)
         assert squares[0] == pytest.approx(((values - values.mean()) ** 2).sum(), rel=1e-9, abs=1e-12 * size**2)
         assert squares[1] == 0.0
+
+
+def test_too_many_groups_are_refused(monkeypatch):
+    """More means than a message holds are refused, of one part and of two together, and as many as it holds are not."""
+    monkeypatch.setattr(moments, "_MOST_MEANS", 6)
+    one, other = (Moments.of(Vector.of(np.ones((3, 2))), np.arange(first, first + 3.0)) for first in (0, 1))
+    assert (one + one).rows == 6
+    with pytest.raises(DataError):
+        one + other
+    with pytest.raises(DataError):
+        Moments.of(Vector.of(np.ones((4, 2))), np.arange(4.0))
 
 
 KINDS = {"featureType": "continuous", "labelType": "categorical"}

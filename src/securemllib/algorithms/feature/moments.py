@@ -37,8 +37,7 @@ class Moments:
     def of(cls, vector: AnyVector, label: NDArray[np.float64]) -> Self:
         """Return those of vectors, grouped by their labels; `DataError` where there are too many groups."""
         groups = NumberCounts.of(label)
-        if len(groups.numbers) * vector.width > _MOST_MEANS:
-            raise DataError(f"{len(groups.numbers)} groups of {vector.width} slots have over {_MOST_MEANS} means.", code="data.category")
+        _require_few(groups, vector.width)
         # Infinite values have no moments, which are NaN then.
         with np.errstate(invalid="ignore", over="ignore"):
             if not isinstance(vector, Vector):
@@ -87,6 +86,7 @@ class Moments:
         if self.means.shape[1] != other.means.shape[1]:
             raise DataError("The vectors of two parts differ in length.", code="data.length")
         groups = self.groups + other.groups
+        _require_few(groups, self.means.shape[1])
         (few, means, squares), (more, their_means, their_squares) = self._among(groups), other._among(groups)
         share = more / (few + more)
         with np.errstate(invalid="ignore", over="ignore"):
@@ -99,3 +99,8 @@ class Moments:
         rows, means, squares = np.zeros((size, 1)), np.zeros((size, self.means.shape[1])), np.zeros((size, self.means.shape[1]))
         rows[place, 0], means[place], squares[place] = self.groups.counts, self.means, self.squares
         return rows, means, squares
+
+
+def _require_few(groups: NumberCounts, columns: int) -> None:
+    if len(groups.numbers) * columns > _MOST_MEANS:
+        raise DataError(f"{len(groups.numbers)} groups of {columns} slots have over {_MOST_MEANS} means.", code="data.category")
