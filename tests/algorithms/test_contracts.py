@@ -161,6 +161,11 @@ def _lists() -> Rows:
     return Rows(np.zeros((ROWS, 0)), raw={f"input{index}": pa.array(each, pa.list_(pa.float64())) for index, each in enumerate(lists)})
 
 
+def _sets() -> Rows:
+    held = _generator().random((ROWS, 5)) < [0.8, 0.7, 0.5, 0.4, 0.2]
+    return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.array([[f"i{item}" for item in np.flatnonzero(row)] for row in held])})
+
+
 @dataclass(frozen=True)
 class Case:
     """How the contract is tried on one operation.
@@ -207,6 +212,7 @@ CASES = {
     "DecisionTreeRegressor": Case("DecisionTreeRegressor", _targets),
     "FMClassifier": Case("FMClassifier", _classes, {"maxIter": 5, "stepSize": 0.1}, weighs=False),
     "FMRegressor": Case("FMRegressor", _targets, {"maxIter": 5, "stepSize": 0.1}, weighs=False),
+    "FPGrowth": Case("FPGrowth", _sets, {"minSupport": 0.2}, **RAW),
     "GBTClassifier": Case("GBTClassifier", _classes, {"maxIter": 3, "maxDepth": 3}),
     "GBTRegressor": Case("GBTRegressor", _targets, {"maxIter": 3, "maxDepth": 3}),
     "GaussianMixture": Case("GaussianMixture", _clusters, {"k": 2, "maxIter": 5}, draws=True),

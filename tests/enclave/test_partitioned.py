@@ -129,6 +129,21 @@ def test_partitioned_mode_trains_enclave_modes_model_of_counts(name):
             np.testing.assert_allclose(partitioned[field], value, rtol=0, atol=1e-9 * np.abs(value).max(initial=0), err_msg=field)
 
 
+def test_partitioned_mode_finds_enclave_modes_sets():
+    """Masked counts of proposed sets give the frequent sets of sealed ones, from parts with null lists too."""
+    generator = np.random.default_rng(5)
+    held = generator.random((200, 5)) < [0.8, 0.7, 0.5, 0.4, 0.2]
+    lists = [None if index % 40 == 3 else [f"i{item}" for item in np.flatnonzero(row)] for index, row in enumerate(held)]
+    baskets = World(Dataset(pa.table({"items": pa.array(lists, pa.list_(pa.string())), "y": np.zeros(200)}), parts=4))
+    asked = {"operation": "FPGrowth", "params": {"minSupport": 0.1}, "inputs": {"input0": "items"}}
+    asked["plan"] = Plan(source=baskets.dataset.manifest.reference, steps=())
+    inside, _, _ = trained(baskets, **asked)
+    partitioned, _, masked = trained(baskets, **asked, mode=Mode.PARTITIONED)
+    assert any(masked)
+    assert partitioned == inside
+    assert len(inside["itemsets"]["counts"]["data"]) > 8 * 8
+
+
 FEATURES = {
     "robust": ("RobustScaler", {"lower": 0.2}, {"input0": "features"}),
     "buckets": ("QuantileDiscretizer", {"numBuckets": 4}, {"input0": "x0", "input1": "x2"}),

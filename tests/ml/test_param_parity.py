@@ -10,7 +10,7 @@ from pyspark.ml.param import Params
 from securemllib import ml
 from securemllib.ml import classification as our_classification
 
-MODULES = ("classification", "clustering", "evaluation", "feature", "recommendation", "regression")
+MODULES = ("classification", "clustering", "evaluation", "feature", "fpm", "recommendation", "regression")
 
 
 def mirrored():

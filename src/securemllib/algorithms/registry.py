@@ -46,6 +46,7 @@ from securemllib.algorithms.feature.text import NGram, RegexTokenizer, StopWords
 from securemllib.algorithms.feature.univariate_feature_selector import UnivariateFeatureSelector
 from securemllib.algorithms.feature.variance_threshold_selector import VarianceThresholdSelector
 from securemllib.algorithms.feature.vector_indexer import VectorIndexer
+from securemllib.algorithms.fp_growth import FPGrowth
 from securemllib.algorithms.gaussian_mixture import GaussianMixture
 from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression
 from securemllib.algorithms.gradient_boosting import GBTClassifier, GBTRegressor
@@ -68,7 +69,7 @@ __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_na
 # What a job may name; a job trusts these lines too, so they are few.
 ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
     ALS, BinaryClassificationEvaluator, BisectingKMeans, BoostingEvaluator, BucketedRandomProjectionLSH, ChiSqSelector, ChiSquareTest,
-    ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier, DecisionTreeRegressor, FMClassifier, FMRegressor,
+    ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier, DecisionTreeRegressor, FMClassifier, FMRegressor, FPGrowth,
     GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator, GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA,
     LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinHashLSH, MinMaxScaler, MulticlassClassificationEvaluator,
     MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor,
