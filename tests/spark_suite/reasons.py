@@ -17,12 +17,14 @@ _TREE = (
     "not transform data frames."
 )
 _MOCK = "The test's data set is a mock of a Spark data frame, and rows in the clear are refused."
+_ITEMS = "The test's items are integers, and sealed lists hold texts, or numbers that are vectors; of texts the sets and rules are Spark's."
 
 _IO = ("test_save_load_simple_estimator", "test_save_load_trained_model")
 
 REASONS: dict[str, dict[str, str]] = {
     "test_classification.py": {
         "test_binary_random_forest_classifier": _DRAWS.format("bootstraps"),
+        "test_factorization_machine": _DRAWS.format("first factors"),
         "test_gbt_classifier": _TREE,
         "test_linear_svc": "The test stops after one step, which Spark's search shortens to a tenth; both end at the same minimum.",
         "test_multiclass_random_forest_classifier": _DRAWS.format("bootstraps"),
@@ -42,7 +44,11 @@ REASONS: dict[str, dict[str, str]] = {
         "test_pca": "Components are those of MLlib up to their sign, which the test takes from LAPACK.",
         "test_vector_assembler": "`head` in the test evaluates the first row alone; a release evaluates all, and the others have nulls.",
     },
-    "test_algorithms.py": {"test_storage_levels": _NO_JAVA},
+    "test_algorithms.py": {
+        "test_association_rules": _ITEMS,
+        "test_freq_itemsets": _ITEMS,
+        "test_storage_levels": _NO_JAVA,
+    },
     "test_persistence.py": {
         "test_decisiontree_regressor": "The test loads a regressor as a classifier; what is loaded must be of the class that loads it.",
         "test_kmean_pmml_basic": _PMML,
@@ -51,6 +57,7 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "test_pipeline.py": {"test_identity_pipeline": _MOCK, "test_pipeline": _MOCK},
     "test_regression.py": {
+        "test_factorization_machine": _DRAWS.format("first factors"),
         "test_gbt_regressor": _TREE,
         "test_random_forest_regressor": _DRAWS.format("bootstraps"),
     },
