@@ -166,6 +166,11 @@ def _sets() -> Rows:
     return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.array([[f"i{item}" for item in np.flatnonzero(row)] for row in held])})
 
 
+def _edges() -> Rows:
+    ends = _generator().integers(0, 8, (2, ROWS)) + 8 * (np.arange(ROWS) % 2)
+    return Rows(np.zeros((ROWS, 0)), raw={f"input{place}": pa.array(nodes) for place, nodes in enumerate(ends)})
+
+
 @dataclass(frozen=True)
 class Case:
     """How the contract is tried on one operation.
@@ -233,6 +238,7 @@ CASES = {
     "NaiveBayes": Case("NaiveBayes", _counts),
     "OneHotEncoder": Case("OneHotEncoder", _categories, **RAW),
     "PCA": Case("PCA", _clusters, {"k": 2}, weighs=False),
+    "PowerIterationClustering": Case("PowerIterationClustering", _edges, {"initMode": "degree"}, **RAW),
     "QuantileDiscretizer": Case("QuantileDiscretizer", _numbers, {"numBuckets": 4}, **RAW),
     "RandomForestClassifier": Case("RandomForestClassifier", _classes, {"numTrees": 3}, draws=True),
     "RandomForestRegressor": Case("RandomForestRegressor", _targets, {"numTrees": 3}, draws=True),

@@ -144,6 +144,19 @@ def test_partitioned_mode_finds_enclave_modes_sets():
     assert len(inside["itemsets"]["counts"]["data"]) > 8 * 8
 
 
+def test_partitioned_mode_walks_enclave_modes_graph():
+    """Masked sums over edges give the clusters of sealed ones."""
+    ends = np.random.default_rng(6).integers(0, 12, (2, 300)) + 12 * (np.arange(300) % 2)
+    graph = World(Dataset(pa.table({"from": ends[0], "to": ends[1], "y": np.zeros(300)}), parts=4))
+    asked = {"operation": "PowerIterationClustering", "params": {}, "inputs": {"input0": "from", "input1": "to"}}
+    asked["plan"] = Plan(source=graph.dataset.manifest.reference, steps=())
+    inside, _, _ = trained(graph, **asked)
+    partitioned, _, masked = trained(graph, **asked, mode=Mode.PARTITIONED)
+    assert any(masked)
+    np.testing.assert_array_equal(partitioned["ids"], np.arange(24))
+    np.testing.assert_array_equal(partitioned["clusters"], inside["clusters"])
+
+
 FEATURES = {
     "robust": ("RobustScaler", {"lower": 0.2}, {"input0": "features"}),
     "buckets": ("QuantileDiscretizer", {"numBuckets": 4}, {"input0": "x0", "input1": "x2"}),

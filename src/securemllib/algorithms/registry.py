@@ -57,6 +57,7 @@ from securemllib.algorithms.linear_svc import LinearSVC
 from securemllib.algorithms.logistic_regression import LogisticRegression
 from securemllib.algorithms.naive_bayes import NaiveBayes
 from securemllib.algorithms.pca import PCA
+from securemllib.algorithms.power_iteration_clustering import PowerIterationClustering
 from securemllib.algorithms.random_forest import RandomForestClassifier, RandomForestRegressor
 from securemllib.algorithms.standard_scaler import StandardScaler
 from securemllib.algorithms.stat.chi_square_test import ChiSquareTest
@@ -72,9 +73,9 @@ ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation 
     ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier, DecisionTreeRegressor, FMClassifier, FMRegressor, FPGrowth,
     GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator, GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA,
     LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinHashLSH, MinMaxScaler, MulticlassClassificationEvaluator,
-    MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor,
-    RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler, StandardScaler, StringIndexer, Summarizer, TargetEncoder,
-    TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector, VectorIndexer,
+    MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, PowerIterationClustering, QuantileDiscretizer,
+    RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler, StandardScaler,
+    StringIndexer, Summarizer, TargetEncoder, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector, VectorIndexer,
 )}  # fmt: skip
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.

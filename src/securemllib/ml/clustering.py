@@ -11,6 +11,7 @@ from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import inputs_of, require_columns, require_sealed
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.plain import PlainGaussianMixtureModel, PlainKMeansModel
+from securemllib.ml.power_iteration import PowerIterationClustering
 from securemllib.ml.stat import summarised
 from securemllib.ml.summaries import BisectingKMeansSummary, GaussianMixtureSummary, KMeansSummary
 from securemllib.ml.topics import LDA, DistributedLDAModel, LDAModel, LocalLDAModel
@@ -31,6 +32,7 @@ __all__ = [
     "KMeansSummary",
     "LDAModel",
     "LocalLDAModel",
+    "PowerIterationClustering",
 ]
 
 
