@@ -127,6 +127,10 @@ QUERIES = [
     "SELECT sum(cost) * 3 AS a, sum(cost) * sum(days) AS b, sum(cost) * count(*) - 1 AS c, 100.00 * sum(cost) / count(*) AS d FROM visits",
     "SELECT ward, sum(cost) * 2 AS c, sum(cost) AS s FROM visits GROUP BY ward HAVING sum(cost) * 2 > 100.5 AND max(year) - min(year) > 1",
     "SELECT sum(price) * 2 AS p, -sum(price) AS n, sum(price) + 1 AS q FROM readings WHERE number > 100",
+    "SELECT sum(CASE WHEN age > 1000 THEN level ELSE 0 END) AS a FROM readings WHERE number > 9",
+    "SELECT sum(CASE WHEN age > 1000 THEN level ELSE 0 END) AS a, sum(CASE WHEN age > 1000 THEN level END) AS b FROM readings",
+    """SELECT number, sum(CASE WHEN number > 4 THEN level ELSE 0 END) AS a, sum(CASE WHEN age > 5 THEN level ELSE 0 END) AS b,
+       sum(CASE WHEN age > 5 THEN level ELSE 0 END) FILTER (WHERE number > 2) AS c FROM readings GROUP BY number""",
     "SELECT DISTINCT 7 AS c, ward, 'x' AS d FROM visits",
     "SELECT 7 AS c, count(*) AS n, 'x' AS d FROM visits",
 ]

@@ -135,7 +135,9 @@ def _field(field: Field, rows: pa.Table, keyed: dict[DatasetRef, OpenCompanion])
     else:
         counts, (hi, lo) = cover.counts, (limb.fill_null(0).cast(pa.int64()).to_numpy() for limb in physical)
         opened = column.open_sums(hi, lo, cover.rows, counts)
-    return opened if field.zero else pc.if_else(pa.array(counts > 0), opened, pa.scalar(None, opened.type))
+    if field.zeros:
+        counts = counts + rows[field.zeros].combine_chunks().fill_null(0).cast(pa.int64()).to_numpy()
+    return pc.if_else(pa.array(counts > 0), opened, pa.scalar(None, opened.type))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,8 +94,23 @@ class Fields:
         """Return the field of a sum, minimum or maximum of clear values."""
         return self._field(Form.NUMBER, (self._partial(kind(this=_when(condition, self._rewriter.value(value))), kind.key),))
 
-    def covered_sum(self, column: exp.Column, stored: EncodedColumn, condition: exp.Expr | None, *, zero: bool) -> Field:
-        """Return the field of the sum of an additive or homomorphic column over the rows of a condition."""
+    def covered_sum(
+        self, column: exp.Column, stored: EncodedColumn, condition: exp.Expr | None, chosen: exp.Expr | None = None, *, zero: bool = False
+    ) -> Field:
+        """Return the field of the sum of an additive or homomorphic column over the rows of a condition.
+
+        Args:
+            column: The column.
+            stored: Its encoding.
+            condition: The condition; None for all rows.
+            chosen: A further condition.
+            zero: Whether rows for which the further one is not true count as zero, so that a sum of them alone is not null.
+        """
+        zeros = ""
+        if chosen is not None:
+            rest = exp.Case(ifs=[exp.If(this=chosen, true=exp.Null())], default=exp.Literal.number(1))
+            zeros = self._partial(exp.Count(this=_when(condition, rest)), "count") if zero else ""
+            condition = exp.and_(condition, chosen) if condition is not None else chosen
         limbs = tuple(self._partial(exp.Sum(this=_when(condition, reference(limb, column.table))), "sum") for limb in stored.stored)
         if limbs and stored.nullable:
             first = reference(stored.stored[0], column.table)
@@ -105,7 +120,14 @@ class Fields:
         if not limbs:
             limbs = (self._ciphertexts.setdefault((column.name, rows), f"c{len(self._ciphertexts)}"),)
         return self._field(
-            Form.SUM, limbs, dataset=self._dataset(column), column=column.name, encoding=stored.encoding, rows=rows, count=count, zero=zero
+            Form.SUM,
+            limbs,
+            dataset=self._dataset(column),
+            column=column.name,
+            encoding=stored.encoding,
+            rows=rows,
+            count=count,
+            zeros=zeros,
         )
 
     def count_of(self, total: Field) -> Field:
@@ -186,7 +208,7 @@ class Fields:
         count = self._key(exp.Cast(this=there, to=exp.DataType.build("bigint")))
         rows = self._key(_when(there, exp.Anonymous(this="array", expressions=[word])))
         return self._field(
-            Form.SUM, limbs, dataset=self._dataset(column), column=column.name, encoding=stored.encoding, rows=rows, count=count, zero=False
+            Form.SUM, limbs, dataset=self._dataset(column), column=column.name, encoding=stored.encoding, rows=rows, count=count
         )
 
     def _dataset(self, column: exp.Column) -> DatasetRef:
@@ -215,7 +237,7 @@ class Fields:
         encoding: EncodingName = EncodingName.CLEAR,
         rows: str = "",
         count: str = "",
-        zero: bool = False,
+        zeros: str = "",
     ) -> Field:
         field = Field(
             name=f"f{len(self.fields)}",
@@ -226,7 +248,7 @@ class Fields:
             physical=physical,
             rows=rows,
             count=count,
-            zero=zero,
+            zeros=zeros,
         )
         for known in self.fields:
             if replace(known, name=field.name) == field:

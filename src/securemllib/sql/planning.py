@@ -205,13 +205,11 @@ class _Planner:
             column, where, zero = chosen
             stored = self._rewriter.fitting(column, Use.SUM)
             if stored.encoding in _SUMMED and not (zero and average):
-                where = self._rewriter.condition(where)
-                both = exp.and_(condition, where) if condition is not None else where
-                return self._fields.covered_sum(column, stored, both, zero=zero)
+                return self._fields.covered_sum(column, stored, condition, self._rewriter.condition(where), zero=zero)
         if isinstance(value, exp.Column):
             stored = self._rewriter.fitting(value, Use.SUM)
             if stored.encoding in _SUMMED:
-                return self._fields.covered_sum(value, stored, condition, zero=False)
+                return self._fields.covered_sum(value, stored, condition)
         return self._fields.total(exp.Sum, value, condition)
 
     def _ordered(self) -> list[exp.Ordered]:

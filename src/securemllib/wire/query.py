@@ -97,7 +97,7 @@ class Field(Record):
         physical: The columns of the result that hold it.
         rows: For a sum or a count the column of the result with the rows that it adds; else empty.
         count: For a sum or a count the column of the result with how many of them there are; else empty.
-        zero: Whether the sum of no values is zero instead of null.
+        zeros: For a sum the column of the result with how many rows count as zero beside those that it adds; empty where none do.
     """
 
     TYPE: ClassVar[str] = "securemllib/result-field/v1"
@@ -110,7 +110,7 @@ class Field(Record):
     physical: tuple[str, ...]
     rows: str
     count: str
-    zero: bool
+    zeros: str
 
     def __post_init__(self) -> None:
         if (self.form is Form.NUMBER) != (self.dataset is None) or (self.form in _OF_ROWS) != bool(self.rows and self.count):
