@@ -1,13 +1,13 @@
 """Reading a query: Spark's SQL, by sqlglot, with every name resolved and every constant expression worked out."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlglot import exp, parse
 from sqlglot.dialects.spark import Spark
 from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
-from sqlglot.optimizer.simplify import simplify
+from sqlglot.optimizer.simplify import Simplifier
 
 from securemllib.errors import UsageError
 from securemllib.sql.catalog import EncodedTable
@@ -22,6 +22,22 @@ class _Spark4(Spark):
 
     class Tokenizer(Spark.Tokenizer):
         STRING_ESCAPES: ClassVar[list[str]] = ["\\", "'", '"']
+
+
+class _Constants(Simplifier):
+    """Works constants out, and leaves terms with columns where they are.
+
+    What the optimizer would do with those is not what Spark does: it sorts conditions, so that a divisor's guard may come behind the
+    division, and it moves and joins terms, which with doubles gives other results (``d + 0.1 = 0.3`` is not ``d = 0.2``).
+    """
+
+    def _left(self, expression: Any, *_: Any, **__: Any) -> Any:
+        return expression
+
+    uniq_sort = simplify_equality = _left
+
+    def simplify_literals(self, expression: Any, root: bool = True) -> Any:
+        return expression if expression.find(exp.Column) else super().simplify_literals(expression, root)
 
 
 DIALECT = _Spark4
@@ -102,7 +118,7 @@ def parse_query(query: str | exp.Select, tables: Mapping[str, EncodedTable]) -> 
     schema: dict[str, object] = {name: dict.fromkeys(table.columns, "UNKNOWN") for name, table in found.items()}
     try:
         qualified = qualify(select, dialect=DIALECT, schema=schema, identify=False, quote_identifiers=False)
-        simplified = simplify(qualified, dialect=DIALECT)
+        simplified = _Constants(dialect=DIALECT).simplify(qualified)
     except SqlglotError as error:
         raise UsageError(f"The query names what is not there: {_first_line(error)}.", code="usage.column") from None
     if not isinstance(simplified, exp.Select):
