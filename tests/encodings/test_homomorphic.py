@@ -76,6 +76,24 @@ def test_a_masked_sum_opens_with_the_guards_of_its_blocks_alone(secret, values):
             secret.open(chosen, guards=others, precision=PRECISION / 4)
 
 
+def test_a_masked_sum_of_the_largest_numbers_opens(secret):
+    """Blocks full of the largest numbers add up to 2**39, to 2**-32 of that; four times that, or one block less, does not open."""
+    guards = np.random.default_rng(2).random((16, 8))
+    values = np.full(16 * BLOCK_ROWS, LIMIT)
+    blocks = on_the_host(secret, secret.encode(pa.array(values), lambda start: guards[start // BLOCK_ROWS]))
+    mask = np.repeat([1.0, 0.0, 1.0], [BLOCK_ROWS - 100, 100, 8])
+    masked = [block.mul(mask.tolist()) for block in blocks]
+    total = sum(masked[1:], masked[0])
+    for times in (1, 2, 4, 8, 16, 32):
+        opened = secret.open(total.serialize(), guards=times * guards.sum(axis=0), precision=PRECISION / 4)
+        assert np.abs(opened - times * 16 * LIMIT * mask[:-8]).max() < 2.0**-32 * times * 16 * LIMIT
+        with pytest.raises(IntegrityError, match="off by"):
+            secret.open(total.serialize(), guards=times * guards[1:].sum(axis=0), precision=PRECISION / 4)
+        total = total + total
+    with pytest.raises(IntegrityError, match="off by"):
+        secret.open((total + total).serialize(), guards=128 * guards.sum(axis=0), precision=PRECISION / 4)
+
+
 def test_a_result_beyond_its_precision_is_refused(secret, values):
     """An error of the size that a bound forbids is found by the guards; a wider bound accepts the same result."""
     (ciphertext,) = on_the_host(secret, secret.encode(pa.array(values[:10])))
