@@ -23,6 +23,8 @@ from securemllib.wire.encrypted_rows import REQUEST, ROWS_FILE, SCORE_COLUMNS, r
 
 __all__ = ["encrypt_rows", "open_scores", "write_scores"]
 
+_SCORES = pa.schema(list(zip(SCORE_COLUMNS, (pa.string(), pa.int64(), pa.int64(), pa.float64(), pa.binary()), strict=True)))
+
 
 def encrypt_rows(table: pa.Table, features: list[str], directory: str | Path, *, keystore: Keystore) -> str:
     """Encrypt the features of rows into a new directory, for a host to score, and return the request's id.
@@ -86,9 +88,11 @@ def open_scores(scores: str | Path, request: str | Path, *, keystore: Keystore) 
     identifier = metadata.get(REQUEST, "")
     try:
         sealed = bytes.fromhex(metadata[SECRET_CONTEXT])
-        found = pq.read_table(Path(scores), columns=list(SCORE_COLUMNS)).sort_by("block")
+        found = pq.read_table(Path(scores), columns=list(SCORE_COLUMNS)).cast(_SCORES).sort_by("block")
     except (KeyError, ValueError, pa.ArrowException):
         raise FormatError("The scores, or the rows that they are of, are not in the expected form.", code="integrity.result") from None
+    if any(column.null_count for column in found.columns):
+        raise FormatError("A score lacks a number, or its ciphertext.", code="integrity.result")
     if set(found["request"].to_pylist()) != {identifier}:  # 1
         raise IntegrityError(f"The scores are not those of request {identifier}.", code="integrity.result")
     if found.select(["block", "rows"]).to_pylist() != expected.to_pylist():

@@ -28,6 +28,8 @@ from securemllib.wire.query import HEADER_FILE, ROWS_DIRECTORY, Field, Form, Res
 __all__ = ["open_query_result", "write_query_result"]
 
 _WORD_BITS = 64
+# Which word it is, and its bits.
+_WORD_FIELDS = 2
 _DECIMAL_DIGITS = 38
 
 
@@ -168,6 +170,10 @@ def _cover(field: Field, rows: pa.Table, last_row: int) -> _Cover:
 
 def _covers(words: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return for each row that a sum adds the sum's position and the row's number, in the order of the sums."""
+    if not (
+        pa.types.is_list(words.type) and pa.types.is_struct(words.type.value_type) and words.type.value_type.num_fields == _WORD_FIELDS
+    ):
+        raise FormatError(f"Values of {words.type} name no rows.", code="integrity.result")
     lengths = pc.list_value_length(words).fill_null(0).to_numpy()
     buckets, bits = (item.cast(pa.int64()).to_numpy() for item in words.flatten().flatten())
     owners = np.repeat(np.arange(len(lengths)), lengths)

@@ -128,6 +128,8 @@ class SecretContext:
         Raises:
             IntegrityError: The result is none of this key's, or its error exceeds what is allowed.
         """
+        if not isinstance(ciphertext, bytes):
+            raise IntegrityError(f"A {type(ciphertext).__name__} is no ciphertext.", code="integrity.encoding")
         try:
             slots = np.asarray(_tenseal().ckks_vector_from(self._context, ciphertext).decrypt(), np.float64)
         except (ValueError, RuntimeError):

@@ -70,6 +70,8 @@ def decode(dictionary: pa.Array, codes: pa.Array | pa.ChunkedArray, kind: pa.Dat
         IntegrityError: A rank is none of the dictionary's.
     """
     ranks = single(codes)
+    if not pa.types.is_integer(ranks.type):
+        raise IntegrityError(f"Values of {ranks.type} are no codes in order.", code="integrity.encoding")
     bounds = pc.min_max(ranks).as_py()
     if bounds["min"] is not None and not 0 <= bounds["min"] <= bounds["max"] < len(dictionary):
         raise IntegrityError(f"Codes are outside of a dictionary of {len(dictionary)} values.", code="integrity.encoding")
