@@ -1,5 +1,6 @@
 """Does the host end with a clear error, and nothing half-done, when files, processes or settings are wrong?"""
 
+import re
 import shutil
 import socket
 import threading
@@ -24,7 +25,7 @@ from securemllib.errors import (
 )
 from securemllib.ml.classification import LogisticRegression
 from securemllib.ml.feature import VectorAssembler
-from securemllib.spark import SecureSession
+from securemllib.spark import SecureSession, failures
 from securemllib.spark.agent_client import AgentClient
 from securemllib.spark.broker_client import BrokerAddress, BrokerClient
 from securemllib.spark.failures import failure, is_passing
@@ -246,6 +247,21 @@ def test_codes_become_errors_with_words():
         assert error.error_code == code
         assert error.reason
         assert error.next_step
+
+
+# Codes of an owner's or an operator's own files, and what no call through the host can bring about.
+NOT_OF_JOBS = {"integrity.unseal.passphrase", "usage.missing_file", "usage.passphrase", "usage.permissions"}
+
+
+def test_every_code_of_an_enclave_has_words_of_its_own():
+    """Only a code leaves an enclave, so each that can be raised there has a reason on the host, not that of a whole class of errors."""
+    source = Path(failures.__file__).resolve().parents[1]
+    files = [file for folder in ("algorithms", "enclave", "wire", "crypto") for file in (source / folder).rglob("*.py")]
+    raised = {code for file in files if "encodings" not in file.parts for code in re.findall(r'code="([a-z_.]+)"', file.read_text())}
+    assert {"data.null", "data.singular", "unavailable.capacity.memory"} < raised
+    general = {failure(code).reason for code in ("data", "usage", "unavailable.capacity", "data.unheard_of", "other")}
+    for code in raised - NOT_OF_JOBS:
+        assert failure(code).reason not in general, code
 
 
 def test_only_lost_processes_are_worth_another_try():
