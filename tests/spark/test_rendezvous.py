@@ -247,6 +247,24 @@ def test_tasks_of_a_refused_job_are_sent_home(meeting):
         assert isinstance(told(task), Stop)
 
 
+def test_tasks_at_work_are_hung_up_on_when_nobody_waits_any_more(meeting):
+    """So a fit that the user interrupted ends with its round; a task that left its rows, when all have, is let go in its own time."""
+    place, join = meeting
+    for finished in (False, True):
+        gathering = place.open(JOB, lambda *_: None)
+        gathering.begin(1)
+        gathering.accept((None,))
+        task = join(0, tasks=1)
+        assert isinstance(told(task), Peers)
+        if finished:
+            leave(task, (FINISHED, b"model"))
+            assert len(gathering.rows()) == 2
+        else:
+            assert is_waiting(task)
+        place.close(JOB)
+        assert is_hung_up(task)
+
+
 def test_what_ended_the_stage_is_raised(meeting, monkeypatch):
     """A stage that failed says why; one that ended well and left nothing is noticed."""
     monkeypatch.setattr(rendezvous, "_ARRIVAL_SECONDS", 0.1)

@@ -67,7 +67,9 @@ def agent(
         server.close()
 
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    # The Ctrl-C of a program that started the agent is that program's: it has the agent ignore it.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, stop)
     # The first line tells a program that started the agent that it listens.
     typer.echo(f"SECUREMLLIB_AGENT_SOCK={path}")
     errors.print(

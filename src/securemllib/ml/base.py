@@ -119,8 +119,8 @@ class SecureModel(Model, Persistent):
 
     @property
     def session(self) -> SecureSession:
-        """The session that jobs of this model run on."""
-        return self._session if self._session is not None else SecureSession.active()
+        """The session that jobs of this model run on: its own while that goes on, else the active one."""
+        return self._session if self._session is not None and not self._session.is_stopped else SecureSession.active()
 
     @classmethod
     def outputs_of(cls, params: Params) -> dict[str, str]:

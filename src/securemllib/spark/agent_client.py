@@ -61,7 +61,8 @@ class AgentClient:
     """
 
     def __init__(self, path: Path) -> None:
-        self._connection = _connect(path) or _started(path)
+        self._path = path
+        self._connection: socket.socket | None = _connect(path) or _started(path)
         # Fits of one session may run in several threads; a request and its reply belong together.
         self._lock = Lock()
         self._identified: Identified | None = None
@@ -73,8 +74,10 @@ class AgentClient:
         self.close()
 
     def close(self) -> None:
-        """Hang up."""
-        self._connection.close()
+        """Hang up; another question calls again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def identify(self) -> Identified:
         """Return the analyst, and the broker that the agent trusts."""
@@ -122,8 +125,14 @@ class AgentClient:
 
     def _ask(self, request: Record, payload: bytes, kind: type[R]) -> tuple[R, memoryview]:
         with self._lock:
-            send(self._connection, request, payload)
-            reply, body = receive(self._connection, REPLIES)
+            self._connection = connection = self._connection or _connect(self._path) or _started(self._path)
+            try:
+                send(connection, request, payload)
+                reply, body = receive(connection, REPLIES)
+            except BaseException:
+                # After Ctrl-C, too: the next answer on this connection would be that to this question.
+                self.close()
+                raise
         if isinstance(reply, Declined):
             raise error_from_code(reply.code, reply.reason, reply.next_step)
         if not isinstance(reply, kind):
@@ -144,8 +153,9 @@ def _connect(path: Path) -> socket.socket | None:
 def _started(path: Path) -> socket.socket:
     program = shutil.which("securemllib")
     command = [program] if program else [sys.executable, "-c", "from securemllib.cli import main; main()"]
-    # It keeps the terminal's standard error, on which it shows what it signs.
-    process = subprocess.Popen([*command, "agent", "--socket", os.fspath(path)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    # It keeps the terminal's standard error, on which it shows what it signs, but not its Ctrl-C, which is for the driver's work.
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command, "agent", "--socket", os.fspath(path)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     atexit.register(process.terminate)
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:

@@ -10,7 +10,12 @@ from pyspark import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "is_spark_there"]
+
+
+def is_spark_there() -> bool:
+    """Return whether somebody has started Spark in this process, whose session a builder would return, and did not end it."""
+    return SparkContext._active_spark_context is not None or SparkSession.getActiveSession() is not None
 
 
 class Cluster:
@@ -36,6 +41,12 @@ class Cluster:
         context = self.context
         if context is not None and (context.master or "").startswith("local") and "PYSPARK_PYTHON" not in os.environ:
             context.pythonExec = sys.executable
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the Spark session has ended, or its context, under whatever runs on it."""
+        # A context that has ended forgets its counterpart in the virtual machine, and says so in no other way.
+        return bool(self._spark.is_stopped) if self.context is None else self.context._jsc is None  # type: ignore[attr-defined]
 
     @property
     def slots(self) -> int:

@@ -86,6 +86,7 @@ class Gathering:
         self._asked: tuple[Asked | None, ...] | None = None
         self._attempt = _Attempt(0)
         self._left: list[TaskRow] | None = None
+        self._working: set[socket.socket] = set()
         self._ended = self._dismissed = False
         self._error: Exception | None = None
 
@@ -101,12 +102,16 @@ class Gathering:
             self._let_go()
 
     def dismiss(self) -> None:
-        """Send home who waits to begin, and whoever comes later."""
+        """Send home who waits to begin, and whoever comes later; who is at work is hung up on, and so ends with its round."""
         with self._changed:
             attempt, self._attempt, self._dismissed = self._attempt, _Attempt(0), True
+            working = () if self._left is not None else tuple(self._working)
         for waiting, _ in attempt.arrived.values():
             with suppress(ConnectionLostError):
                 send(waiting, Stop())
+        for connection in working:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     @property
     def is_dismissed(self) -> bool:
@@ -145,12 +150,16 @@ class Gathering:
                 raise FormatError(f"Task {join.task} of {join.tasks} is none of the {attempt.tasks} that were sent out.")
             attempt.arrived[join.task] = (connection, join)
             self._let_go()
-        while True:
-            message, payload = receive(connection, (Progress, TaskRow))
-            if isinstance(message, Progress):
-                self._on_round(message.round, message.read_again, message.jobs)
-            elif isinstance(message, TaskRow) and self._take(attempt, join.task, replace(message, payload=bytes(payload))):
-                return None
+        try:
+            while True:
+                message, payload = receive(connection, (Progress, TaskRow))
+                if isinstance(message, Progress):
+                    self._on_round(message.round, message.read_again, message.jobs)
+                elif isinstance(message, TaskRow) and self._take(attempt, join.task, replace(message, payload=bytes(payload))):
+                    return None
+        finally:
+            with self._changed:
+                self._working.discard(connection)
 
     def _let_go(self) -> None:
         """Tell the tasks of a whole attempt where task 0 is; those that come later belong to another attempt."""
@@ -162,6 +171,7 @@ class Gathering:
         places = self._places.deal([attempt.arrived[task][1].node for task in range(attempt.tasks)])
         peers = Peers(generation=secrets.token_hex(16), host=first.host, port=first.port, asked=self._asked, places=places)
         for arrived, _ in attempt.arrived.values():
+            self._working.add(arrived)
             try:
                 send(arrived, peers)
             except ConnectionLostError:
@@ -266,7 +276,7 @@ class Rendezvous:
         return admission
 
     def close(self, job_id: str) -> None:
-        """Expect them no more: those that come, or wait to begin, are sent home."""
+        """Expect them no more: those that come, or wait to begin, are sent home, and no round begins whose results nobody waits for."""
         with self._lock:
             expected = self._jobs.pop(job_id, None)
         if expected is not None:

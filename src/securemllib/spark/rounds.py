@@ -130,13 +130,14 @@ class Engine:
                 self._stage(jobs, gathering)
 
         stage = InheritableThread(target=run, name="securemllib-stage", daemon=True)
-        with self._lock:
-            self._stages = [*(running for running in self._stages if running.is_alive()), stage]
-        stage.start()
         try:
+            stage.start()
+            with self._lock:
+                self._stages = [*(running for running in self._stages if running.is_alive()), stage]
             gathering.accept(accepted())
             return gathering.rows()
         finally:
+            # Also where Ctrl-C ends the wait: a notebook's does not end Spark's jobs.
             rendezvous.close(jobs[0].job_id)
 
     def _stage(self, jobs: tuple[RelayJob, ...], gathering: Gathering | None = None) -> list[TaskRow]:

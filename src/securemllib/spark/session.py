@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, overload
 
 from pyspark.sql import SparkSession
 
@@ -16,7 +16,7 @@ from securemllib.errors import FormatError, PolicyError, SecureMLlibError, Unava
 from securemllib.spark.agent_client import AgentClient, agent_socket
 from securemllib.spark.blocks import Blocks
 from securemllib.spark.broker_client import Asked, BrokerAddress, BrokerClient, broker_client
-from securemllib.spark.cluster import Cluster
+from securemllib.spark.cluster import Cluster, is_spark_there
 from securemllib.spark.column_types import schema_of
 from securemllib.spark.crossings import Crossings
 from securemllib.spark.dataframe import SecureDataFrame, Source
@@ -56,10 +56,10 @@ class SecureSession:
     """
 
     builder: ClassVar["_BuilderProperty"]
-    _active: ClassVar["SecureSession | None"] = None
+    _sessions: ClassVar[list["SecureSession"]] = []
 
     def __init__(self, spark: SparkSession | None = None, broker: str | None = None, conf: dict[str, str] | None = None) -> None:
-        self._owns_spark = spark is None
+        self._owns_spark = spark is None and not is_spark_there()
         given = dict(conf or {})
         if broker is not None:
             given[f"{PREFIX}broker.url"] = broker
@@ -71,18 +71,39 @@ class SecureSession:
             raise UsageError("The session needs a key broker.", next_step=f"Set {PREFIX}broker.url, or pass broker='https://host:port'.")
         self._engine = Engine(self.spark, self._cluster)
         self._lock = threading.Lock()
-        SecureSession._active = self
+        self._is_stopped = False
+        SecureSession._sessions.append(self)
 
     @classmethod
     def active(cls) -> "SecureSession":
-        """Return the session that was made last; `UsageError` where there is none."""
-        if cls._active is None:
+        """Return the session that was made last, of those that go on; `UsageError` where there is none."""
+        cls._sessions[:] = [session for session in cls._sessions if not session.is_stopped]
+        if not cls._sessions:
             raise UsageError("There is no SecureSession.", next_step="Make one with SecureSession.builder.getOrCreate().")
-        return cls._active
+        return cls._sessions[-1]
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether this session has ended, or the Spark session that it runs on."""
+        return self._is_stopped or self._cluster.is_stopped
+
+    @property
+    def agent(self) -> AgentClient:
+        """The analyst's agent; `UsageError` where the session has ended."""
+        self.require_running()
+        return self._agent
+
+    def require_running(self) -> None:
+        """Raise `UsageError` where the session has ended."""
+        if self.is_stopped:
+            raise UsageError(
+                "This SecureSession has ended, or the Spark session that it runs on.",
+                next_step="Make another one, and read datasets and load models with it.",
+                code="usage.stopped",
+            )
 
     @cached_property
-    def agent(self) -> AgentClient:
-        """The analyst's agent."""
+    def _agent(self) -> AgentClient:
         return AgentClient(agent_socket())
 
     @property
@@ -261,7 +282,7 @@ class SecureSession:
         if not columns:
             raise UsageError("Name the columns that leave.")
         parts = frame.part_count
-        tasks = min(parts, max(1, self.settings.tasks or self._cluster.slots))
+        tasks, _ = self._placement(parts)
         request = Request(
             operation=ROWS_OPERATION, params={}, inputs={}, plan=frame.plan, outputs=((OutputKind.ROWS, to, columns),), dtype="float64"
         )
@@ -284,13 +305,22 @@ class SecureSession:
 
     def stop(self) -> None:
         """End the session, and the Spark session where this one made it."""
+        self._is_stopped = True
         self._engine.close()
-        if "agent" in self.__dict__:
-            self.agent.close()
-        if SecureSession._active is self:
-            SecureSession._active = None
+        if "_agent" in self.__dict__:
+            self._agent.close()
         if self._owns_spark:
             self.spark.stop()
+
+    def __repr__(self) -> str:
+        return f"SecureSession[broker: {self.settings.broker_url}{', stopped' if self.is_stopped else ''}]"
+
+    def __reduce__(self) -> NoReturn:
+        raise UsageError(
+            "A SecureSession is not pickled or copied, nor are the frames and models that hold one.",
+            next_step="Use them in the driver: the functions of Spark's tasks get no sealed rows.",
+            code="usage.pickled",
+        )
 
     def _give_up(self, job: JobSpecification) -> None:
         """Let a job get no more keys; one with a model ends when that is recorded."""
@@ -301,6 +331,7 @@ class SecureSession:
 
     def _placement(self, parts: int) -> tuple[int, bool]:
         """Return how many tasks a round has, and whether they fit into one barrier stage."""
+        self.require_running()
         slots = self._cluster.slots
         wanted = min(parts, self.settings.tasks or slots)
         barrier = self.settings.barrier and self._cluster.allows_barrier and wanted <= slots
@@ -357,9 +388,9 @@ class SecureSessionBuilder:
 
     def getOrCreate(self) -> SecureSession:
         """Return the active session where nothing else was asked for, else a new one."""
-        asked = self._spark is not None or self._broker is not None or self._conf
-        if not asked and SecureSession._active is not None:
-            return SecureSession._active
+        if self._spark is None and self._broker is None and not self._conf:
+            with suppress(UsageError):
+                return SecureSession.active()
         return SecureSession(self._spark, self._broker, self._conf)
 
 

@@ -88,6 +88,7 @@ class SealedStreamWriter:
         if "checkpointLocation" not in self._options:
             raise UsageError("A stream needs a checkpoint.", next_step='Set option("checkpointLocation", folder).')
         session = self._frame.session
+        session.require_running()
         spark = session.spark
         if session.is_connect:
             raise SealedError(
