@@ -105,6 +105,11 @@ def _targets() -> Rows:
     return replace(rows, label=rows.features @ np.array([1.0, 2.0, -1.0]) + _generator().normal(size=ROWS))
 
 
+def _lifetimes() -> Rows:
+    rows = _targets()
+    return replace(rows, label=np.exp(rows.label / 4.0), weight=None, extras={"censor": (np.arange(ROWS) % 3 > 0).astype(float)})
+
+
 def _clusters() -> Rows:
     rows = _classes()
     return replace(rows, features=rows.features + 10.0 * rows.label[:, None], label=None)
@@ -201,6 +206,7 @@ class Case:
 RAW: dict[str, Any] = {"weighs": False, "predicts": False, "refuses_nan": False}
 
 CASES = {
+    "AFTSurvivalRegression": Case("AFTSurvivalRegression", _lifetimes, {"tol": 1e-12}, weighs=False),
     "ALS": Case("ALS", _rated, {"rank": 2, "maxIter": 2}, weighs=False, predicts=False, refuses_nan=False),
     "BinaryClassificationEvaluator": Case("BinaryClassificationEvaluator", _classified, predicts=False),
     "BisectingKMeans": Case("BisectingKMeans", _clusters, {"k": 3}, draws=True),

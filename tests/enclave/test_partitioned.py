@@ -102,11 +102,13 @@ def test_partitioned_mode_trains_enclave_modes_model(world, name):
 
 
 def counts_table():
-    """Return word counts of documents of two topics, with their topic as label."""
+    """Return word counts of documents of two topics, with their topic and a time as labels."""
     generator = np.random.default_rng(8)
     topic = np.arange(120) % 2
     counts = generator.poisson(np.where(topic[:, None] == np.arange(3) % 2, 6.0, 0.5))
-    return pa.table({**{f"x{i}": counts[:, i].astype(float) for i in range(3)}, "y": topic.astype(float)})
+    lifetime = np.exp(counts @ [0.1, -0.1, 0.05]) * generator.exponential(size=120)
+    columns = {f"x{i}": counts[:, i].astype(float) for i in range(3)}
+    return pa.table({**columns, "y": topic.astype(float), "t": lifetime})
 
 
 COUNTS = {
@@ -114,6 +116,18 @@ COUNTS = {
     "em": ("LDA", {"k": 2, "maxIter": 4, "optimizer": "em"}, None),
     "bayes": ("NaiveBayes", {}, "y"),
 }
+
+
+def test_partitioned_mode_trains_enclave_modes_lifetimes():
+    """Masked sums over lifetimes, some of them censored, train the model of sealed sums, to 1e-6."""
+    counts = World(Dataset(counts_table(), parts=4))
+    asked = {"operation": "AFTSurvivalRegression", "params": {"tol": 1e-9}}
+    asked["inputs"] = {"features": "features", "label": "t", "censor": "y"}
+    inside, _, _ = trained(counts, **asked)
+    partitioned, _, masked = trained(counts, **asked, mode=Mode.PARTITIONED)
+    assert any(masked)
+    np.testing.assert_allclose(partitioned["coefficients"], inside["coefficients"], rtol=1e-6)
+    assert (partitioned["intercept"], partitioned["scale"]) == pytest.approx((inside["intercept"], inside["scale"]), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(COUNTS))

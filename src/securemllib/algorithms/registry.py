@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+from securemllib.algorithms.aft_survival_regression import AFTSurvivalRegression
 from securemllib.algorithms.als import ALS
 from securemllib.algorithms.bisecting_kmeans import BisectingKMeans
 from securemllib.algorithms.decision_tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -69,13 +70,14 @@ __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_na
 
 # What a job may name; a job trusts these lines too, so they are few.
 ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
-    ALS, BinaryClassificationEvaluator, BisectingKMeans, BoostingEvaluator, BucketedRandomProjectionLSH, ChiSqSelector, ChiSquareTest,
-    ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier, DecisionTreeRegressor, FMClassifier, FMRegressor, FPGrowth,
-    GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator, GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA,
-    LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinHashLSH, MinMaxScaler, MulticlassClassificationEvaluator,
-    MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA, PowerIterationClustering, QuantileDiscretizer,
-    RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler, StandardScaler,
-    StringIndexer, Summarizer, TargetEncoder, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector, VectorIndexer,
+    AFTSurvivalRegression, ALS, BinaryClassificationEvaluator, BisectingKMeans, BoostingEvaluator, BucketedRandomProjectionLSH,
+    ChiSqSelector, ChiSquareTest, ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier, DecisionTreeRegressor,
+    FMClassifier, FMRegressor, FPGrowth, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator,
+    GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinHashLSH,
+    MinMaxScaler, MulticlassClassificationEvaluator, MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA,
+    PowerIterationClustering, QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender,
+    RegressionEvaluator, RobustScaler, StandardScaler, StringIndexer, Summarizer, TargetEncoder, TopicEvaluator, UnivariateFeatureSelector,
+    VarianceThresholdSelector, VectorIndexer,
 )}  # fmt: skip
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.

@@ -1,17 +1,19 @@
 """Regressions, named as in ``pyspark.ml.regression``."""
 
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from pyspark.ml import regression as original
-from pyspark.ml.regression import _GeneralizedLinearRegressionParams, _LinearRegressionParams
+from pyspark.ml.regression import _AFTSurvivalRegressionParams, _GeneralizedLinearRegressionParams, _LinearRegressionParams
 from pyspark.sql.types import DoubleType
 
 from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import require_sealed
 from securemllib.ml.factorization import FMRegressionModel, FMRegressor
 from securemllib.ml.generalized_linear_summaries import GeneralizedLinearRegressionSummary, GeneralizedLinearRegressionTrainingSummary
-from securemllib.ml.mirror import mirrors
+from securemllib.ml.mirror import converted, mirrors
 from securemllib.ml.plain import PlainGeneralizedLinearRegressionModel, PlainLinearRegressionModel
+from securemllib.ml.plain_curves import PlainAFTSurvivalRegressionModel
 from securemllib.ml.regression_summaries import LinearRegressionSummary, LinearRegressionTrainingSummary
 from securemllib.ml.trees import (
     DecisionTreeRegressionModel,
@@ -26,6 +28,8 @@ from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.wire.encoding import Value
 
 __all__ = [
+    "AFTSurvivalRegression",
+    "AFTSurvivalRegressionModel",
     "DecisionTreeRegressionModel",
     "DecisionTreeRegressor",
     "FMRegressionModel",
@@ -104,3 +108,22 @@ class GeneralizedLinearRegression(SecureEstimator, _GeneralizedLinearRegressionP
 
     MODEL = GeneralizedLinearRegressionModel
     ROLES: ClassVar[dict[str, str]] = {"offsetCol": "offset"}
+
+
+@mirrors(original.AFTSurvivalRegressionModel)
+class AFTSurvivalRegressionModel(SecureModel, _AFTSurvivalRegressionParams):
+    """A sealed model of `AFTSurvivalRegression`."""
+
+    OUTPUTS: ClassVar[dict[str, str]] = {"prediction": "predictionCol", "quantiles": "quantilesCol"}
+    CHANGEABLE = ("quantileProbabilities",)
+
+    def _plain(self, model: Any) -> PlainAFTSurvivalRegressionModel:
+        return PlainAFTSurvivalRegressionModel(replace(model, quantile_probabilities=converted(self, "quantileProbabilities")))
+
+
+@mirrors(original.AFTSurvivalRegression)
+class AFTSurvivalRegression(SecureEstimator, _AFTSurvivalRegressionParams):
+    """Weibull regression of censored lifetimes, as ``pyspark.ml.regression.AFTSurvivalRegression``."""
+
+    MODEL = AFTSurvivalRegressionModel
+    ROLES: ClassVar[dict[str, str]] = {"censorCol": "censor"}

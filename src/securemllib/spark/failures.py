@@ -26,8 +26,9 @@ _REASONS: dict[str, tuple[str, str | None]] = {
     "data.one_class": ("The labels have one class only.", "Train on rows of at least two classes."),
     "data.label": (
         "A label is not of the kind that the algorithm takes.",
-        "Classifiers take labels 0, 1, 2, ...; regressions finite numbers.",
+        "Classifiers take labels 0, 1, 2, ...; regressions finite numbers, of lifetimes only numbers above 0.",
     ),
+    "data.censor": ("A value of the censor column is neither 0 nor 1.", _FILTER),
     "data.weight": ("A weight is negative, NaN or infinite.", _FILTER),
     "data.features": ("A feature is NaN or infinite.", _FILTER),
     "data.not_binary": ("Bernoulli naive Bayes takes features 0 and 1 only.", _FILTER),

@@ -1,0 +1,49 @@
+"""Released regressions of lifetimes and of monotone curves in the clear, with the attributes that pyspark.ml's have."""
+
+from typing import Any
+
+from pyspark.ml.linalg import DenseVector, Vector, Vectors
+
+__all__ = ["PlainAFTSurvivalRegressionModel"]
+
+
+class PlainAFTSurvivalRegressionModel:
+    """Coefficients, intercept, scale and predictions of an accelerated failure time regression.
+
+    Args:
+        model: The algorithm's own model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    @property
+    def numFeatures(self) -> int:
+        """Features."""
+        return len(self.model.coefficients)
+
+    @property
+    def coefficients(self) -> DenseVector:
+        """``(d,)``."""
+        return Vectors.dense(self.model.coefficients)
+
+    @property
+    def intercept(self) -> float:
+        """The constant of the linear predictor."""
+        return float(self.model.intercept)
+
+    @property
+    def scale(self) -> float:
+        """The scale of the logarithm of lifetimes."""
+        return float(self.model.scale)
+
+    def predict(self, value: Vector) -> float:
+        """Return the predicted lifetime of one row."""
+        return float(self._outputs(value)["prediction"][0])
+
+    def predictQuantiles(self, value: Vector) -> DenseVector:
+        """Return the quantiles of the lifetime of one row, one for each of the model's quantile probabilities."""
+        return Vectors.dense(self._outputs(value)["quantiles"][0])
+
+    def _outputs(self, value: Vector) -> Any:
+        return self.model.predict(value.toArray()[None, :])
