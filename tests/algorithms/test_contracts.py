@@ -214,6 +214,7 @@ CASES = {
     "BucketedRandomProjectionLSH": Case("BucketedRandomProjectionLSH", _vectors, {"bucketLength": 2.0}, **RAW),
     "ChiSqSelector": Case("ChiSqSelector", _labelled, {"numTopFeatures": 2}, **RAW),
     "ChiSquareTest": Case("ChiSquareTest", _labelled, **RAW),
+    "ClassCounter": Case("ClassCounter", _counts, predicts=False, weighs=False, refuses_nan=False),
     "ClusteringEvaluator": Case(
         "ClusteringEvaluator", lambda: replace(_clusters(), prediction=_classes().label), predicts=False, weighs=False
     ),

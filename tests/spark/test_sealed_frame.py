@@ -16,7 +16,7 @@ from securemllib.wire.plan import Call, Filter, Literal, Operator, Project, Rand
 # What works on sealed rows, because it shows none of them.
 PLANNED = {
     "cache", "columns", "count", "drop", "dtypes", "filter", "persist", "printSchema", "randomSplit", "schema", "select",
-    "unpersist", "where", "withColumn", "withColumnRenamed", "writeStream",
+    "unpersist", "where", "withColumn", "withColumnRenamed", "withMetadata", "writeStream",
 }  # fmt: skip
 
 
@@ -192,3 +192,15 @@ def test_a_session_needs_a_broker(spark, monkeypatch):
     monkeypatch.delenv("SECUREMLLIB_BROKER", raising=False)
     with pytest.raises(UsageError, match="broker"):
         SecureSession(spark)
+
+
+def test_what_is_said_of_a_column_stays_with_it(frame):
+    """Metadata goes with a column through steps and new names, makes no step, and ends where the column is computed anew."""
+    said = {"ml_attr": {"type": "binary"}}
+    told = frame.withMetadata("ill", said)
+    assert told.steps == frame.steps
+    renamed = told.filter(col("age") > 30).withColumn("other", col("age") + 1).withColumnRenamed("ill", "label")
+    assert renamed.schema["label"].metadata == said
+    assert told.withColumn("ill", col("ill") + 1).schema["ill"].metadata == {}
+    with pytest.raises(UsageError, match="no column"):
+        frame.withMetadata("nobody", said)

@@ -16,6 +16,7 @@ _TREE = (
     "The numbers before that line agree. A tree of a released ensemble is of the class of released trees, which predicts vectors and does "
     "not transform data frames."
 )
+_ONE_STEP = "The test stops after one step, which Spark's search shortens to a tenth; both end at the same minimum."
 _MOCK = "The test's data set is a mock of a Spark data frame, and rows in the clear are refused."
 _ITEMS = "The test's items are integers, and sealed lists hold texts, or numbers that are vectors; of texts the sets and rules are Spark's."
 
@@ -26,7 +27,7 @@ REASONS: dict[str, dict[str, str]] = {
         "test_binary_random_forest_classifier": _DRAWS.format("bootstraps"),
         "test_factorization_machine": _DRAWS.format("first factors"),
         "test_gbt_classifier": _TREE,
-        "test_linear_svc": "The test stops after one step, which Spark's search shortens to a tenth; both end at the same minimum.",
+        "test_linear_svc": _ONE_STEP,
         "test_multiclass_random_forest_classifier": _DRAWS.format("bootstraps"),
         "test_multinomial_logistic_regression_with_bound": (
             "Spark's minimiser stops at 1.55315611008 after 19 steps, this one at 1.55315610788, which is lower; coefficients differ "
@@ -49,6 +50,7 @@ REASONS: dict[str, dict[str, str]] = {
         "test_freq_itemsets": _ITEMS,
         "test_storage_levels": _NO_JAVA,
     },
+    "test_ovr.py": {"test_one_vs_rest": _ONE_STEP},
     "test_persistence.py": {
         "test_decisiontree_regressor": "The test loads a regressor as a classifier; what is loaded must be of the class that loads it.",
         "test_kmean_pmml_basic": _PMML,

@@ -57,6 +57,7 @@ from securemllib.algorithms.linear_regression import LinearRegression
 from securemllib.algorithms.linear_svc import LinearSVC
 from securemllib.algorithms.logistic_regression import LogisticRegression
 from securemllib.algorithms.naive_bayes import NaiveBayes
+from securemllib.algorithms.one_vs_rest import ClassAgainstRest, ClassCounter, HighestScore
 from securemllib.algorithms.pca import PCA
 from securemllib.algorithms.power_iteration_clustering import PowerIterationClustering
 from securemllib.algorithms.random_forest import RandomForestClassifier, RandomForestRegressor
@@ -71,8 +72,8 @@ __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_na
 # What a job may name; a job trusts these lines too, so they are few.
 ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
     AFTSurvivalRegression, ALS, BinaryClassificationEvaluator, BisectingKMeans, BoostingEvaluator, BucketedRandomProjectionLSH,
-    ChiSqSelector, ChiSquareTest, ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier, DecisionTreeRegressor,
-    FMClassifier, FMRegressor, FPGrowth, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator,
+    ChiSqSelector, ChiSquareTest, ClassCounter, ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier,
+    DecisionTreeRegressor, FMClassifier, FMRegressor, FPGrowth, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator,
     GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinHashLSH,
     MinMaxScaler, MulticlassClassificationEvaluator, MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA,
     PowerIterationClustering, QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender,
@@ -82,9 +83,9 @@ ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation 
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.
 TRANSFORMERS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
-    Binarizer, Bucketizer, CountVectorizerModel, DCT, ElementwiseProduct, FeatureHasher, GeneralizedLinearResiduals, HashingTF,
-    IndexToString, Interaction, NGram, Normalizer, PolynomialExpansion, RegexTokenizer, StopWordsRemover, StringIndexerModel, Tokenizer,
-    VectorSizeHint, VectorSlicer,
+    Binarizer, Bucketizer, ClassAgainstRest, CountVectorizerModel, DCT, ElementwiseProduct, FeatureHasher, GeneralizedLinearResiduals,
+    HashingTF, HighestScore, IndexToString, Interaction, NGram, Normalizer, PolynomialExpansion, RegexTokenizer, StopWordsRemover,
+    StringIndexerModel, Tokenizer, VectorSizeHint, VectorSlicer,
 )}  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from securemllib.ml.forest_summaries import (
     RandomForestClassificationTrainingSummary,
 )
 from securemllib.ml.mirror import mirrors
+from securemllib.ml.one_vs_rest import OneVsRest, OneVsRestModel
 from securemllib.ml.plain import PlainLinearSVCModel, PlainLogisticRegressionModel, PlainNaiveBayesModel
 from securemllib.ml.summaries import Summary
 from securemllib.ml.trees import (
@@ -65,6 +66,8 @@ __all__ = [
     "LogisticRegressionTrainingSummary",
     "NaiveBayes",
     "NaiveBayesModel",
+    "OneVsRest",
+    "OneVsRestModel",
     "RandomForestClassificationModel",
     "RandomForestClassificationSummary",
     "RandomForestClassificationTrainingSummary",

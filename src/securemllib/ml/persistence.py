@@ -19,7 +19,7 @@ _MODEL = "model.sml"
 _FIELDS = frozenset({"format", "kind", "uid", "params", "stages", "extra"})
 
 # Params that hold stages, which are saved as such.
-_STAGE_PARAMS = frozenset({"stages", "estimator", "evaluator", "estimatorParamMaps"})
+_STAGE_PARAMS = frozenset({"stages", "estimator", "evaluator", "estimatorParamMaps", "classifier"})
 
 # What can be loaded, by its saved name; classes enter themselves when they are defined.
 KINDS: dict[str, type["Persistent"]] = {}

@@ -230,7 +230,7 @@ def _grid_of(estimator: Any, saved: Any) -> list[dict[Any, Any]]:
     while waiting:
         stage = waiting.pop()
         params.update({(param.parent, param.name): param for param in stage.params})
-        waiting.extend(stage.getStages() if hasattr(stage, "getStages") else [])
+        waiting.extend(stage.saved_stages if hasattr(type(stage), "saved_stages") else [])
     try:
         return [{params[uid, name]: value for uid, name, value in entry} for entry in saved]
     except (KeyError, TypeError, ValueError) as error:

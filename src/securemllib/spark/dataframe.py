@@ -25,6 +25,7 @@ from securemllib.wire.plan import (
     Plan,
     Project,
     RandomSplit,
+    Reference,
     Step,
     Transform,
     WithColumn,
@@ -201,6 +202,13 @@ class SecureDataFrame:
         existing = self._spelling(existing)
         return self.select(*(col(name).alias(new) if name == existing else col(name) for name in self.columns))
 
+    def withMetadata(self, columnName: str, metadata: dict[str, Any]) -> "SecureDataFrame":
+        """Return the rows with what the analyst says of a column, such as MLlib's ``ml_attr``; no enclave reads it."""
+        name = self._spelling(columnName)
+        self._check_column(name)
+        fields = [StructField(f.name, f.dataType, f.nullable, metadata) if f.name == name else f for f in self.schema]
+        return SecureDataFrame(self.session, self.source, StructType(fields), self.steps, self.models, self.pieces)
+
     def drop(self, *names: "str | Column") -> "SecureDataFrame":
         """Return the rows without the given columns."""
         dropped = {self._spelling(name.name if isinstance(name, Column) else name) for name in names}
@@ -261,7 +269,10 @@ class SecureDataFrame:
         """Return the schema with columns added or replaced; None where the owner hides it."""
         if self._schema is None:
             return None
-        kept = [StructField(field.name, types.get(field.name, field.dataType), field.nullable) for field in self._schema]
+        replaced = {
+            name: StructField(name, kind, self._schema[name].nullable) for name, kind in types.items() if name in self._schema.names
+        }
+        kept = [replaced.get(field.name, field) for field in self._schema]
         return StructType(kept + [StructField(name, kind, True) for name, kind in types.items() if name not in self._schema.names])
 
     def apply(
@@ -377,4 +388,10 @@ def _column(column: Any) -> Column:
 def _project(schema: StructType | None, chosen: list[Column]) -> StructType | None:
     if schema is None:
         return None
-    return StructType([StructField(column.name, column.type_in(schema), True) for column in chosen])
+    return StructType([_field(schema, column) for column in chosen])
+
+
+def _field(schema: StructType, column: Column) -> StructField:
+    kind, source = column.type_in(schema), column.expression
+    # A column that is only taken over is still what the analyst said of it.
+    return StructField(column.name, kind, True, schema[source.column].metadata if isinstance(source, Reference) else None)
