@@ -11,10 +11,11 @@ from pyspark.ml.clustering import BisectingKMeans as SparkBisecting
 from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Scratch, Seed
-from securemllib.algorithms.bisecting_kmeans import BisectingKMeans
+from securemllib.algorithms.bisecting_kmeans import BisectingKMeans, BisectingKMeansModel
+from securemllib.algorithms.codec import from_tree, to_tree
 from securemllib.algorithms.registry import build
 from securemllib.algorithms.summary import Summary
-from securemllib.errors import DataError, UsageError
+from securemllib.errors import DataError, FormatError, UsageError
 
 SEED = Seed(b"b" * 32)
 
@@ -155,3 +156,22 @@ def test_rows_without_length_have_no_cosine(fit: Any, cut: Any) -> None:
     with pytest.raises(DataError) as refused:
         fit(BisectingKMeans(k=2, distance_measure="cosine"), cut(rows), SEED)
     assert refused.value.error_code == "data.zero_vector"
+
+
+@pytest.mark.parametrize(
+    "children", [[[0, 1], [-1, -1], [-1, -1]], [[1, 3], [-1, -1], [-1, -1]], [[1, 2], [0, -1], [-1, -1]], [[1, 2]], [[-2, 1]] * 3]
+)
+def test_a_tree_that_leads_elsewhere_is_none(children: list[list[int]]) -> None:
+    """Rows follow a model's children, so one that leads out of the tree, or around, does not come to be."""
+    tree = {
+        "centers": np.zeros((3, 2)),
+        "children": np.array([[1, 2], [-1, -1], [-1, -1]]),
+        "distance_measure": "euclidean",
+        "training_cost": 0.0,
+        "num_iter": 1,
+        "cluster_sizes": np.ones(2, dtype=np.int64),
+    }
+    sealed = to_tree(BisectingKMeansModel(**tree))
+    assert from_tree(BisectingKMeansModel, sealed).cluster_centers.shape == (2, 2)
+    with pytest.raises(FormatError):
+        from_tree(BisectingKMeansModel, {**sealed, "children": np.array(children)})

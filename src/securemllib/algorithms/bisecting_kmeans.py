@@ -82,6 +82,9 @@ class BisectingState:
     halves: Division
     sizes: Floats
 
+    def __post_init__(self) -> None:
+        _check_tree(self.centers, self.children)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BisectingStatistics:
@@ -132,6 +135,9 @@ class BisectingKMeansModel:
     num_iter: int
     cluster_sizes: Ints
     cost: bool = False
+
+    def __post_init__(self) -> None:
+        _check_tree(self.centers, self.children)
 
     @property
     def smallest_group(self) -> float:
@@ -284,6 +290,13 @@ class BisectingKMeans:
             num_iter=self.max_iter,
             cluster_sizes=state.sizes[leaves].astype(np.int64),
         )
+
+
+def _check_tree(centers: Floats, children: Ints) -> None:
+    """Raise ValueError unless each child stands behind its parent, so that every way down ends."""
+    behind = np.arange(len(centers))[:, None] < children
+    if children.shape != (len(centers), 2) or not ((children == -1) | (behind & (children < len(centers)))).all():
+        raise ValueError("the nodes of a tree of clusters do not fit each other")
 
 
 def _is_still(before: Division, moved: Division, total: BisectingStatistics, costs: Floats) -> bool:
