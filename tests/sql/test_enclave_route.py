@@ -124,6 +124,7 @@ QUERIES = [
     ("SELECT cost, cost <= 1.15 AS a, cost < 0.57 AS b, 0.41 > cost AS c, cost * 2 = dose AS d FROM stays WHERE cost <> 0.29", 1),
     ("SELECT age, level = level AS e, level > 1 AS g, level <> 5 AS n, age < level AS l, 1 >= level AS m FROM stays", 1),
     ("SELECT age, level - 0.9 = 0.1 AS m FROM stays WHERE age <> 0 AND 1000 / age > 20", 1),
+    ("SELECT age, age * 1.1 AS a FROM stays WHERE age * 1.1 <= 3.3 OR cost * 1.1 = 1.265 OR cost + age * 0.1 = 1.45", 1),
     ("SELECT HEIGHT, Age AS Years FROM stays WHERE height > 170 AND ward = 'icu'", 1),
     ("SELECT count(*) AS n, min(pay) AS p FROM stays WHERE NOT (level < 1) AND level <= level", 1),
 ]

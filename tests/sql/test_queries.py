@@ -131,6 +131,7 @@ QUERIES = [
     "SELECT sum(CASE WHEN age > 1000 THEN level ELSE 0 END) AS a, sum(CASE WHEN age > 1000 THEN level END) AS b FROM readings",
     """SELECT number, sum(CASE WHEN number > 4 THEN level ELSE 0 END) AS a, sum(CASE WHEN age > 5 THEN level ELSE 0 END) AS b,
        sum(CASE WHEN age > 5 THEN level ELSE 0 END) FILTER (WHERE number > 2) AS c FROM readings GROUP BY number""",
+    "SELECT number, sum(level) * 1.1 AS p FROM readings GROUP BY number HAVING sum(level) * 1.1 = 3.3 OR sum(price) * 1.1 = 0.385",
     "SELECT DISTINCT 7 AS c, ward, 'x' AS d FROM visits",
     "SELECT 7 AS c, count(*) AS n, 'x' AS d FROM visits",
 ]

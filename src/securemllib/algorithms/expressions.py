@@ -1,7 +1,7 @@
 """Expressions over Arrow columns, with SQL's meaning of null and Spark's types."""
 
-from contextlib import suppress
-from typing import Protocol
+from decimal import Decimal
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +59,7 @@ def evaluate(expression: Expression, rows: Columns) -> pa.Array:
     try:
         value = _value(expression, rows)
         return pa.repeat(value, rows.count) if isinstance(value, pa.Scalar) else value
-    except pa.ArrowException:
+    except (pa.ArrowException, ArithmeticError):
         raise DataError("An expression overflows, divides by zero, or does not fit its columns' types.", code="data.expression") from None
 
 
@@ -71,7 +71,11 @@ def _value(expression: Expression, rows: Columns, where: pa.Array | pa.Scalar | 
     if isinstance(expression, Literal):
         small = type(expression.value) is int and -(2**31) <= expression.value < 2**31
         return pa.scalar(expression.value, pa.int32() if small else None)
-    return _drawn(expression, rows) if expression.operator is Operator.RAND else _call(expression, rows, where)
+    if expression.operator is Operator.RAND:
+        return pa.array(rows.drawn("rand", _constant(expression, int)))
+    if expression.operator is Operator.DECIMAL:
+        return pa.scalar(Decimal(_constant(expression, str)))
+    return _call(expression, rows, where)
 
 
 def _call(call: Call, rows: Columns, where: pa.Array | pa.Scalar | None) -> pa.Array | pa.Scalar:
@@ -106,20 +110,15 @@ def _double(values: pa.Array | pa.Scalar) -> pa.Array | pa.Scalar:
 
 
 def _compared(kernel: str, arguments: list[pa.Array | pa.Scalar]) -> pa.Array | pa.Scalar:
-    """Return a comparison of which a side is of doubles, as Spark's: not-a-number equals itself and is above all other numbers.
-
-    A decimal and a constant are compared as they are written, all else as doubles.
-    """
-    if any(isinstance(one, pa.DoubleScalar) for one in arguments) and any(pa.types.is_decimal(one.type) for one in arguments):
-        with suppress(pa.ArrowInvalid):  # a constant beyond decimals
-            return pc.call_function(kernel, [argument.cast(pa.string()).cast(pa.decimal256(76, 38)) for argument in arguments])
+    """Return a comparison of doubles, as Spark's: not-a-number equals itself and is above all other numbers."""
     numbers = list(map(_double, arguments))
     nans = [pc.is_nan(number) for number in numbers]
     return pc.if_else(pc.call_function("or", nans), pc.call_function(kernel, nans), pc.call_function(kernel, numbers))
 
 
-def _drawn(call: Call, rows: Columns) -> pa.Array:
-    seed = call.arguments[0] if len(call.arguments) == 1 else None
-    if not isinstance(seed, Literal) or type(seed.value) is not int:
-        raise DataError("A random number has one seed, an integer.", code="data.expression")
-    return pa.array(rows.drawn("rand", seed.value))
+def _constant(call: Call, kind: type) -> Any:
+    """Return the constant that an operator has instead of columns."""
+    constant = call.arguments[0] if len(call.arguments) == 1 else None
+    if not isinstance(constant, Literal) or type(constant.value) is not kind:
+        raise DataError(f"{call.operator.value} takes one constant of type {kind.__name__}.", code="data.expression")
+    return constant.value

@@ -182,6 +182,8 @@ def _text(expression: Expression) -> str:
     if isinstance(expression, Literal):
         return "NULL" if expression.value is None else str(expression.value)
     arguments = [_text(argument) for argument in expression.arguments]
+    if expression.operator is Operator.DECIMAL:
+        return arguments[0]
     if symbol := _SYMBOLS.get(expression.operator):
         return f"({f' {symbol} '.join(arguments)})"
     return f"{expression.operator.value.upper().replace('_', ' ')}({', '.join(arguments)})"

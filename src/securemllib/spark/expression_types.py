@@ -1,6 +1,7 @@
 """The types that Spark's ANSI mode gives expressions; what it would refuse, or convert to another type in ways of its own, is refused."""
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 
 from pyspark.sql import types as spark_types
 from pyspark.sql.types import DataType, StructType
@@ -48,6 +49,9 @@ def type_of(expression: Expression, schema: StructType) -> DataType:
         return schema[expression.column].dataType
     if isinstance(expression, Literal):
         return _literal_type(expression.value)
+    if expression.operator is Operator.DECIMAL and isinstance(expression.arguments[0], Literal):
+        _, digits, exponent = Decimal(str(expression.arguments[0].value)).as_tuple()
+        return spark_types.DecimalType(max(len(digits), -int(exponent)), -int(exponent))
     return _call_type(expression, [type_of(argument, schema) for argument in expression.arguments])
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlglot import exp
 
 from securemllib.errors import UsageError
-from securemllib.sql.parsing import OPERATORS, number
+from securemllib.sql.parsing import OPERATORS, literal, number
 from securemllib.wire.dataset import Column
 from securemllib.wire.plan import Call, Expression, Literal, Operator, Reference
 
@@ -179,7 +179,7 @@ def _literal(node: exp.Expr) -> Typed:
     value = number(str(node.this))
     if not math.isfinite(value) or (isinstance(value, int) and not _LEAST_INTEGER <= value <= _GREATEST_INTEGER):
         raise refused("A number beyond 64 bits")
-    return Literal(value=value), NUMBER
+    return literal(str(node.this)), NUMBER
 
 
 def _kind(type_text: str) -> str:

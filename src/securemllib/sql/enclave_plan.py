@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from securemllib.sql.enclave_expressions import Expressions, refused, required_columns
-from securemllib.sql.parsing import OPERATORS, number
+from securemllib.sql.parsing import OPERATORS, literal
 from securemllib.wire.dataset import Column
-from securemllib.wire.plan import Call, Expression, Literal, Named, Operator, Reference
+from securemllib.wire.plan import Call, Expression, Named, Operator, Reference
 
 __all__ = ["EnclaveQuery", "Measure", "Summary", "plan_for_enclave"]
 
@@ -146,7 +146,7 @@ class _Planner:
         if isinstance(node, (exp.AggFunc, exp.Filter)):
             return Reference(column=self._measure(node).name)
         if isinstance(node, exp.Literal) and not node.is_string:
-            return Literal(value=number(str(node.this)))
+            return literal(str(node.this))
         if isinstance(node, exp.Column):
             raise refused(f"Column {node.name} beside an aggregate", "Aggregate it, or ask for it in a query of its own.")
         if type(node) not in OPERATORS:

@@ -12,9 +12,9 @@ from sqlglot.optimizer.simplify import Simplifier
 from securemllib.errors import UsageError
 from securemllib.sql.catalog import EncodedTable
 from securemllib.sql.spelling import keep_outputs, respell, spelled
-from securemllib.wire.plan import Operator
+from securemllib.wire.plan import Call, Expression, Literal, Operator
 
-__all__ = ["DIALECT", "OPERATORS", "number", "parse_query", "parse_select", "unsupported"]
+__all__ = ["DIALECT", "OPERATORS", "literal", "number", "parse_query", "parse_select", "unsupported"]
 
 
 class _Spark4(Spark):
@@ -59,6 +59,8 @@ OPERATORS: dict[type[exp.Expr], Operator] = {
     exp.Or: Operator.OR,
     exp.Not: Operator.NOT,
 }
+# Longer literals are doubles: arithmetic with them would soon have more digits than the 38 that there are.
+_DECIMALS, _DECIMAL_DIGITS = 1e9, 9
 # The clauses of one query block; everything else is refused by name.
 _CLAUSES = frozenset({"kind", "expressions", "from_", "joins", "where", "group", "having", "order", "limit", "distinct"})
 _JOINS = frozenset({"", "INNER", "CROSS", "LEFT", "RIGHT", "FULL", "OUTER"})
@@ -130,6 +132,13 @@ def parse_query(query: str | exp.Select, tables: Mapping[str, EncodedTable]) -> 
 def number(text: str) -> int | float:
     """Return the number that a literal's text is."""
     return int(text) if text.isdigit() else float(text)
+
+
+def literal(text: str) -> Expression:
+    """Return a number literal as the plan language has it: one with a point, but without an exponent, is a decimal."""
+    if set(text) <= set("0123456789.") and "." in text and float(text) < _DECIMALS and len(text.split(".")[1]) <= _DECIMAL_DIGITS:
+        return Call(operator=Operator.DECIMAL, arguments=(Literal(value=text),))
+    return Literal(value=number(text))
 
 
 def _check_shape(select: exp.Select) -> None:

@@ -13,7 +13,7 @@ from sqlglot import exp
 from securemllib.errors import UsageError
 from securemllib.sql.catalog import EncodedTable, Use
 from securemllib.sql.fields import Fields
-from securemllib.sql.parsing import DIALECT, OPERATORS, number, unsupported
+from securemllib.sql.parsing import DIALECT, OPERATORS, literal, number, unsupported
 from securemllib.sql.rewriting import Rewriter
 from securemllib.wire.companion import EncodingName
 from securemllib.wire.plan import Call, Expression, Literal, Named, Operator, Reference
@@ -143,7 +143,7 @@ class _Planner:
         if isinstance(node, _AGGREGATES):
             return self._aggregate(node)
         if isinstance(node, exp.Literal):
-            return Literal(value=str(node.this) if node.is_string else number(str(node.this)))
+            return Literal(value=str(node.this)) if node.is_string else literal(str(node.this))
         if not self._grouped and not isinstance(node, exp.Column) and self._is_clear(node):
             return Reference(column=self._fields.number(node).name)
         if type(node) in OPERATORS:

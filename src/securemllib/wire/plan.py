@@ -59,6 +59,7 @@ class Operator(StrEnum):
     IS_NULL = "is_null"
     IS_NOT_NULL = "is_not_null"
     CAST_DOUBLE = "cast_double"
+    DECIMAL = "decimal"
     LOG = "log"
     LOG1P = "log1p"
     EXP = "exp"
