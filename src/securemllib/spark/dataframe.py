@@ -1,5 +1,6 @@
 """A handle on sealed rows: a dataset's manifest and a plan. It holds no row, and what would show one is refused."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -220,9 +221,9 @@ class SecureDataFrame:
 
         Which row falls into which part follows from the seed and a key of the dataset, so the same call gives the same parts.
         """
-        if not weights or not all(weight > 0.0 for weight in weights):
-            raise UsageError("Weights are positive numbers.")
-        chosen = 0 if seed is None else seed
+        if not weights or not all(weight > 0.0 for weight in weights) or not math.isfinite(sum(weights)):
+            raise UsageError("Weights are positive numbers with a finite sum.")
+        chosen = 0 if seed is None else int(seed)
         splits = (RandomSplit(weights=tuple(map(float, weights)), kept=(index,), seed=chosen) for index in range(len(weights)))
         return [self._with(split, self._schema) for split in splits]
 
