@@ -101,6 +101,18 @@ def test_partitioned_mode_trains_enclave_modes_model(world, name):
             np.testing.assert_allclose(partitioned[field], value, rtol=1e-6, atol=1e-6 * np.abs(value).max(initial=0), err_msg=field)
 
 
+def test_exponents_of_a_wild_step_do_not_stay():
+    """Statistics that shrink by more bits than masked sums keep are measured again: lifetimes of 1e30 train the model of sealed sums."""
+    table = binomial_table(rows=120)
+    lifetimes = np.abs(np.random.default_rng(1).normal(size=120)) * 1e30 + 0.1
+    wild = World(Dataset(table.append_column("t", pa.array(lifetimes)), parts=4))
+    asked = {"operation": "AFTSurvivalRegression", "params": {}, "inputs": {"features": "features", "label": "t", "censor": "y"}}
+    inside, _, _ = trained(wild, **asked)
+    partitioned, _, masked = trained(wild, **asked, mode=Mode.PARTITIONED)
+    assert any(masked)
+    np.testing.assert_allclose(partitioned["coefficients"], inside["coefficients"], rtol=1e-6)
+
+
 def counts_table():
     """Return word counts of documents of two topics, with their topic and a time as labels."""
     generator = np.random.default_rng(8)

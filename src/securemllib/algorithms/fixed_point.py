@@ -20,7 +20,9 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PRECISION", "SUM_BITS", "Exponents", "additive", "exponents", "from_limbs", "largest", "limb_bits", "to_limbs", "width"]
+__all__ = [
+    "PRECISION", "SUM_BITS", "Exponents", "additive", "exponents", "from_limbs", "has_shrunk", "largest", "limb_bits", "to_limbs", "width",
+]  # fmt: skip
 
 T = TypeVar("T")
 
@@ -34,6 +36,8 @@ PRECISION = 66
 # Powers of two beyond these leave the range of float64 in between; what is smaller loses digits that no float64 sum has.
 _LEAST, _MOST = -900, 1023
 _NONE = -(2**15)
+# A largest leaf that is so many bits below its exponent has 32 left.
+_SHRUNK = PRECISION - 32
 # As many leaves as a core's second-level cache holds together with their limbs.
 _CHUNK = 2**14
 
@@ -137,6 +141,12 @@ def to_limbs(statistics: Any, bound: tuple[Exponents, ...], bits: int, limbs: In
             limbs[0, start + part.start : start + part.stop] = value.ravel()
         start += field.width
     return True
+
+
+def has_shrunk(statistics: Any, bound: tuple[Exponents, ...]) -> bool:
+    """Return whether the largest leaf of a field is so far below the field's exponents that too few of its digits are left."""
+    fields = zip(_fields(statistics), bound, strict=True)
+    return any(e.is_known and np.abs(f.leaves).max(initial=0.0) < 2.0 ** (int(e.columns.max()) - _SHRUNK) for f, e in fields)
 
 
 def from_limbs(like: T, limbs: Integers, bound: tuple[Exponents, ...], bits: int) -> T:

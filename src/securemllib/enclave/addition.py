@@ -7,7 +7,8 @@ A job in partitioned mode decides before each round, from the state alone, how t
 - ``masked``: integers behind one-time masks, which the host adds.
 
 A round is measured when no exponents are known or when the masked round before it did not fit them: a share that does not fit sends
-zeros and counts itself in one more masked leaf, so the host sees no difference. Statistics that are not finite have no exponents;
+zeros and counts itself in one more masked leaf, so the host sees no difference. Its other half counts the shares that shrank so far that
+their digits would be lost: exponents of a wild step of a search must not stay. Statistics that are not finite have no exponents;
 their round is sealed.
 """
 
@@ -49,12 +50,14 @@ class Addition:
         columns: The features of a row; 0 before the summary.
         exponents: Of a masked round: those of each additive field.
         settling: Whether an overflow led here: then the exponents serve one round only.
+        aged: Whether the exponents are of an earlier state.
     """
 
     kind: str = SEALED
     columns: int = 0
     exponents: tuple[Exponents, ...] = ()
     settling: bool = False
+    aged: bool = False
 
     def after_update(self, session: Session, state: Any) -> "Addition":
         """Return how the round that a new state opens is added."""
@@ -65,7 +68,7 @@ class Addition:
         if is_additive is not None and not is_additive(state):
             return Addition(columns=self.columns)
         if self.kind == MASKED and not self.settling:
-            return self
+            return replace(self, aged=True)
         return Addition(kind=MEASURED, columns=self.columns)
 
     def after_measuring(self, found: list[tuple[Exponents, ...] | None]) -> "Addition":
@@ -113,6 +116,7 @@ def masked_share(
     if not to_limbs(statistics, exponents, limb_bits(session.job.shares), limbs[:, :-1]):
         limbs[:] = 0
         limbs[0, -1] = 1
+    limbs[1, -1] = fixed_point.has_shrunk(statistics, exponents)
     return mask(_round_key(session, state), context, vector), vector.data.cast("B")
 
 
@@ -146,16 +150,16 @@ def _words(statistics: Any) -> int:
 
 
 def add_masked(
-    session: Session, state: bytes, shares: Sequence[tuple[bytes, bytes]], total: memoryview, exponents: tuple[Exponents, ...], like: Any
+    session: Session, state: bytes, shares: Sequence[tuple[bytes, bytes]], total: memoryview, addition: Addition, like: Any
 ) -> Any:
-    """Return the statistics of all shares from their masked sum; None where some share did not fit the exponents.
+    """Return the statistics of all shares from their masked sum; None where one did not fit the exponents, or all shrank far below them.
 
     Args:
         session: The job.
         state: The digest of the round's sealed state.
         shares: Each share's context and salt.
         total: The host's sum, in this enclave's memory, which is overwritten.
-        exponents: Those of each additive field.
+        addition: The round's.
         like: The statistics of no rows.
 
     Raises:
@@ -167,7 +171,9 @@ def add_masked(
     if values.size != 2 * (fixed_point.width(like) + 1):
         raise CoverError(f"A masked sum has {values.size} numbers, not those of the round's statistics.")
     limbs: NDArray[np.int64] = values.reshape(2, -1)
-    return None if limbs[0, -1] else from_limbs(like, limbs[:, :-1], exponents, limb_bits(session.job.shares))
+    if limbs[0, -1] or (addition.aged and limbs[1, -1] == session.job.shares):
+        return None
+    return from_limbs(like, limbs[:, :-1], addition.exponents, limb_bits(session.job.shares))
 
 
 def _round_key(session: Session, state: bytes) -> DataKey:

@@ -174,7 +174,7 @@ class Aggregator:
         if not len(masked):
             masked = fetch_masked(session, current.round, salts, like, host)
         try:
-            total = add_masked(session, current.digest, shares, masked, current.addition.exponents, like)
+            total = add_masked(session, current.digest, shares, masked, current.addition, like)
         except IntegrityError:
             raise CoverError(f"The masked sum is not that of every share in round {current.round}, once each.") from None
         if total is None:
