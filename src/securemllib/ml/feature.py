@@ -46,6 +46,7 @@ from securemllib.ml.features.selectors import (
     VarianceThresholdSelector,
     VarianceThresholdSelectorModel,
 )
+from securemllib.ml.features.statements import SQLTransformer
 from securemllib.ml.features.text import FeatureHasher, HashingTF, NGram, RegexTokenizer, StopWordsRemover, Tokenizer
 from securemllib.ml.features.vectors import (
     DCT,
@@ -100,6 +101,7 @@ __all__ = [
     "RegexTokenizer",
     "RobustScaler",
     "RobustScalerModel",
+    "SQLTransformer",
     "StandardScaler",
     "StandardScalerModel",
     "StopWordsRemover",

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from securemllib.errors import UsageError
 from securemllib.wire.companion import Companion, EncodedColumn, EncodingName
 
-__all__ = ["EncodedTable", "Use"]
+__all__ = ["EncodedTable", "NamedColumns", "Table", "Use"]
 
 
 class Use(StrEnum):
@@ -37,6 +38,26 @@ _ADVICE: dict[Use, str] = {
     Use.VALUE: "Add a column with the value to the table before it is encoded",
     Use.SHOWN: "Encode {column} as deterministic",
 }
+
+
+class Table(Protocol):
+    """What a query may name."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of all columns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedColumns:
+    """Rows of which only enclaves read anything, under the name that a query calls them."""
+
+    name: str
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.simplify import Simplifier
 
 from securemllib.errors import UsageError
-from securemllib.sql.catalog import EncodedTable
+from securemllib.sql.catalog import Table
 from securemllib.sql.spelling import keep_outputs, respell, spelled
 from securemllib.wire.plan import Call, Expression, Literal, Operator
 
@@ -96,7 +96,7 @@ def parse_select(text: str) -> exp.Select:
     return statements[0]
 
 
-def parse_query(query: str | exp.Select, tables: Mapping[str, EncodedTable]) -> exp.Select:
+def parse_query(query: str | exp.Select, tables: Mapping[str, Table]) -> exp.Select:
     """Return a query as one block whose columns all name their table, with constant expressions worked out.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from sqlglot import exp
 
 from securemllib.errors import UsageError
-from securemllib.sql.catalog import EncodedTable
+from securemllib.sql.catalog import Table
 
 __all__ = ["keep_outputs", "respell", "spelled"]
 
@@ -32,7 +32,7 @@ def keep_outputs(select: exp.Select) -> None:
             named.meta[_WRITTEN] = named.name
 
 
-def respell(select: exp.Select, tables: Mapping[str, EncodedTable]) -> None:
+def respell(select: exp.Select, tables: Mapping[str, Table]) -> None:
     """Spell the names of a qualified query as its tables do, and its outputs as it did.
 
     Args:

@@ -1,0 +1,88 @@
+"""Rows as a statement of SQL selects them."""
+
+from typing import TYPE_CHECKING, Any
+
+from pyspark.ml import feature as original
+from pyspark.sql import types as spark_types
+from pyspark.sql.types import DataType
+
+from securemllib.errors import UsageError
+from securemllib.ml.checks import require_sealed
+from securemllib.ml.features.base import SecureTransformer
+from securemllib.ml.mirror import mirrors
+from securemllib.spark.column import Column
+from securemllib.spark.dataframe import SecureDataFrame
+from securemllib.wire import dataset
+
+if TYPE_CHECKING:
+    from securemllib.sql.enclave_plan import EnclaveQuery
+
+__all__ = ["SQLTransformer"]
+
+_THIS = "__THIS__"
+# What the translation of expressions tells apart; a column of any other type is only taken over.
+_KINDS: tuple[tuple[type[DataType], str], ...] = (
+    (spark_types.BooleanType, "bool"),
+    (spark_types.StringType, "string"),
+    (spark_types.NumericType, "double"),
+    (spark_types.DateType, "date32[day]"),
+    (spark_types.TimestampType, "timestamp[us, tz=UTC]"),
+    (spark_types.TimestampNTZType, "timestamp[us]"),
+)
+
+
+@mirrors(original.SQLTransformer)
+class SQLTransformer(SecureTransformer):
+    """``SELECT ... FROM __THIS__ WHERE ...``, as ``pyspark.ml.feature.SQLTransformer``, of expressions that enclaves evaluate.
+
+    These are the expressions of `SecureSession.sql` in enclaves. Aggregates, groups, joins, sorts and other functions are refused; an
+    expression has a name, ``AS total``. A division by 0 is null.
+    """
+
+    def _transform(self, dataset: Any) -> Any:
+        frame = require_sealed(dataset, "SQLTransformer.transform")
+        if not self.isDefined("statement"):
+            raise UsageError("A SQLTransformer needs a statement.", code="usage.param")
+        query = _query(str(self.getOrDefault("statement")), frame)
+        rows = frame if query.predicate is None else frame.filter(Column(query.predicate))
+        return rows.select(*(Column(output.expression, output.name) for output in query.outputs))
+
+
+def _query(statement: str, frame: SecureDataFrame) -> "EnclaveQuery":
+    """Return what enclaves do for a statement; `UsageError` where they do not run it."""
+    try:
+        query = _planned(statement, frame)
+    except ModuleNotFoundError as error:
+        # The parser of SQL is an extra's: only statements need it.
+        raise UsageError(
+            f"A SQLTransformer needs {error.name}.", next_step="Install securemllib[sql].", code="usage.missing_package"
+        ) from None
+    except UsageError as error:
+        raise _refused(error.reason, code=error.error_code) from error
+    if query.summaries:
+        raise _refused("Aggregates are no sealed rows.", "Use securemllib.ml.stat.", "usage.enclave_query")
+    return query
+
+
+def _planned(statement: str, frame: SecureDataFrame) -> "EnclaveQuery":
+    from sqlglot import exp
+
+    from securemllib.sql.catalog import NamedColumns
+    from securemllib.sql.enclave_plan import plan_for_enclave
+    from securemllib.sql.parsing import parse_query, parse_select
+
+    columns = [dataset.Column(name=f.name, type=_kind(f.dataType), nullable=f.nullable, encoding="sealed") for f in frame.schema]
+    select = parse_select(statement)
+    if {table.name for table in select.find_all(exp.Table)} != {_THIS}:
+        raise UsageError(f"It reads {_THIS} and nothing else.", code="usage.table")
+    if not all(isinstance(item, exp.Alias | exp.Column | exp.Star) for item in select.expressions):
+        raise UsageError("An expression has no name: use AS.", code="usage.query")
+    return plan_for_enclave(parse_query(select, {_THIS: NamedColumns(name=_THIS, columns=tuple(frame.columns))}), columns)
+
+
+def _refused(reason: str, next_step: str = "docs/sql.md lists what enclaves run.", code: str = "usage.query") -> UsageError:
+    return UsageError(f"The statement of a SQLTransformer is not one that enclaves run. {reason}", next_step=next_step, code=code)
+
+
+def _kind(kind: DataType) -> str:
+    return next((text for known, text in _KINDS if isinstance(kind, known)), kind.simpleString())
