@@ -40,7 +40,7 @@ class Parity:
         name: Its name.
         ours: The class here, or None.
         refused: Params that are refused where they are set.
-        absent: Public attributes that neither the class here nor what `release()` returns has.
+        absent: Public attributes that neither the class here nor what `release()` returns has, and what else the class says it is without.
     """
 
     name: str
@@ -73,7 +73,8 @@ def parity(module: str, name: str, original: type[Any]) -> Parity:
         ours = None
     if ours is None:
         return Parity(name=name, ours=None)
-    return Parity(name=name, ours=ours, refused=tuple(refused_params(ours)), absent=tuple(_absent(ours, original)))
+    absent = (*_absent(ours, original), *getattr(ours, "WITHOUT", ()))
+    return Parity(name=name, ours=ours, refused=tuple(refused_params(ours)), absent=absent)
 
 
 def refused_params(ours: type[Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """Rows as a statement of SQL selects them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyspark.ml import feature as original
 from pyspark.sql import types as spark_types
@@ -36,8 +36,10 @@ class SQLTransformer(SecureTransformer):
     """``SELECT ... FROM __THIS__ WHERE ...``, as ``pyspark.ml.feature.SQLTransformer``, of expressions that enclaves evaluate.
 
     These are the expressions of `SecureSession.sql` in enclaves. Aggregates, groups, joins, sorts and other functions are refused; an
-    expression has a name, ``AS total``. A division by 0 is null.
+    expression has a name, ``AS total``.
     """
+
+    WITHOUT: ClassVar[tuple[str, ...]] = ("statements that [enclaves do not run](sql.md)",)
 
     def _transform(self, dataset: Any) -> Any:
         frame = require_sealed(dataset, "SQLTransformer.transform")
