@@ -154,6 +154,12 @@ def _labelled() -> Rows:
     return replace(_vectors(), label=(np.arange(ROWS) % 2).astype(float))
 
 
+def _curve() -> Rows:
+    drawn = _generator()
+    label, weight = (drawn.integers(1, 6, ROWS).astype(float) for _ in range(2))
+    return replace(_categories(), label=label, weight=weight)
+
+
 def _texts() -> Rows:
     return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.array([[word, "a"] for word in _words().raw["input0"].to_pylist()])})
 
@@ -232,6 +238,7 @@ CASES = {
     "GeneralizedLinearRegression": Case("GeneralizedLinearRegression", _targets, {"family": "gaussian"}),
     "IDF": Case("IDF", _vectors, **RAW),
     "Imputer": Case("Imputer", _numbers, {"strategy": "median"}, **RAW),
+    "IsotonicRegression": Case("IsotonicRegression", _curve, predicts=False, refuses_nan=False),
     "KMeans": Case("KMeans", _clusters, draws=True),
     "LDA": Case("LDA", _documents, {"k": 2, "maxIter": 3}, draws=True, weighs=False),
     "LinearRegression": Case("LinearRegression", _targets),

@@ -1,4 +1,4 @@
-"""Are sealed regressions of lifetimes those of pyspark.ml?"""
+"""Are sealed regressions of lifetimes and of monotone curves those of pyspark.ml?"""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from pyspark.ml.linalg import Vectors
 
 from securemllib.errors import SealedError, UsageError
 from securemllib.ml.feature import VectorAssembler
-from securemllib.ml.regression import AFTSurvivalRegression, AFTSurvivalRegressionModel
+from securemllib.ml.regression import AFTSurvivalRegression, AFTSurvivalRegressionModel, IsotonicRegression, IsotonicRegressionModel
 
 SURVIVAL = {
     "featuresCol": "x",
@@ -65,3 +65,27 @@ def test_what_a_survival_regression_does_not_take_is_refused(wrong, rows):
     """Probabilities, columns and Params that are out of their domain or without effect are refused before a job is sent."""
     with pytest.raises(UsageError):
         AFTSurvivalRegression(**{**SURVIVAL, **wrong}).fit(rows[0])
+
+
+@pytest.mark.parametrize("column", ["dose", "x"])
+def test_an_isotonic_regression_is_that_of_mllib(column, rows, tmp_path):
+    """On a number and on a slot of vectors, with weights, a saved and loaded model has and predicts what MLlib's does."""
+    params = {"featuresCol": column, "labelCol": "pressure", "weightCol": "weight", "featureIndex": 1, "isotonic": column == "x"}
+    theirs = regression.IsotonicRegression(**params).fit(rows[1])
+    IsotonicRegression(**params).fit(rows[0]).save(str(tmp_path / "model"))
+    model = IsotonicRegressionModel.load(str(tmp_path / "model"))
+    ours = model.release()
+    assert (ours.boundaries, ours.numFeatures) == (theirs.boundaries, theirs.numFeatures)
+    assert np.allclose(ours.predictions, theirs.predictions, rtol=1e-12)
+    assert ours.predict(3.0) == pytest.approx(theirs.predict(3.0))
+    out, expected = model.transform(rows[0]), theirs.transform(rows[1])
+    assert out.dtypes[-1] == expected.dtypes[-1]
+    released = out.release(columns=["name", "prediction"]).toPandas().set_index("name").sort_index()
+    assert np.allclose(released, expected.select("name", "prediction").toPandas().set_index("name").sort_index(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [{"featureIndex": 2}, {"featureIndex": -1}, {"featuresCol": "name"}, {"weightCol": "nothing"}])
+def test_what_an_isotonic_regression_does_not_take_is_refused(wrong, rows):
+    """A slot that vectors do not have, and columns that are missing or of another kind, are refused."""
+    with pytest.raises(UsageError):
+        IsotonicRegression(**{"featuresCol": "x", "labelCol": "pressure", **wrong}).fit(rows[0])

@@ -51,6 +51,7 @@ from securemllib.algorithms.fp_growth import FPGrowth
 from securemllib.algorithms.gaussian_mixture import GaussianMixture
 from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression
 from securemllib.algorithms.gradient_boosting import GBTClassifier, GBTRegressor
+from securemllib.algorithms.isotonic_regression import IsotonicRegression
 from securemllib.algorithms.kmeans import KMeans
 from securemllib.algorithms.lda import LDA
 from securemllib.algorithms.linear_regression import LinearRegression
@@ -74,9 +75,9 @@ ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation 
     AFTSurvivalRegression, ALS, BinaryClassificationEvaluator, BisectingKMeans, BoostingEvaluator, BucketedRandomProjectionLSH,
     ChiSqSelector, ChiSquareTest, ClassCounter, ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier,
     DecisionTreeRegressor, FMClassifier, FMRegressor, FPGrowth, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator,
-    GeneralizedLinearRegression, IDF, Imputer, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression, MaxAbsScaler, MinHashLSH,
-    MinMaxScaler, MulticlassClassificationEvaluator, MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder, PCA,
-    PowerIterationClustering, QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender,
+    GeneralizedLinearRegression, IDF, Imputer, IsotonicRegression, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression,
+    MaxAbsScaler, MinHashLSH, MinMaxScaler, MulticlassClassificationEvaluator, MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder,
+    PCA, PowerIterationClustering, QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender,
     RegressionEvaluator, RobustScaler, StandardScaler, StringIndexer, Summarizer, TargetEncoder, TopicEvaluator, UnivariateFeatureSelector,
     VarianceThresholdSelector, VectorIndexer,
 )}  # fmt: skip

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 from pyspark.ml.linalg import DenseVector, Vector, Vectors
 
-__all__ = ["PlainAFTSurvivalRegressionModel"]
+__all__ = ["PlainAFTSurvivalRegressionModel", "PlainIsotonicRegressionModel"]
 
 
 class PlainAFTSurvivalRegressionModel:
@@ -47,3 +48,33 @@ class PlainAFTSurvivalRegressionModel:
 
     def _outputs(self, value: Vector) -> Any:
         return self.model.predict(value.toArray()[None, :])
+
+
+class PlainIsotonicRegressionModel:
+    """Boundaries and predictions of a monotone curve.
+
+    Args:
+        model: The algorithm's own model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    @property
+    def numFeatures(self) -> int:
+        """Always 1."""
+        return 1
+
+    @property
+    def boundaries(self) -> DenseVector:
+        """Features where predictions are known, ascending."""
+        return Vectors.dense(self.model.boundaries)
+
+    @property
+    def predictions(self) -> DenseVector:
+        """What is predicted at each boundary."""
+        return Vectors.dense(self.model.predictions)
+
+    def predict(self, value: float) -> float:
+        """Return the prediction for one feature."""
+        return float(self.model.curve(np.array([value], dtype=np.float64))[0])

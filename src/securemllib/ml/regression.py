@@ -4,7 +4,12 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 from pyspark.ml import regression as original
-from pyspark.ml.regression import _AFTSurvivalRegressionParams, _GeneralizedLinearRegressionParams, _LinearRegressionParams
+from pyspark.ml.regression import (
+    _AFTSurvivalRegressionParams,
+    _GeneralizedLinearRegressionParams,
+    _IsotonicRegressionParams,
+    _LinearRegressionParams,
+)
 from pyspark.sql.types import DoubleType
 
 from securemllib.ml.base import SecureEstimator, SecureModel
@@ -13,7 +18,7 @@ from securemllib.ml.factorization import FMRegressionModel, FMRegressor
 from securemllib.ml.generalized_linear_summaries import GeneralizedLinearRegressionSummary, GeneralizedLinearRegressionTrainingSummary
 from securemllib.ml.mirror import converted, mirrors
 from securemllib.ml.plain import PlainGeneralizedLinearRegressionModel, PlainLinearRegressionModel
-from securemllib.ml.plain_curves import PlainAFTSurvivalRegressionModel
+from securemllib.ml.plain_curves import PlainAFTSurvivalRegressionModel, PlainIsotonicRegressionModel
 from securemllib.ml.regression_summaries import LinearRegressionSummary, LinearRegressionTrainingSummary
 from securemllib.ml.trees import (
     DecisionTreeRegressionModel,
@@ -40,6 +45,8 @@ __all__ = [
     "GeneralizedLinearRegressionModel",
     "GeneralizedLinearRegressionSummary",
     "GeneralizedLinearRegressionTrainingSummary",
+    "IsotonicRegression",
+    "IsotonicRegressionModel",
     "LinearRegression",
     "LinearRegressionModel",
     "LinearRegressionSummary",
@@ -127,3 +134,25 @@ class AFTSurvivalRegression(SecureEstimator, _AFTSurvivalRegressionParams):
 
     MODEL = AFTSurvivalRegressionModel
     ROLES: ClassVar[dict[str, str]] = {"censorCol": "censor"}
+
+
+@mirrors(original.IsotonicRegressionModel)
+class IsotonicRegressionModel(SecureModel, _IsotonicRegressionParams):
+    """A sealed model of `IsotonicRegression`."""
+
+    CHANGEABLE = ("featureIndex",)
+
+    def _plain(self, model: Any) -> PlainIsotonicRegressionModel:
+        return PlainIsotonicRegressionModel(model)
+
+
+@mirrors(original.IsotonicRegression)
+class IsotonicRegression(SecureEstimator, _IsotonicRegressionParams):
+    """Monotone regression on one feature, as ``pyspark.ml.regression.IsotonicRegression``."""
+
+    MODEL = IsotonicRegressionModel
+
+    def _inputs(self, frame: SecureDataFrame) -> dict[str, str]:
+        # Features are read as they are stored: distinct ones stay distinct.
+        inputs = super()._inputs(frame)
+        return {"input0": inputs.pop("features"), **inputs}

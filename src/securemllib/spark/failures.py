@@ -30,6 +30,7 @@ _REASONS: dict[str, tuple[str, str | None]] = {
     ),
     "data.censor": ("A value of the censor column is neither 0 nor 1.", _FILTER),
     "data.weight": ("A weight is negative, NaN or infinite.", _FILTER),
+    "data.distinct": ("A feature has too many distinct values for this algorithm.", "Round it with `withColumn`."),
     "data.features": ("A feature is NaN or infinite.", _FILTER),
     "data.not_binary": ("Bernoulli naive Bayes takes features 0 and 1 only.", _FILTER),
     "data.negative": ("A feature is negative, which this algorithm does not take.", _FILTER),
