@@ -29,7 +29,7 @@ import securemllib.ml
 import securemllib.spark.functions
 from securemllib.algorithms.vectors import VECTOR
 from securemllib.errors import SealedError, SecureMLlibError
-from securemllib.ml import base, checks, recommendation, stat
+from securemllib.ml import base, checks, clustering, recommendation, stat
 from securemllib.ml.persistence import KINDS
 from securemllib.ml.summaries import Summary
 from securemllib.spark.dataframe import SecureDataFrame
@@ -88,6 +88,7 @@ class Sealing:
             stack.enter_context(mock.patch.object(base.SecureModel, "__getattr__", self._released(base.SecureModel.__getattr__)))
             stack.enter_context(mock.patch.object(base.SecureModel, "summary", self._summary(base.SecureModel.summary)))
             released = [(stat.ChiSquareTest, "test"), (stat.Correlation, "corr")]
+            released += [(clustering.PowerIterationClustering, "assignClusters")]
             released += [(recommendation.ALSModel, name) for name in vars(recommendation.ALSModel) if name.startswith("recommendFor")]
             for kind, name in released:
                 stack.enter_context(mock.patch.object(kind, name, self._evaluated(getattr(kind, name))))

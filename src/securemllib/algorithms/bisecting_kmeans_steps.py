@@ -24,6 +24,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.integer[Any]]
 Nodes = NDArray[np.int32]
 
+_EPSILON = float(np.finfo(np.float64).eps)
+
+# Products with so few other rows cost less than to gather the one that each row needs.
+_FEW = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Division:
@@ -127,12 +132,13 @@ def half_sums(block: Block, division: Division, pair: Ints, *, cosine: bool) -> 
     """
     offset = np.zeros(block.columns) if cosine else block.offset
     sides, weights, total = division.about(offset), weights_of(block), _no_sums(2 * len(division.found), block.columns)
+    noise = block.columns * _resolution(block) ** 2
     for part, piece in row_pieces(block):
         used = np.flatnonzero(pair[part] >= 0)
         if len(used):
-            rows, rounding = _prepared(piece if len(used) == piece.shape[0] else piece[used], block, cosine=cosine)
+            rows, squares = _prepared(piece if len(used) == piece.shape[0] else piece[used], block, cosine=cosine)
             chosen = pair[part][used]
-            total.add(rows, 2 * chosen + sides.of(rows, chosen), weights[part][used], rounding)
+            total.add(rows, 2 * chosen + sides.of(rows, chosen), weights[part][used], noise / squares)
     total.moved(offset - division.centers.reshape(-1, block.columns))
     return total
 
@@ -159,18 +165,17 @@ def _no_sums(groups: int, columns: int) -> GroupSums:
 
 
 def _prepared(piece: Any, block: Block, *, cosine: bool) -> tuple[Any, Floats]:
-    """Return rows in float64 or sparse, for cosine not centred and of length 1, and what rounding may have added to their squares."""
-    noise = np.full(piece.shape[0], block.columns * _resolution(block) ** 2)
+    """Return rows in float64 or sparse, for cosine not centred and of length 1, and the squares that they were divided by."""
     if not cosine:
-        return (piece if isinstance(piece, csr_array) else piece.astype(np.float64)), noise
+        return (piece if isinstance(piece, csr_array) else piece.astype(np.float64)), np.ones(piece.shape[0])
     rows = piece.astype(np.float64) if isinstance(piece, csr_array) else piece + block.offset
     squares = _products(rows, None, np.zeros(0, dtype=np.int64))
     if squares.size and not squares.min() > 0:
         raise DataError("Cosine distance is not defined for zero-length vectors.", code="data.zero_vector")
     if isinstance(rows, csr_array):
         scaled = rows.data / np.sqrt(np.repeat(squares, np.diff(rows.indptr)))
-        return csr_array((scaled, rows.indices, rows.indptr), shape=rows.shape), noise / squares
-    return rows / np.sqrt(squares)[:, None], noise / squares
+        return csr_array((scaled, rows.indices, rows.indptr), shape=rows.shape), squares
+    return rows / np.sqrt(squares)[:, None], squares
 
 
 def _products(rows: Any, others: Floats | None, index: Ints) -> Floats:
@@ -180,12 +185,16 @@ def _products(rows: Any, others: Floats | None, index: Ints) -> Floats:
         values = rows.data.astype(np.float64)
         values = values * (values if others is None else others[index[row], rows.indices])
         return np.bincount(row, weights=values, minlength=rows.shape[0]).astype(np.float64)
-    found: Floats = np.einsum("nd,nd->n", rows, rows if others is None else others[index])
+    found: Floats
+    if others is not None and len(others) <= _FEW:
+        found = (rows @ others.T)[np.arange(len(rows)), index]
+    else:
+        found = np.einsum("nd,nd->n", rows, rows if others is None else others[index])
     return found
 
 
 def _resolution(block: Block) -> float:
     """Return how far the precision of features may have moved a coordinate."""
     stored = block.features if block.sparse is None else block.sparse.data
-    offset = float(np.abs(block.offset).max(initial=0.0))
-    return 2 * float(np.finfo(stored.dtype).eps) * float(np.abs(stored).max(initial=0.0)) + 2 * float(np.finfo(np.float64).eps) * offset
+    largest, offset = (max(float(values.max(initial=0.0)), -float(values.min(initial=0.0))) for values in (stored, block.offset))
+    return 2 * float(np.finfo(stored.dtype).eps) * largest + 2 * _EPSILON * offset
