@@ -72,6 +72,8 @@ CASES = {
     "LogisticRegression": {"maxIter": 2, "family": "multinomial"},
     "NaiveBayes": {},
     "LinearSVC": {"maxIter": 2},
+    "BisectingKMeans": {"k": 2, "maxIter": 1},
+    "FMClassifier": {"factorSize": 2, "maxIter": 1, "solver": "gd"},
 }
 
 
@@ -79,7 +81,7 @@ def test_wide_sparse_rows_train_within_the_bound(wide):
     """10,000 x 300,000 sparse rows train in an enclave that may hold a hundredth of what they would take with their zeros."""
     with process(wide, MATRIX // 1000) as relay:
         for operation, params in CASES.items():
-            asked = job(wide, operation, params)
+            asked = job(wide, operation, params, label=operation != "BisectingKMeans")
             finished, _ = run(wide, asked, [relay])
             assert finished.round > 1
             # Coefficients of 300,000 features are larger than a message: they are beside the model.
