@@ -13,6 +13,7 @@ from securemllib.algorithms.base import Block
 from securemllib.algorithms.fp_growth import FPGrowth
 from securemllib.algorithms.registry import build
 from securemllib.algorithms.transformer import Column
+from securemllib.algorithms.vectors import Vector
 from securemllib.errors import DataError, UsageError
 from securemllib.ml.fpm import PlainFPGrowthModel
 
@@ -103,7 +104,9 @@ def test_bits_count_what_a_loop_counts(monkeypatch: Any) -> None:
 )
 def test_what_is_no_set_is_refused(rows: Any, kind: Any, code: str, fit: Any) -> None:
     """An item that stands twice in a list or is null, and columns of other types are errors of the data, beside rows that train."""
-    fit(FPGrowth(), _blocks([["a", "b"]], 1))
+    model = fit(FPGrowth(), _blocks([["a", "b"]], 1))
+    with pytest.raises(DataError, match="vectors"):
+        model.transform((Column(Vector.of(np.ones((1, 2)))),))
     with pytest.raises(DataError) as refused:
         fit(FPGrowth(), _blocks(rows, 1, kind))
     assert refused.value.error_code == code

@@ -103,7 +103,10 @@ def joined(sets: Ints) -> Ints:
 
 def items_of(column: Column | pa.Array) -> pa.Array:
     """Return a column of lists of texts, null lists left as they are; `DataError` where it holds none or an item is null."""
-    array = decoded(column.values if isinstance(column, Column) and isinstance(column.values, pa.Array) else column)
+    values = column.values if isinstance(column, Column) else column
+    if not isinstance(values, pa.Array):
+        raise DataError("Items are lists of texts, not vectors.", code="data.type")
+    array = decoded(values)
     if not len(array):
         return pa.array([], pa.list_(pa.string()))
     if tokens_of(array.drop_null(), "items").flatten().null_count:
