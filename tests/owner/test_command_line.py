@@ -220,3 +220,5 @@ def test_every_command_explains_itself(home: Path) -> None:
         assert len(run(*command, "--help").output) > 200
     for command in (["policy", "sign"], ["policy", "submit"], ["agent"], ["result", "open"], ["trust-broker"], ["identity", "show"]):
         assert len(run(*command, "--help").output) > 200
+    assert "COMMAND" in run("data", "--help").output
+    assert "COMMAND" not in run("doctor", "--help").output

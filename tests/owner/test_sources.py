@@ -101,6 +101,27 @@ def test_what_is_no_source_is_refused(tmp_path: Path, source: str) -> None:
         open_source(tmp_path / source)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "code"),
+    [
+        ("rows.csv", "a;b\n1;2\n", "data.delimiter"),
+        ("rows.tsv", "a,b\n1,2\n", "data.delimiter"),
+        ("rows.csv", "a,b\n", "data.no_rows"),
+        ("rows.csv", '"a,b"\n1\n', ""),
+        ("rows.tsv", "a;\tb\n1\t2\n", ""),
+    ],
+)
+def test_a_table_that_was_not_meant_is_refused(tmp_path: Path, name: str, text: str, code: str) -> None:
+    """Other separators and a header without rows are told as such; what looks like them and is a table is read."""
+    (tmp_path / name).write_text(text)
+    if not code:
+        assert rows_of(tmp_path / name).num_rows == 1
+        return
+    with pytest.raises(DataError) as raised:
+        open_source(tmp_path / name)
+    assert raised.value.error_code == code
+
+
 def test_declarations_for_other_sources_are_refused(tmp_path: Path) -> None:
     """Types of an unknown column, and types or nulls of a source that has its own, are refused instead of ignored."""
     (tmp_path / "rows.csv").write_text("a\n1\n")

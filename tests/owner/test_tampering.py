@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from securemllib.crypto.aead import seal
+from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import FreshnessError, IntegrityError, SecureMLlibError, SignatureError, UsageError
 from securemllib.owner import reading
 from securemllib.owner.reading import BODY_PURPOSE, MANIFEST_FILE
@@ -20,6 +21,14 @@ def stored(owner, tmp_path: Path, table: pa.Table) -> Path:
     """A dataset of four parts of 25 rows."""
     owner.encrypt(table, tmp_path / "dataset", rows_per_part=25)
     return tmp_path / "dataset"
+
+
+def test_another_owners_dataset_is_told_as_such(owner, stored: Path) -> None:
+    """Whoever takes another identity than the dataset's owner is told both, and what to do; the owner opens it."""
+    assert reading.open_manifest(stored, owner.identity.public).owner == owner.identity.public.fingerprint
+    with pytest.raises(SignatureError, match=f"signed by {owner.identity.public.fingerprint}, not by") as raised:
+        reading.open_manifest(stored, PrivateIdentity.generate("other").public)
+    assert "owner's identity" in raised.value.next_step
 
 
 @pytest.fixture

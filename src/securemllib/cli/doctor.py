@@ -22,7 +22,7 @@ from securemllib.errors import SecureMLlibError
 
 __all__ = ["Diagnosis", "app", "diagnose"]
 
-app = typer.Typer(help="Show what this machine has and how an enclave on it is protected.")
+app = typer.Typer(subcommand_metavar="", help="Show what this machine has and how an enclave on it is protected.")
 
 _TEE_DEVICES = ("/dev/attestation", "/dev/sgx_enclave", "/dev/tdx_guest")
 _JAVA_SECONDS = 20

@@ -117,6 +117,11 @@ def open_manifest(directory: Path, owner: PublicIdentity) -> Manifest:
     2. It names that owner.
     """
     signed, _ = read_manifest(directory)
+    if signed.signer != owner.fingerprint:
+        raise SignatureError(
+            f"The dataset in {directory} is signed by {signed.signer}, not by {owner.fingerprint}.",
+            next_step="Use its owner's identity; if it should be theirs, fetch the dataset again from them.",
+        )
     manifest = verify_signature(signed, Manifest, owner)  # 1
     if manifest.owner != owner.fingerprint:  # 2
         raise SignatureError(f"The manifest names the owner {manifest.owner}, but {owner.fingerprint} signed it.")

@@ -90,7 +90,7 @@ def _from_path(path: Path, types: Mapping[str, pa.DataType], null_values: Sequen
     if keys is not None and not is_parquet:
         raise UsageError("Keys are given for Parquet files only.")
     if suffix in _CSV_SUFFIXES:
-        return from_csv(path, types=types, null_values=null_values, delimiter="\t" if suffix == ".tsv" else ",")
+        return _separated(path, "\t" if suffix == ".tsv" else ",", types, null_values)
     if null_values is not None:
         raise UsageError("Null values are declared for CSV files only.")
     if suffix in _JSON_SUFFIXES:
@@ -100,6 +100,18 @@ def _from_path(path: Path, types: Mapping[str, pa.DataType], null_values: Sequen
     if is_parquet:
         return from_parquet(path, keys=keys)
     raise UsageError(f"{path.name} has no suffix that names its format.", next_step="Rename it to .parquet, .csv, .tsv or .jsonl.")
+
+
+def _separated(path: Path, delimiter: str, types: Mapping[str, pa.DataType], null_values: Sequence[str] | None) -> Source:
+    source = from_csv(path, types=types, null_values=null_values, delimiter=delimiter)
+    others = {";", "|", "\t"} if delimiter == "," else {";", "|", ","}
+    if len(source.schema) == 1 and (found := others & set(source.schema.names[0])):
+        raise DataError(
+            f"{path.name} has one column, with {min(found)!r} in its name, which does not separate the values of such a file.",
+            next_step="Separate them by commas in a .csv, by tabs in a .tsv file; in Python `from_csv` takes any delimiter.",
+            code="data.delimiter",
+        )
+    return source
 
 
 def from_arrow(table: pa.Table | pa.RecordBatchReader) -> Source:
@@ -206,7 +218,11 @@ def _from_text(reader: _Reader, types: Mapping[str, pa.DataType], path: Path) ->
     if not head.strip():
         raise DataError(f"{path.name} is empty.", code="data.no_rows")
     try:
-        first = reader(pa.BufferReader(head), len(head), types).schema
+        # An open reader's thread would abort the interpreter at its end.
+        with reader(pa.BufferReader(head), len(head), types) as opened:
+            first = opened.schema
+            if pa.null() in first.types and not any(batch.num_rows for batch in opened):
+                raise DataError(f"{path.name} has a header and no rows.", code="data.no_rows")
     except (pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError) as error:
         raise _misfit(error, path, delivered=0) from None
     if unknown := sorted(types.keys() - set(first.names)):
@@ -228,8 +244,9 @@ def _head(path: Path) -> bytes:
 def _text_batches(reader: _Reader, block: int, schema: pa.Schema, path: Path) -> Iterator[pa.RecordBatch]:
     rows = 0
     try:
-        with pa.input_stream(path, compression="detect") as stream:
-            for batch in reader(stream, block, {field.name: field.type for field in schema}):
+        types = {field.name: field.type for field in schema}
+        with pa.input_stream(path, compression="detect") as stream, reader(stream, block, types) as opened:
+            for batch in opened:
                 if batch.schema.names != schema.names:
                     raise DataError(f"A later block of {path.name} has other columns than its first.", code="data.schema")
                 yield from _slices(batch)
