@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from pyspark.ml import evaluation, feature, regression
+from pyspark.sql import functions
 
 from securemllib.algorithms.base import Seed
 from securemllib.enclave.rows import Rows
@@ -54,6 +55,23 @@ def test_each_row_validates_in_one_fold_and_trains_in_all_others(frame):
     assert sum(len(validation) for _, validation in pairs) == 5000
     assert all(train == everything - validation for train, validation in pairs)
     assert all(1100 < len(validation) < 1400 for _, validation in pairs)
+
+
+def test_what_computes_in_spark_is_told_in_a_search(targeted, evaluator):
+    """An estimator, evaluator or column of pyspark, imported by mistake, and an empty grid are refused with what to do."""
+    plain, own = regression.LinearRegression(labelCol="target", featuresCol="age"), LinearRegression(labelCol="target", featuresCol="age")
+    wrong = {
+        "usage.stage": lambda: CrossValidator(estimator=plain, estimatorParamMaps=[{}], evaluator=evaluator).fit(targeted),
+        "usage": lambda: targeted.select("*", functions.rand(1)),
+        "usage.param": lambda: TrainValidationSplit(estimator=own, estimatorParamMaps=[], evaluator=evaluator).fit(targeted),
+    }
+    for code, call in wrong.items():
+        with pytest.raises(UsageError) as caught:
+            call()
+        assert caught.value.error_code == code
+        assert "securemllib.ml" in caught.value.next_step or "{}" in caught.value.next_step
+    with pytest.raises(UsageError, match="in the clear"):
+        evaluation.RegressionEvaluator().evaluate(targeted)
 
 
 def test_folds_follow_from_the_seed(frame):

@@ -299,6 +299,22 @@ def test_a_lost_stage_that_nobody_waits_for_is_not_run_again():
     assert engine.ran == 1
 
 
+def _without_the_package():
+    raise ModuleNotFoundError("No module named 'securemllib'")
+
+
+def _failing():
+    raise ValueError("No module named 'securemllib'")
+
+
+@pytest.mark.parametrize(("task", "code"), [(_without_the_package, "unavailable.package"), (_failing, "unavailable.stage")])
+def test_workers_without_the_package_are_told(spark, task, code):
+    """A task whose Python lacks a module names it; any other failure is a lost stage."""
+    with pytest.raises(UnavailableError) as caught:
+        rounds.Engine(spark, Cluster(spark))._run(task, 1, barrier=False)
+    assert caught.value.error_code == code
+
+
 def test_a_refused_job_raises_the_refusal_and_leaves_the_session_working(spark, meeting):
     """Spark has begun the stage when the broker refuses: its tasks end, and the slots are free again."""
     del meeting

@@ -176,6 +176,9 @@ def test_rows_go_to_a_folder_that_was_named_and_not_through_the_driver(frame, ta
     assert len(released) == frame.part_count
     assert sorted(released.open()["name"].to_pylist()) == sorted(table["name"].to_pylist())
     released.save(str(tmp_path / "copy"))
+    with pytest.raises(UsageError) as caught:
+        released.save(str(tmp_path / "copy"))
+    assert caught.value.error_code == "usage.exists"
     (tmp_path / "out" / files[0]).write_bytes((tmp_path / "out" / files[1]).read_bytes())
     with pytest.raises(CoverError):
         released.open()

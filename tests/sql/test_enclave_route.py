@@ -212,6 +212,8 @@ def test_a_route_that_fails_is_not_left_for_the_other(enclaves, deployment, dire
         jobs.clear()
         encoded = enclaves.sql("SELECT sum(pay) AS p FROM stays", route="auto")
         encoded.save(str(tmp_path / "result"))
+        with pytest.raises(UsageError, match="already exists"):
+            encoded.save(str(tmp_path / "result"))
         assert open_query_result(tmp_path / "result", [opened]).to_pylist() == [{"p": sum(stays()["pay"].to_pylist())}]
         Path(directory, "companion", "companion.sml").rename(tmp_path / "away")
         with pytest.raises(UsageError):

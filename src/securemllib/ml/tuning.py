@@ -71,6 +71,8 @@ class SecureValidator(Persistent):
             if not this.isDefined(name):
                 raise UsageError(f"A {type(this).__name__} needs {name}.", code="usage.param")
         grid: list[Any] = this.getEstimatorParamMaps()
+        if not grid:
+            raise UsageError("A grid has at least one entry.", next_step="An entry without Params is {}.", code="usage.param")
         return grid
 
     def _score(self, train: SecureDataFrame, validation: SecureDataFrame) -> Scores:

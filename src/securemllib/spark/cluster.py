@@ -7,15 +7,38 @@ from typing import Any
 
 from py4j.protocol import Py4JError
 from pyspark import SparkContext
-from pyspark.errors import PySparkException
+from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.sql import SparkSession
 
-__all__ = ["Cluster", "is_spark_there"]
+from securemllib.errors import UnavailableError
+
+__all__ = ["Cluster", "is_spark_there", "local_spark"]
+
+# Spark's loopback TCP to Python workers waits 40 ms for an acknowledgement, a UNIX socket does not; and a barrier stage that does not
+# fit is noticed after one second instead of fifteen.
+_SPARK_CONF = {"spark.python.unix.domain.socket.enabled": "true", "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "1s"}
 
 
 def is_spark_there() -> bool:
     """Return whether somebody has started Spark in this process, whose session a builder would return, and did not end it."""
     return SparkContext._active_spark_context is not None or SparkSession.getActiveSession() is not None
+
+
+def local_spark(conf: dict[str, str]) -> SparkSession:
+    """Return the session that a builder makes, or finds, with settings; `UnavailableError` where no Java starts."""
+    builder = SparkSession.builder.appName("SecureMLlib")
+    for key, value in {**_SPARK_CONF, **conf}.items():
+        builder = builder.config(key, value)
+    try:
+        return builder.getOrCreate()
+    except PySparkRuntimeError as error:
+        if error.getCondition() != "JAVA_GATEWAY_EXITED":
+            raise
+        raise UnavailableError(
+            "Spark did not start: its Java did not.",
+            next_step="Install Java 17 or newer, or set JAVA_HOME to it; `securemllib doctor` says which Java is found.",
+            code="unavailable.java",
+        ) from error
 
 
 class Cluster:

@@ -315,6 +315,12 @@ class SecureDataFrame:
         return self.filter(item) if isinstance(item, Column) else self.select(item)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_jdf":
+            raise UsageError(
+                "The classes of pyspark compute on rows in the clear, in Spark, which gets none of a sealed data frame.",
+                next_step="Import the class of the same name from securemllib.ml.",
+                code="usage.stage",
+            )
         if name.startswith("_"):
             raise AttributeError(name)
         if self._schema is not None and name in self._schema.names:
@@ -383,7 +389,9 @@ def _column(column: Any) -> Column:
         return column
     if isinstance(column, str):
         return col(column)
-    raise UsageError(f"A {type(column).__name__} is no column.")
+    kind = type(column)
+    advice = "Use `securemllib.spark.functions`, and the classes of securemllib.ml." if kind.__module__.startswith("pyspark") else None
+    raise UsageError(f"A {kind.__name__} of {kind.__module__} is no column of sealed rows.", next_step=advice)
 
 
 def _project(schema: StructType | None, chosen: list[Column]) -> StructType | None:

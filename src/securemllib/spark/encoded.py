@@ -210,6 +210,7 @@ class EncodedFrame:
         """Run the query, write its result in codes to a new folder, and return what the recipient makes of it."""
         planned = self._planned()
         folder = Folder.of(path)
+        folder.require_new()
         self._run(planned).write.parquet(f"{folder.root}/{ROWS_DIRECTORY}")
         folder.write(HEADER_FILE, planned.header.to_bytes())
         return planned.header

@@ -1,6 +1,7 @@
 """The engine: one resident barrier stage a fit, or one Spark job a round where the cluster cannot give one."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from securemllib.wire.task import Finished
 __all__ = ["Engine"]
 
 _LOST = "unavailable.stage"
+_MISSING = re.compile(r"ModuleNotFoundError: No module named '([A-Za-z0-9_.]+)'")
 _DESCRIPTION = "spark.job.description"
 
 # As often as Spark runs a stage again (spark.stage.maxConsecutiveAttempts).
@@ -205,6 +207,12 @@ class Engine:
         try:
             found = run_tasks(self._spark, self._cluster.context, function, tasks, barrier=barrier)
         except (PySparkException, Py4JError) as error:
+            if missing := _MISSING.search(str(error)):
+                raise UnavailableError(
+                    f"The Python of Spark's tasks has no {missing[1]}.",
+                    next_step="Install this package with the extra `spark` on every worker, and name its Python in PYSPARK_PYTHON.",
+                    code="unavailable.package",
+                ) from error
             raise UnavailableError(
                 "The job's tasks were lost again and again.",
                 next_step="See the failed stage in the Spark UI; its executors or enclaves end early.",

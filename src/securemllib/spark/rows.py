@@ -57,8 +57,9 @@ class SealedRows:
         return (SealedResult.from_bytes(result, limit=len(result)) for result in self._results)
 
     def save(self, path: str) -> None:
-        """Write one file a part to a folder, for a recipient who opens them with ``securemllib open``."""
+        """Write one file a part to a new folder, for a recipient who opens them with ``securemllib result open``."""
         folder = Folder.of(path)
+        folder.require_new()
         for result in self._results:
             ordinal = SealedResult.from_bytes(result, limit=len(result)).ordinal
             folder.write(rows_file(ordinal), result)

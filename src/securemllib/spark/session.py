@@ -16,7 +16,7 @@ from securemllib.errors import FormatError, PolicyError, SecureMLlibError, Unava
 from securemllib.spark.agent_client import AgentClient, agent_socket
 from securemllib.spark.blocks import Blocks
 from securemllib.spark.broker_client import Asked, BrokerAddress, BrokerClient, broker_client
-from securemllib.spark.cluster import Cluster, is_spark_there
+from securemllib.spark.cluster import Cluster, is_spark_there, local_spark
 from securemllib.spark.column_types import schema_of
 from securemllib.spark.crossings import Crossings
 from securemllib.spark.dataframe import SecureDataFrame, Source
@@ -41,10 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SecureSession", "SecureSessionBuilder"]
 
-# Spark's loopback TCP to Python workers waits 40 ms for an acknowledgement, a UNIX socket does not; and a barrier stage that does not
-# fit is noticed after one second instead of fifteen.
-_SPARK_CONF = {"spark.python.unix.domain.socket.enabled": "true", "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "1s"}
-
 
 class SecureSession:
     """Reads sealed datasets and runs jobs on them through a Spark session.
@@ -63,7 +59,7 @@ class SecureSession:
         given = dict(conf or {})
         if broker is not None:
             given[f"{PREFIX}broker.url"] = broker
-        self.spark = spark if spark is not None else _local_spark(given)
+        self.spark = spark if spark is not None else local_spark(given)
         self._cluster = Cluster(self.spark)
         self._cluster.use_this_interpreter()
         self.settings = Settings.read(lambda key: given.get(key) or self._cluster.conf(key))
@@ -402,10 +398,3 @@ class _BuilderProperty:
 
 
 SecureSession.builder = _BuilderProperty()
-
-
-def _local_spark(conf: dict[str, str]) -> SparkSession:
-    builder = SparkSession.builder.appName("SecureMLlib")
-    for key, value in {**_SPARK_CONF, **conf}.items():
-        builder = builder.config(key, value)
-    return builder.getOrCreate()

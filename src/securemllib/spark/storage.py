@@ -90,6 +90,11 @@ class Folder:
         system, path = self._remote("")
         return not system.get_file_info(arrow_fs.FileSelector(path.rstrip("/")))
 
+    def require_new(self) -> None:
+        """Raise `UsageError` where something lies here already, which what is to be written would mix with."""
+        if self.exists("") and not self.is_empty():
+            raise UsageError(f"Path {self.root} already exists.", next_step="Choose a new folder.", code="usage.exists")
+
     def names(self) -> list[str]:
         """Return the names of the files in the folder; none where there is no folder."""
         if self.is_local:
