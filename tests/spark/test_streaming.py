@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from pyspark.sql.types import StructType
 
 from securemllib.errors import CoverError, FreshnessError, IntegrityError, SecureMLlibError, UsageError
 from securemllib.ml.clustering import KMeans
@@ -12,6 +13,8 @@ from securemllib.ml.feature import VectorAssembler
 from securemllib.owner.dataset import Layout, append
 from securemllib.spark import SealedStream
 from securemllib.spark.functions import col
+from securemllib.spark.parts_source import PartsSource, read_manifest
+from securemllib.spark.storage import Folder
 from tests.deployment import patients
 
 COLUMNS = ["name", "age", "prediction"]
@@ -91,8 +94,22 @@ def test_a_checkpoint_of_another_place_is_noticed(stream, scored, tmp_path):
     (tmp_path / "a" / "checkpoint" / "commits" / ".3.crc").unlink(missing_ok=True)
     shutil.copytree(stream / "sink", tmp_path / "b" / "sink")
     for folder, options in ((tmp_path / "a", {}), (tmp_path / "b", {"parts": 3})):
-        with pytest.raises(Exception, match=r"unavailable.storage|integrity.stream"):
+        with pytest.raises(Exception, match=r"integrity.stream"):
             run(scored, folder, **options)
+
+
+def test_another_datasets_checkpoint_is_noticed(growing):
+    """Also where no folder tells: its offset names the dataset, and one of a release that named none goes on."""
+    folder = Folder.of(growing)
+    dataset = read_manifest(folder)[0].dataset_id
+    reader = PartsSource({"path": folder.root, "dataset": dataset}).simpleStreamReader(StructType())
+    for start in (reader.initialOffset(), {"part": 0}):
+        rows, after = reader.read(start)
+        assert [ordinal for (ordinal,) in rows] == list(range(after["part"]))
+        assert after["dataset"] == dataset
+    with pytest.raises(IntegrityError) as caught:
+        reader.read({"part": 1, "dataset": "another"})
+    assert caught.value.error_code == "integrity.stream"
 
 
 def test_another_plan_does_not_continue_a_stream(stream, scored, tmp_path):
@@ -232,6 +249,10 @@ def test_a_stream_says_what_it_needs(frame, tmp_path):
         frame.writeStream.foreachBatch(print).option("checkpointLocation", str(tmp_path)).start(str(tmp_path))
     with pytest.raises(UsageError, match="no option"):
         frame.writeStream.option("path", "x")
+    for parts in (0, -1, "1.5", "x"):
+        with pytest.raises(UsageError, match="positive integer"):
+            frame.writeStream.option("maxPartsPerTrigger", parts)
+    assert frame.writeStream.option("maxPartsPerTrigger", "2")
 
 
 def _move(folder, source, target):

@@ -63,6 +63,12 @@ class SealedSink:
                 )
             return
         before = 0
+        if number and not self._folder.child(_name(number - 1)).exists(_JOB):
+            raise IntegrityError(
+                f"The checkpoint goes on with batch {number}, the folder {self._folder.root} has no batch {number - 1}.",
+                next_step="Use the checkpoint that this folder was written with, or a new folder and a new checkpoint.",
+                code="integrity.stream",
+            )
         if number:
             previous = _job(self._folder, number - 1)
             _require_same(previous.plan, frame.plan, number)

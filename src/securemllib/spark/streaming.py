@@ -45,6 +45,8 @@ class SealedStreamWriter:
         """Set ``checkpointLocation``, which a query needs, or ``maxPartsPerTrigger``."""
         if key not in {"checkpointLocation", "maxPartsPerTrigger"}:
             raise UsageError(f"A sealed stream has no option {key!r}.", next_step="It has checkpointLocation and maxPartsPerTrigger.")
+        if key == "maxPartsPerTrigger" and not (str(value).isdecimal() and int(value) > 0):
+            raise UsageError(f"maxPartsPerTrigger must be a positive integer, not {value!r}.", code="usage.param")
         self._options[key] = str(value)
         return self
 
@@ -97,7 +99,9 @@ class SealedStreamWriter:
                 code="usage.connect",
             )
         spark.dataSource.register(PartsSource)
-        reader = spark.readStream.format(PartsSource.name()).option("path", self._frame.source.folder.root)
+        source = self._frame.source
+        reader = spark.readStream.format(PartsSource.name()).option("path", source.folder.root)
+        reader = reader.option("dataset", source.manifest.dataset_id)
         if "maxPartsPerTrigger" in self._options:
             reader = reader.option("maxPartsPerTrigger", self._options["maxPartsPerTrigger"])
         function = self._function or SealedSink(session, path or "", self._recipient).write
