@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -140,3 +141,37 @@ def test_text_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError) as raised:
         rows_of(tmp_path / "rows.csv")
     assert "UTF-8" in raised.value.next_step
+
+
+def test_quoted_texts_of_several_lines_are_read_whole(tmp_path: Path) -> None:
+    """A quoted text may have line ends, also where Arrow cuts blocks and behind the bytes that types are inferred from."""
+    path = tmp_path / "notes.csv"
+    path.write_text("i,s\n" + "".join(f'{row},"first line of {row}\nsecond line"\n' for row in range(300_000)))
+    found = rows_of(path)
+    assert found["i"].to_pylist() == list(range(300_000))
+    assert found["s"][299_999].as_py() == "first line of 299999\nsecond line"
+
+
+@pytest.mark.parametrize("start", ["i,s\n1,", "i,s\n" + "1,y\n" * 100 + "1,"], ids=["first", "later"])
+def test_a_row_that_is_too_long_is_told_as_that(tmp_path: Path, start: str) -> None:
+    """A row that is longer than what is read at once is named as such, not as a value of a wrong type; a shorter one is read."""
+    path = tmp_path / "long.csv"
+    path.write_text(start + "x" * 500_000 + "\n")
+    assert rows_of(path)["s"].to_pylist()[-1] == "x" * 500_000
+    path.write_text(start + "x" * 9_000_000 + "\n")
+    with pytest.raises(DataError, match="too long") as caught:
+        rows_of(path)
+    assert caught.value.error_code == "data.row"
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [(pd.DataFrame([[1, 2]], columns=["a", "a"]), "data.column_twice"), (pd.DataFrame({"a": [2**70]}), "data.type")],
+    ids=["column twice", "70 bits"],
+)
+def test_what_a_frame_cannot_hold_in_columns_is_an_error_with_a_code(frame: pd.DataFrame, code: str) -> None:
+    """Two columns of one name and integers beyond 64 bits are told like other data that does not fit, not in pandas' or Arrow's way."""
+    with pytest.raises(DataError) as caught:
+        open_source(frame)
+    assert caught.value.error_code == code
+    assert open_source(pd.DataFrame({"a": [2**62]})).rows == 1

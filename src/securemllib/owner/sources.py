@@ -125,11 +125,15 @@ def from_arrow(table: pa.Table | pa.RecordBatchReader) -> Source:
 
 def from_pandas(frame: Any) -> Source:
     """Return the rows of a pandas DataFrame without its index; NaN in its columns means null, as it does to pandas."""
+    if not frame.columns.is_unique:
+        raise DataError("The DataFrame names a column twice.", next_step="Rename its columns.", code="data.column_twice")
     try:
         table = pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
         raise DataError(
-            "A column of the DataFrame mixes types or holds Python objects.", next_step="Cast its columns with `astype`.", code="data.type"
+            "A column of the DataFrame mixes types, holds Python objects or integers of more than 64 bits.",
+            next_step="Cast its columns with `astype`.",
+            code="data.type",
         ) from None
     return from_arrow(table)
 
@@ -193,7 +197,8 @@ def from_csv(
             input_,
             # With threads Arrow does not know the row of a value that does not fit.
             read_options=pa_csv.ReadOptions(block_size=block, use_threads=False),
-            parse_options=pa_csv.ParseOptions(delimiter=delimiter),
+            # A quoted text may go on over several lines.
+            parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(column_types=dict(declared), **nulls),
         )
 
@@ -219,7 +224,7 @@ def _from_text(reader: _Reader, types: Mapping[str, pa.DataType], path: Path) ->
         raise DataError(f"{path.name} is empty.", code="data.no_rows")
     try:
         # An open reader's thread would abort the interpreter at its end.
-        with reader(pa.BufferReader(head), len(head), types) as opened:
+        with pa.input_stream(path, compression="detect") as stream, reader(stream, _INFERENCE_BYTES, types) as opened:
             first = opened.schema
             if pa.null() in first.types and not any(batch.num_rows for batch in opened):
                 raise DataError(f"{path.name} has a header and no rows.", code="data.no_rows")
@@ -277,6 +282,12 @@ def _misfit(error: Exception, path: Path, *, delivered: int) -> DataError:
         where += f", column {int(column.group(1)) + 1}" if column.group(1) else f", column {column.group(2)!r}"
     if width:
         return DataError(f"In {path.name}, {where}: {width.group(2)} values where {width.group(1)} are expected.", code="data.row")
+    if "straddl" in text:
+        return DataError(
+            f"In {path.name}, {where}: a row is too long, or a quotation mark is not closed.",
+            next_step="Store such texts in Parquet, or close the quotation mark.",
+            code="data.row",
+        )
     if "unexpected field" in text:
         return DataError(
             f"In {path.name}, {where}: a field that the first rows do not have.", next_step="Declare its type.", code="data.row"
