@@ -300,7 +300,7 @@ def test_rows_that_are_held_in_another_form_are_not_taken_for_those_of_a_job():
     features = {"inputs": {"features": "x"}, "plan": plan}
     labelled = {"inputs": {"features": "x", "label": "y"}, "plan": plan}
     fresh, used = Relay(world), Relay(world)
-    coefficients(world, used, "KMeans", {"k": 2}, **features)
+    coefficients(world, used, "LDA", {"k": 2, "maxIter": 1}, **features)
     coefficients(world, used, "KMeans", {"k": 2}, dtype="float32", **features)
     coefficients(world, used, "LogisticRegression", {"maxIter": 3}, dtype="float32", **labelled)
     for operation, params, inputs in (("LogisticRegression", {"maxIter": 3}, labelled), ("KMeans", {"k": 2}, features)):

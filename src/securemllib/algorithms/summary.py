@@ -152,6 +152,9 @@ class Summary:
     def __add__(self, other: Self) -> Self:
         # One column would be broadcast to any number.
         if self.columns != other.columns:
+            wider, narrower = (self, other) if self.columns else (other, self)
+            if not (narrower.columns or narrower.rows):
+                return wider  # of a part whose vectors are all null and left out, none tells how wide it is
             raise DataError(f"Some parts have {self.columns} features, others {other.columns}.", code="data.length")
         weight_sum = self.weight_sum + other.weight_sum
         share = other.weight_sum / weight_sum if weight_sum else 0.0

@@ -127,6 +127,8 @@ class _Round:
         if state is None:
             self.total = cached.summary if total is None else total + cached.summary
             return
+        if "features" in session.job.inputs and not (cached.block.rows or cached.block.columns):
+            return  # of a part whose vectors are all null and left out, none tells how wide it is
         block = replace(cached.block, scratch=cache.scratch(session.job_id, session.cache_key, cached.block.ordinal))
         if total is not None and hasattr(session.algorithm, "accumulate"):
             session.algorithm.accumulate(total, state, block)
