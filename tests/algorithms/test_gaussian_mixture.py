@@ -175,10 +175,13 @@ def test_rows_far_from_every_mean_have_probabilities(cut: Any) -> None:
 
 
 def test_equal_rows_are_refused(fit: Any, cut: Any) -> None:
-    """Rows without any variance are refused by a code, as MLlib refuses them; two distinct rows are enough for a start."""
+    """Rows without any variance, and more components than rows, are refused by a code; two distinct rows are enough for a start."""
     fit(GaussianMixture(k=2, max_iter=0), cut(np.array([[1.0, 2.0], [3.0, 5.0]] * 10)), SEED)
     with pytest.raises(DataError) as caught:
         fit(GaussianMixture(k=2, max_iter=3), cut(np.full((20, 2), 3.0)), SEED)
+    assert caught.value.error_code == "data.collapsed"
+    with pytest.raises(DataError) as caught:
+        fit(GaussianMixture(k=30), cut(np.random.default_rng(1).normal(size=(20, 2))), SEED)
     assert caught.value.error_code == "data.collapsed"
 
 

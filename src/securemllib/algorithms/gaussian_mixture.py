@@ -8,7 +8,8 @@ component five rows drawn with replacement, their mean and the diagonal of their
 are not drawn, and five equal rows get the variances of all rows. MLlib adds 2.2e-16 to every density: where all densities of a row are
 less than that, as they are of most rows in many dimensions, its responsibilities are equal; here they are those of the densities. A
 direction without variance has no part in a component's density, on both sides; rows that do not vary at all, a single one among them,
-are refused, where MLlib gives all components their mean and equal weights.
+are refused, where MLlib gives all components their mean and equal weights, and so is a component that is left with equal rows alone, as
+with more components than rows, to which MLlib gives a constant density.
 
 The draw with replacement is a statistic that adds up: of a block of n rows the least of n exponential keys is one key of ``Exp(1) / n``
 with a row drawn evenly, and the least key of a union is the least among its parts.
