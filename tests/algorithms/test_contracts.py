@@ -249,6 +249,9 @@ CASES = {
     "MinMaxScaler": Case("MinMaxScaler", _vectors, **RAW),
     "MulticlassClassificationEvaluator": Case("MulticlassClassificationEvaluator", _classified, predicts=False, refuses_nan=False),
     "MultilabelClassificationEvaluator": Case("MultilabelClassificationEvaluator", _lists, **RAW),
+    "MultilayerPerceptronClassifier": Case(
+        "MultilayerPerceptronClassifier", lambda: replace(_classes(), weight=None), {"layers": [3, 4, 2], "maxIter": 5}, weighs=False
+    ),
     "NaiveBayes": Case("NaiveBayes", _counts),
     "OneHotEncoder": Case("OneHotEncoder", _categories, **RAW),
     "PCA": Case("PCA", _clusters, {"k": 2}, weighs=False),

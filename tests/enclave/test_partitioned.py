@@ -73,6 +73,7 @@ CASES = {
     "bayes": ("NaiveBayes", {"modelType": "gaussian"}, "y"),
     "normal": ("LinearRegression", {}, "y"),
     "squared": ("LinearRegression", {"solver": "l-bfgs", "tol": 1e-12}, "y"),
+    "network": ("MultilayerPerceptronClassifier", {"layers": [3, 2, 2], "maxIter": 3}, "y"),
     "glm": ("GeneralizedLinearRegression", {"family": "binomial", "regParam": 0.01}, "y"),
     "huber": ("LinearRegression", {"loss": "huber", "regParam": 0.1, "tol": 1e-9}, "y"),
     "kmeans": ("KMeans", {"k": 4}, None),

@@ -57,6 +57,7 @@ from securemllib.algorithms.lda import LDA
 from securemllib.algorithms.linear_regression import LinearRegression
 from securemllib.algorithms.linear_svc import LinearSVC
 from securemllib.algorithms.logistic_regression import LogisticRegression
+from securemllib.algorithms.multilayer_perceptron import MultilayerPerceptronClassifier
 from securemllib.algorithms.naive_bayes import NaiveBayes
 from securemllib.algorithms.one_vs_rest import ClassAgainstRest, ClassCounter, HighestScore
 from securemllib.algorithms.pca import PCA
@@ -76,10 +77,10 @@ ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation 
     ChiSqSelector, ChiSquareTest, ClassCounter, ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier,
     DecisionTreeRegressor, FMClassifier, FMRegressor, FPGrowth, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator,
     GeneralizedLinearRegression, IDF, Imputer, IsotonicRegression, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression,
-    MaxAbsScaler, MinHashLSH, MinMaxScaler, MulticlassClassificationEvaluator, MultilabelClassificationEvaluator, NaiveBayes, OneHotEncoder,
-    PCA, PowerIterationClustering, QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender,
-    RegressionEvaluator, RobustScaler, StandardScaler, StringIndexer, Summarizer, TargetEncoder, TopicEvaluator, UnivariateFeatureSelector,
-    VarianceThresholdSelector, VectorIndexer,
+    MaxAbsScaler, MinHashLSH, MinMaxScaler, MulticlassClassificationEvaluator, MultilabelClassificationEvaluator,
+    MultilayerPerceptronClassifier, NaiveBayes, OneHotEncoder, PCA, PowerIterationClustering, QuantileDiscretizer, RandomForestClassifier,
+    RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler, StandardScaler, StringIndexer, Summarizer,
+    TargetEncoder, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector, VectorIndexer,
 )}  # fmt: skip
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.

@@ -6,6 +6,7 @@ from pyspark.ml import classification as original
 from pyspark.ml.classification import (
     _LinearSVCParams,
     _LogisticRegressionParams,
+    _MultilayerPerceptronParams,
     _NaiveBayesParams,
     _ProbabilisticClassifierParams,
 )
@@ -21,6 +22,8 @@ from securemllib.ml.classification_summaries import (
     LinearSVCTrainingSummary,
     LogisticRegressionSummary,
     LogisticRegressionTrainingSummary,
+    MultilayerPerceptronClassificationSummary,
+    MultilayerPerceptronClassificationTrainingSummary,
 )
 from securemllib.ml.factorization import FMClassificationModel, FMClassifier
 from securemllib.ml.forest_summaries import (
@@ -32,6 +35,7 @@ from securemllib.ml.forest_summaries import (
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.one_vs_rest import OneVsRest, OneVsRestModel
 from securemllib.ml.plain import PlainLinearSVCModel, PlainLogisticRegressionModel, PlainNaiveBayesModel
+from securemllib.ml.plain_networks import PlainMultilayerPerceptronClassificationModel
 from securemllib.ml.summaries import Summary
 from securemllib.ml.trees import (
     DecisionTreeClassificationModel,
@@ -64,6 +68,10 @@ __all__ = [
     "LogisticRegressionModel",
     "LogisticRegressionSummary",
     "LogisticRegressionTrainingSummary",
+    "MultilayerPerceptronClassificationModel",
+    "MultilayerPerceptronClassificationSummary",
+    "MultilayerPerceptronClassificationTrainingSummary",
+    "MultilayerPerceptronClassifier",
     "NaiveBayes",
     "NaiveBayesModel",
     "OneVsRest",
@@ -154,3 +162,36 @@ class NaiveBayes(CarryingEstimator, _NaiveBayesParams, _ProbabilisticClassifierP
     """Naive Bayes of all four types, as ``pyspark.ml.classification.NaiveBayes``."""
 
     MODEL = NaiveBayesModel
+
+
+@mirrors(original.MultilayerPerceptronClassificationModel)
+class MultilayerPerceptronClassificationModel(SecureModel, _MultilayerPerceptronParams):
+    """A sealed model of `MultilayerPerceptronClassifier`."""
+
+    OUTPUTS: ClassVar[dict[str, str]] = {
+        "rawPrediction": "rawPredictionCol",
+        "probability": "probabilityCol",
+        "prediction": "predictionCol",
+    }
+    SUMMARY = MultilayerPerceptronClassificationTrainingSummary
+    CHANGEABLE = ("thresholds",)
+
+    def evaluate(self, dataset: Any) -> MultilayerPerceptronClassificationSummary:
+        """Return the summary of this model on a dataset; its metrics are computed when they are asked for."""
+        frame = require_sealed(dataset, "MultilayerPerceptronClassificationModel.evaluate")
+        return MultilayerPerceptronClassificationSummary(self.copy(), frame)
+
+    def summary(self) -> MultilayerPerceptronClassificationTrainingSummary:
+        """Return the summary of the training, by a call as in pyspark.ml; `UsageError` where there is none."""
+        found: MultilayerPerceptronClassificationTrainingSummary = super().summary
+        return found
+
+    def _plain(self, model: Any) -> PlainMultilayerPerceptronClassificationModel:
+        return PlainMultilayerPerceptronClassificationModel(model)
+
+
+@mirrors(original.MultilayerPerceptronClassifier)
+class MultilayerPerceptronClassifier(SecureEstimator, _MultilayerPerceptronParams):
+    """A network of sigmoids and a softmax, as ``pyspark.ml.classification.MultilayerPerceptronClassifier``."""
+
+    MODEL = MultilayerPerceptronClassificationModel

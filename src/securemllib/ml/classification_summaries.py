@@ -24,6 +24,8 @@ __all__ = [
     "LinearSVCTrainingSummary",
     "LogisticRegressionSummary",
     "LogisticRegressionTrainingSummary",
+    "MultilayerPerceptronClassificationSummary",
+    "MultilayerPerceptronClassificationTrainingSummary",
 ]
 
 Floats = NDArray[np.float64]
@@ -240,3 +242,15 @@ class FMClassificationTrainingSummary(FMClassificationSummary, TrainingSummary):
     """A factorization machine on the rows of its training."""
 
     ORIGINAL = classification.FMClassificationTrainingSummary
+
+
+class MultilayerPerceptronClassificationSummary(ClassificationSummary):
+    """A network on a dataset, as ``pyspark.ml.classification.MultilayerPerceptronClassificationSummary``."""
+
+    ORIGINAL = classification.MultilayerPerceptronClassificationSummary
+
+
+class MultilayerPerceptronClassificationTrainingSummary(MultilayerPerceptronClassificationSummary, TrainingSummary):
+    """A network on the rows of its training."""
+
+    ORIGINAL = classification.MultilayerPerceptronClassificationTrainingSummary
