@@ -86,6 +86,7 @@ MODELS = {
     "LinearRegression": {},
     "LinearSVC": {"maxIter": 3},
     "MinMaxScaler": {},
+    "MultilayerPerceptronClassifier": {"layers": [3, 2, 2], "maxIter": 2},
     "NaiveBayes": {"modelType": "gaussian"},
     "PCA": {"k": 2},
     "RandomForestClassifier": {"numTrees": 2},
