@@ -57,7 +57,7 @@ def _run(algorithm: Any, blocks: Any, seed: Any) -> tuple[Any, int]:
 
 @pytest.mark.parametrize(
     ("measure", "k", "steps", "least"),
-    [("euclidean", 2, 4, 1.0), ("euclidean", 5, 2, 1.0), ("euclidean", 5, 2, 0.4), ("cosine", 5, 3, 1.0), ("cosine", 4, 2, 100.0)],
+    [("euclidean", 2, 4, 1.0), ("euclidean", 5, 2, 0.4), ("cosine", 5, 3, 1.0)],
 )
 def test_from_the_same_noise_trees_are_mllibs(measure: str, k: int, steps: int, least: float, spark: Any, cut: Any, frame: Any) -> None:
     """With MLlib's own noise centres, their order, sizes, cost and predictions are MLlib's after any number of steps."""

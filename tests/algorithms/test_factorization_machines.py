@@ -68,13 +68,12 @@ def _run(algorithm: Any, blocks: Any, seed: Any) -> Any:
 @pytest.mark.parametrize(
     "params",
     [
-        {"solver": "adamW", "maxIter": 30, "stepSize": 0.1},
-        {"solver": "adamW", "maxIter": 300, "stepSize": 0.05, "tol": 0.01, "regParam": 0.001, "fitIntercept": False},
-        {"solver": "gd", "maxIter": 25, "stepSize": 0.3, "regParam": 0.05, "initStd": 0.2},
-        {"solver": "gd", "maxIter": 10, "stepSize": 0.3, "fitLinear": False, "tol": 0.0},
-        {"maxIter": 1},
+        {"solver": "adamW", "maxIter": 9, "stepSize": 0.1},
+        {"solver": "adamW", "maxIter": 40, "stepSize": 0.05, "tol": 0.15, "regParam": 0.001, "fitIntercept": False},
+        {"solver": "gd", "maxIter": 6, "stepSize": 0.3, "regParam": 0.05, "initStd": 0.2, "tol": 0.0},
+        {"solver": "gd", "maxIter": 1, "stepSize": 0.3, "fitLinear": False},
     ],
-    ids=["adamW", "tolerance", "gd", "factors", "one step"],
+    ids=["adamW", "tolerance", "gd", "factors"],
 )
 def test_from_the_same_factors_steps_are_mllibs(params: dict[str, Any], spark: Any, cut: Any, frame: Any) -> None:
     """From MLlib's own first factors coefficients, predictions, history and number of steps are MLlib's, for both losses."""
@@ -91,7 +90,7 @@ def test_from_the_same_factors_steps_are_mllibs(params: dict[str, Any], spark: A
         for stem, values in ours.predict(rows).items():
             np.testing.assert_allclose(values, np.stack([getattr(each, "values", each) for each in columns[stem]]), atol=1e-8)
         if name == "FMClassifier":
-            assert len(ours.objective_history) == len(theirs.summary().objectiveHistory)
+            assert len(ours.objective_history) == len(theirs.summary().objectiveHistory) < 40
             np.testing.assert_allclose(ours.objective_history, theirs.summary().objectiveHistory, atol=1e-9)
 
 
