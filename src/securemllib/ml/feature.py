@@ -19,6 +19,7 @@ from securemllib.ml.features.categories import (
     TargetEncoder,
     TargetEncoderModel,
 )
+from securemllib.ml.features.formula import RFormula, RFormulaModel
 from securemllib.ml.features.hashing import (
     BucketedRandomProjectionLSH,
     BucketedRandomProjectionLSHModel,
@@ -98,6 +99,8 @@ __all__ = [
     "PCAModel",
     "PolynomialExpansion",
     "QuantileDiscretizer",
+    "RFormula",
+    "RFormulaModel",
     "RegexTokenizer",
     "RobustScaler",
     "RobustScalerModel",
