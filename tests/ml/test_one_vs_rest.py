@@ -76,6 +76,13 @@ def test_each_class_has_mllibs_model(model, theirs, features, plain, table):
     assert len(released.predictRaw(row)) == 3
 
 
+def test_a_model_is_released_to_its_analyst_as_one(model, deployment):
+    """For somebody else each class is released on its own, which the error says before a release is asked for."""
+    with pytest.raises(UsageError, match="each of its"):
+        model.release(deployment.owner.public)
+    assert len(model.release(deployment.analyst.public).models) == 3
+
+
 def test_models_are_saved_copied_and_named_anew(model, features, tmp_path):
     """A loaded model predicts as the saved one, one without an output column leaves it out, and another folder is refused."""
     model.save(str(tmp_path / "model"))

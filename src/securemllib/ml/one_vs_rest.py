@@ -92,10 +92,9 @@ class OneVsRestModel(Model, Persistent, _OneVsRestParams):
         Raises:
             PolicyError: A policy does not allow it.
         """
-        released = [model.release(to) for model in self.models]
-        if not all(hasattr(model, "predictRaw") for model in released):
+        if to is not None and to.fingerprint != self.models[0].session.agent.identify().identity.fingerprint:
             raise UsageError("A OneVsRestModel is released to its analyst.", next_step="Release each of its `models`.", code="usage.param")
-        return PlainOneVsRestModel(released)
+        return PlainOneVsRestModel([model.release() for model in self.models])
 
     def copy(self, extra: Any = None) -> Self:
         """Return a copy, of all its models too, which take those of the Params that they have."""
