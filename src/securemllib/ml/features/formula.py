@@ -1,6 +1,6 @@
 """Features and label as an R formula says: texts are indexed and encoded, products made, and all put side by side."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pyspark.ml import feature as original
 from pyspark.ml.base import Estimator, Model
@@ -71,6 +71,8 @@ class RFormula(Estimator[Any], Persistent, _RFormulaParams):
 
     Formulas are of ``~ . : + - *`` and names; parentheses and powers are refused. The owner must publish the columns' types.
     """
+
+    WITHOUT: ClassVar[tuple[str, ...]] = ("parentheses and powers in formulas",)
 
     def _fit(self, dataset: Any) -> RFormulaModel:
         frame: Any = require_sealed(dataset, "RFormula.fit")
