@@ -23,7 +23,7 @@ from pyspark.ml.linalg import DenseVector, SparseVector, VectorUDT
 from pyspark.ml.wrapper import JavaParams
 from pyspark.sql import Row, SparkSession
 from pyspark.sql.classic.dataframe import DataFrame
-from pyspark.sql.types import StructField, StructType
+from pyspark.sql.types import ArrayType, DataType, StructField, StructType
 
 import securemllib.ml
 import securemllib.spark.functions
@@ -68,7 +68,7 @@ class Sealing:
         table = frame.release(columns=frame.columns).open()
         table = table.sort_by(_ORDER) if _ORDER in table.column_names else table
         fields = [StructField(field.name, field.dataType, True) for field in frame.schema if field.name != _ORDER]
-        columns = [_values(table.column(field.name), isinstance(field.dataType, VectorUDT)) for field in fields]
+        columns = [_values(table.column(field.name), field.dataType) for field in fields]
         rows = [tuple(row) for row in zip(*columns, strict=True)]
         return SparkSession.active().createDataFrame(rows, StructType(fields)).coalesce(1)
 
@@ -225,9 +225,11 @@ def _stored(vector: Any) -> dict[str, Any] | None:
     return {"type": 1, "size": None, "indices": None, "values": DenseVector(vector).toArray().tolist()}
 
 
-def _values(column: pa.ChunkedArray, is_vector: bool) -> list[Any]:
+def _values(column: pa.ChunkedArray, kind: DataType) -> list[Any]:
     values = column.to_pylist()
-    return [_vector(value) for value in values] if is_vector else values
+    if isinstance(kind, ArrayType) and isinstance(kind.elementType, VectorUDT):
+        return [None if value is None else [_vector(vector) for vector in value] for value in values]
+    return [_vector(value) for value in values] if isinstance(kind, VectorUDT) else values
 
 
 def _vector(value: Any) -> Any:
