@@ -34,6 +34,19 @@ def test_types_are_inferred_and_told(tmp_path: Path) -> None:
     assert parse_types("a=timestamp[us, tz=UTC],b=int8") == {"a": pa.timestamp("us", tz="UTC"), "b": pa.int8()}
 
 
+def test_ids_of_more_than_64_bits_are_not_rounded(tmp_path: Path) -> None:
+    """An id that a double does not hold stops the reading where the type is not declared; one that it holds does not."""
+    path = tmp_path / "rows.csv"
+    path.write_text("id,f\n1,0.5\n18446744073709551615,2\n")
+    with pytest.raises(DataError, match=r"'id' of .* has integers") as refused:
+        open_source(path)
+    assert refused.value.error_code == "data.type"
+    assert rows_of(path, types=parse_types("id=uint64"))["id"].to_pylist() == [1, 2**64 - 1]
+    assert rows_of(path, types=parse_types("id=double"))["id"].to_pylist() == [1.0, 2.0**64]
+    path.write_text("id,f\n1.5,0.5\n18446744073709551616,-10000000000000000\n")
+    assert rows_of(path)["id"].to_pylist() == [1.5, 2.0**64]
+
+
 def test_declared_null_values(tmp_path: Path) -> None:
     """Declared texts mean null in every column; without them an empty text stays a text and an empty number is null."""
     path = tmp_path / "rows.csv"

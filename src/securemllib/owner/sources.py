@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 import pyarrow.parquet as pq
@@ -202,7 +203,9 @@ def from_csv(
             convert_options=pa_csv.ConvertOptions(column_types=dict(declared), **nulls),
         )
 
-    return _from_text(reader, types or {}, path)
+    source = _from_text(reader, types or {}, path)
+    _require_digits(reader, source, types or {}, path)
+    return source
 
 
 def from_json(path: Path, *, types: Mapping[str, pa.DataType] | None = None) -> Source:
@@ -215,6 +218,8 @@ def from_json(path: Path, *, types: Mapping[str, pa.DataType] | None = None) -> 
     return _from_text(reader, types or {}, path)
 
 
+# Shorter integers are doubles without loss.
+_LONG_INTEGER = "^[+-]?[0-9]{16,}$"
 _Reader = Callable[[pa.NativeFile, int, Mapping[str, pa.DataType]], Any]
 
 
@@ -236,6 +241,22 @@ def _from_text(reader: _Reader, types: Mapping[str, pa.DataType], path: Path) ->
     inferred = {field.name: type_text(field.type) for field in schema if field.name not in types}
     block = max(_BLOCK_BYTES, _LINES_PER_BLOCK * max(map(len, head.split(b"\n"))))
     return Source(schema=schema, batches=_cast(_text_batches(reader, block, schema, path), schema), inferred=inferred)
+
+
+def _require_digits(reader: _Reader, source: Source, types: Mapping[str, pa.DataType], path: Path) -> None:
+    """Raise where a column was taken for doubles, and one of its integers in the first rows is none: an id would become another one."""
+    texts = {name: pa.string() for name, kind in source.inferred.items() if kind == "double"}
+    if not texts:
+        return
+    with pa.input_stream(path, compression="detect") as stream, reader(stream, _INFERENCE_BYTES, {**types, **texts}) as opened:
+        for name, column in zip(texts, next(iter(opened)).select(list(texts)).columns, strict=True):
+            integers = column.filter(pc.match_substring_regex(column, _LONG_INTEGER).fill_null(False))
+            if any(int(float(text)) != int(text) for text in set(integers.to_pylist())):
+                raise DataError(
+                    f"Column {name!r} of {path.name} has integers that neither 64 bits nor doubles hold.",
+                    next_step=f"Declare its type: --types {name}=string, or {name}=double to round them.",
+                    code="data.type",
+                )
 
 
 def _head(path: Path) -> bytes:
