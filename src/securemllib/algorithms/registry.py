@@ -7,7 +7,7 @@ where such a name becomes code: a name that is not in it does not run.
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from securemllib.algorithms.aft_survival_regression import AFTSurvivalRegression
 from securemllib.algorithms.als import ALS
@@ -134,15 +134,14 @@ def types_of(algorithm: type[Any]) -> tuple[type[Any], type[Any], type[Any]]:
     """Return the classes of an algorithm's state, statistics and model, as its own annotations name them."""
     if algorithm not in _TYPES:
         methods = ("initial", "exchange" if hasattr(algorithm, "exchange") else "statistics", "to_model")
-        returned = [get_type_hints(getattr(algorithm, method))["return"] for method in methods]
-        _TYPES[algorithm] = returned[0], returned[1], returned[2]
+        state, statistics, model = (get_type_hints(getattr(algorithm, method))["return"] for method in methods)
+        _TYPES[algorithm] = state, statistics, model
     return _TYPES[algorithm]
 
 
 def sums_of(algorithm: type[Any]) -> type[Any]:
     """Return the class of the sums that an algorithm's models may carry, as its own annotation names it."""
-    found: type[Any] = get_type_hints(algorithm.sums)["return"]
-    return found
+    return cast(type[Any], get_type_hints(algorithm.sums)["return"])
 
 
 def _frozen(value: object) -> object:

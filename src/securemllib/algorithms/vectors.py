@@ -248,8 +248,6 @@ def numbers(array: pa.Array, name: str) -> NDArray[np.float64]:
         DataError: The column holds neither numbers nor booleans.
     """
     kind = array.type
-    if kind == _FLOAT64 and not array.null_count:
-        return np.asarray(array.to_numpy())
     if pa.types.is_boolean(kind):
         array = array.cast(pa.int8())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):

@@ -100,11 +100,7 @@ def _assemble(step: Assemble, rows: Rows) -> Rows:
         invalid = vector.invalid()
         if invalid.any():
             if step.handle_invalid is HandleInvalid.ERROR:
-                raise DataError(
-                    f"{int(invalid.sum())} rows have a null or NaN among the assembled columns.",
-                    code="data.null",
-                    next_step='Filter them, or set handleInvalid to "skip" or "keep".',
-                )
+                raise DataError(f"{int(invalid.sum())} rows have a null or NaN among the assembled columns.", code="data.null")
             rows, vector = rows.take(~invalid), vector.take(~invalid)
     return rows.with_columns({step.output_column: Column(vector, arity=arity)})
 
@@ -125,10 +121,8 @@ def _apply(step: ApplyModel, rows: Rows, model: Any, shard: Callable[[int], Any]
     if len(columns) != 1:
         raise DataError(f"The model reads one column, not {len(columns)}.", code="data.output")
     features = rows.vector(step.input_columns[0])
-    if isinstance(features, SparseVector) and getattr(model, "SPARSE", False):
-        outputs = model.predict(features.values)
-    else:
-        outputs = model.predict(features.matrix())
+    sparse = features.values if isinstance(features, SparseVector) and getattr(model, "SPARSE", False) else None
+    outputs = model.predict(features.matrix() if sparse is None else sparse)
     return _added(rows, Transformed(columns={stem: _output(values) for stem, values in outputs.items()}), step.outputs)
 
 

@@ -87,13 +87,9 @@ class Rows:
         return replace(self, columns=kept | whole, draw=None)
 
     def with_columns(self, columns: Mapping[str, Column]) -> "Rows":
-        """Return the rows with columns added or replaced."""
-        return replace(self, columns=self.columns | {name: _nominal(column) for name, column in columns.items()})
-
-
-def _nominal(column: Column) -> Column:
-    """Return the column without categories where no slot has any."""
-    return column if column.arity is None or column.arity.any() else replace(column, arity=None)
+        """Return the rows with columns added or replaced, without categories where no slot has any."""
+        added = {name: c if c.arity is None or c.arity.any() else replace(c, arity=None) for name, c in columns.items()}
+        return replace(self, columns=self.columns | added)
 
 
 def _size(values: pa.Array | AnyVector) -> int:

@@ -55,12 +55,8 @@ class Binning:
         bins = min(max_bins, rows)
         if (values.arity > bins).any():
             worst = int(values.arity.argmax())
-            raise UsageError(
-                f"max_bins (= {bins}) must be at least the number of values of each categorical feature, "
-                f"but feature {worst} has {values.arity[worst]}",
-                next_step="Raise maxBins, leave out features of many categories, or add rows.",
-                code="usage.param",
-            )
+            reason = f"max_bins (= {bins}) must be at least the number of values of each categorical feature"
+            raise UsageError(f"{reason}, but feature {worst} has {values.arity[worst]}", code="usage.param")
         found = [values.thresholds(column, bins) if arity == 0 else np.zeros(0) for column, arity in enumerate(values.arity)]
         # MLlib's condition: all 2^(arity - 1) - 1 splits of the categories fit into the bins.
         few = (values.arity > 1) & (values.arity <= int(np.log2(bins // 2 + 1) + 1))
