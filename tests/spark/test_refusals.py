@@ -29,7 +29,7 @@ from securemllib.spark import SecureSession, failures
 from securemllib.spark.agent_client import AgentClient
 from securemllib.spark.broker_client import BrokerAddress, BrokerClient
 from securemllib.spark.failures import failure, is_passing
-from securemllib.spark.settings import Settings
+from securemllib.spark.settings import Settings, require_known
 from securemllib.spark.storage import Folder
 
 PARAMS = {"labelCol": "ill", "maxIter": 5}
@@ -217,6 +217,14 @@ def test_wrong_settings_are_refused(key, value):
     assert Settings.read({}.get).dtype == "float32"
     with pytest.raises(UsageError):
         Settings.read({f"spark.securemllib.{key}": value}.get)
+
+
+def test_settings_that_do_not_exist_are_refused():
+    """A mistyped setting is refused with the one that was meant, and settings of others are left alone."""
+    require_known(["spark.securemllib.mode", "spark.securemllib.enclave.memory", "spark.sql.modus", "spark.securemllibs.modus"])
+    with pytest.raises(UsageError, match=r"spark\.securemllib\.modus") as refused:
+        require_known(["spark.master", "spark.securemllib.modus"])
+    assert "spark.securemllib.mode." in str(refused.value.next_step)
 
 
 def test_settings_are_read():

@@ -102,6 +102,11 @@ class Cluster:
             return None
         return host, self.conf("spark.driver.bindAddress") or host
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """All settings of the session."""
+        return dict(self._spark.conf.getAll)
+
     def conf(self, key: str) -> str | None:
         """Return a setting of the session, None where it is not set."""
         return self._spark.conf.get(key, None)

@@ -25,7 +25,7 @@ from securemllib.spark.parts_source import MANIFEST_FILE
 from securemllib.spark.relay_job import RelayJob
 from securemllib.spark.rounds import Engine
 from securemllib.spark.rows import SealedRows, StoredResults
-from securemllib.spark.settings import PREFIX, Settings
+from securemllib.spark.settings import PREFIX, Settings, require_known
 from securemllib.spark.storage import Folder
 from securemllib.wire.dataset import Manifest
 from securemllib.wire.encoding import Value
@@ -62,6 +62,7 @@ class SecureSession:
         self.spark = spark if spark is not None else local_spark(given)
         self._cluster = Cluster(self.spark)
         self._cluster.use_this_interpreter()
+        require_known({*given, *self._cluster.settings})
         self.settings = Settings.read(lambda key: given.get(key) or self._cluster.conf(key))
         if not self.settings.broker_url:
             raise UsageError("The session needs a key broker.", next_step=f"Set {PREFIX}broker.url, or pass broker='https://host:port'.")

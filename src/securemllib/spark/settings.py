@@ -1,13 +1,14 @@
 """The configuration of a session: keys ``spark.securemllib.*`` of the Spark session, none of them a secret."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from securemllib.errors import UsageError
 from securemllib.wire.job import Mode
 
-__all__ = ["PREFIX", "EnclaveSettings", "Settings"]
+__all__ = ["PREFIX", "EnclaveSettings", "Settings", "require_known"]
 
 PREFIX = "spark.securemllib."
 _DEFAULT_MEMORY = 4 * 2**30
@@ -111,6 +112,19 @@ class Settings:
         if not given.get("broker_url"):
             given["broker_url"] = os.environ.get("SECUREMLLIB_BROKER", "")
         return cls(enclave=EnclaveSettings(**enclave), **given)  # type: ignore[arg-type]
+
+
+def require_known(names: Iterable[str]) -> None:
+    """Raise `UsageError` where one of these settings of Spark has this package's prefix, and no meaning: it would be ignored."""
+    for name in sorted(names):
+        key = name.removeprefix(PREFIX)
+        if name.startswith(PREFIX) and key not in _KEYS:
+            near = get_close_matches(key, _KEYS, n=1)
+            raise UsageError(
+                f"There is no setting {name}.",
+                next_step=f"Set {PREFIX}{near[0] if near else '*, which docs/quickstart.md lists'}.",
+                code="usage.setting",
+            )
 
 
 def _memory(text: str) -> int:
