@@ -42,7 +42,7 @@ def test_query_results_of_other_types_are_refused(place):
     encrypt(table, path / "sales", name="sales", identity=owner, keystore=keystore, encodings=schema, accept_leakage=["day"])
     companion = open_companion(path / "sales", owner=owner.public, keystore=keystore)
     dataset, stored = companion.companion.dataset, path / "sales" / "companion"
-    shared = {"dataset": dataset, "zero": False}
+    shared = {"dataset": dataset, "zeros": ""}
     sums = {"column": "price", "encoding": EncodingName.HOMOMORPHIC, "physical": ("c",), "rows": "w", "count": "n"}
     fields = (
         Field(name="d", form=Form.CODES, column="day", encoding=EncodingName.ORDER, physical=("d",), rows="", count="", **shared),

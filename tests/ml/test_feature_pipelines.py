@@ -201,7 +201,7 @@ def scaled_words(package):
 def test_wide_vectors_stay_sparse_on_the_way(deployment, spark, settings, visited, clear, monkeypatch):
     """Scalers of 2**18 slots learn and give MLlib's sparse vectors within a memory in which no part has room for their zeros."""
     # The session that the other tests share is the active one again afterwards.
-    monkeypatch.setattr(SecureSession, "_active", None)
+    monkeypatch.setattr(SecureSession, "_sessions", [])
     session = SecureSession(spark, deployment.url, {**settings, "spark.securemllib.enclave.memory": str(16 << 20)})
     try:
         rows = session.read(deployment.dataset(visited, "wide words", rows_per_part=80))

@@ -24,7 +24,7 @@ def table(rows):
 @pytest.fixture(autouse=True)
 def active(session, monkeypatch):
     """Let models that are loaded use the session of this file: other files ended theirs."""
-    monkeypatch.setattr(SecureSession, "_active", session)
+    monkeypatch.setattr(SecureSession, "_sessions", [session])
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import tempfile
 import unittest
 
 from pyspark.errors import PySparkException
-from pyspark.ml.clustering import BisectingKMeans
+from pyspark.ml.feature import Word2Vec
 from pyspark.ml.linalg import Vectors
 from pyspark.ml.regression import LinearRegression, LinearRegressionModel
 from pyspark.sql import DataFrame, SparkSession
@@ -54,7 +54,7 @@ class LineTests(unittest.TestCase):
         pass
 
     def test_missing_class(self):
-        BisectingKMeans(k=2).fit(self.df)
+        Word2Vec(inputCol="words").fit(self.df)
 """
 
 
@@ -91,7 +91,7 @@ def test_what_does_not_pass_says_why(outcomes):
     """A wrong expectation names its line, a refusal its code, and a class that is not built its name."""
     assert outcomes["test_wrong_number"] == "line 34: AssertionError: 1 != 7"
     assert outcomes["test_refused"].startswith("refused: usage.unsupported: aggregationDepth")
-    assert outcomes["test_missing_class"] == "not built: BisectingKMeans"
+    assert outcomes["test_missing_class"] == "not built: Word2Vec"
 
 
 def test_the_report_counts_each_kind(outcomes):

@@ -3,6 +3,7 @@
 import inspect
 import json
 import pkgutil
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -242,7 +243,8 @@ def test_no_method_of_a_frame_shows_a_value(session, directory, tmp_path):
         except SecureMLlibError as error:
             shown = str(error)
         assert CANARY not in shown, name
-        assert "30000" not in shown, name
+        # Codes are long numbers, which may have these digits in them.
+        assert not re.search(r"\b30000\b", shown), name
     assert tried > 20
     for path in (tmp_path / "saved").rglob("*"):
         assert not path.is_file() or CANARY.encode() not in path.read_bytes()

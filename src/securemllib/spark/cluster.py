@@ -11,6 +11,7 @@ from pyspark.errors import PySparkException, PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from securemllib.errors import UnavailableError
+from securemllib.spark.settings import PREFIX
 
 __all__ = ["Cluster", "is_spark_there", "local_spark"]
 
@@ -25,9 +26,16 @@ def is_spark_there() -> bool:
 
 
 def local_spark(conf: dict[str, str]) -> SparkSession:
-    """Return the session that a builder makes, or finds, with settings; `UnavailableError` where no Java starts."""
-    builder = SparkSession.builder.appName("SecureMLlib")
-    for key, value in {**_SPARK_CONF, **conf}.items():
+    """Return a session with settings; `UnavailableError` where no Java starts.
+
+    One that is there takes those of Spark as a builder gives them, and none of this package's: they are for one `SecureSession`.
+    """
+    builder = SparkSession.builder
+    if is_spark_there():
+        given = {key: value for key, value in conf.items() if not key.startswith(PREFIX)}
+    else:
+        given = {"spark.app.name": "SecureMLlib", **_SPARK_CONF, **conf}
+    for key, value in given.items():
         builder = builder.config(key, value)
     try:
         return builder.getOrCreate()

@@ -59,8 +59,13 @@ _REASONS: dict[str, tuple[str, str | None]] = {
         "A value is null, NaN, or was not seen when the transformer was fitted.",
         'Filter the rows out, or set handleInvalid to "skip" or "keep".',
     ),
+    "data.items": (
+        "A list has an item twice, or there are more frequent sets of items than a model holds.",
+        "Make the items of each list distinct, or raise minSupport.",
+    ),
     "data.labels": ("The column carries no labels that its indices stand for.", "Set the Param labels."),
     "data.missing_column": ("The operation was not given a column that it reads.", "Set the Param that names the column."),
+    "data.nodes": ("The graph has more nodes than a state holds.", "Cluster a part of the graph."),
     "data.output": ("A model does not read these columns, or has no such output.", "Compare the plan with the model's Params."),
     "data.param": ("The model has no such Param that may change.", "Compare the plan with the model's Params."),
     "data.rating": ("A rating is null, NaN or beyond the range of a float.", _FILTER),
