@@ -39,8 +39,9 @@ def test_a_session_leaves_a_spark_that_was_there(deployment, spark, settings, fr
     assert repr(session) == f"SecureSession[broker: {deployment.url}, stopped]"
 
 
-def test_a_session_that_ended_says_so(deployment, spark, settings, session, frame):
+def test_a_session_that_ended_says_so(deployment, spark, settings, session, frame, monkeypatch):
     """Its frames name the end and what to do; its models go on in the session that is left, which is the active one again."""
+    monkeypatch.setattr(SecureSession, "_sessions", [session])
     ended = SecureSession(spark, deployment.url, settings)
     rows, model = train(ended, frame)
     assert SecureSession.active() is ended
