@@ -46,10 +46,20 @@ def run(group: str, *arguments: str) -> str:
     return result.output
 
 
+SERVE = [sys.executable, "-c", "from securemllib.cli import main; main()", "broker", "serve"]
+
+
+def refused_to_serve(*arguments: str) -> str:
+    """Return what a broker said that does not start: in a process of its own, because it gives up rights for good before it reads."""
+    ended = subprocess.run([*SERVE, *arguments], capture_output=True, text=True, env=os.environ.copy(), timeout=60, check=False)
+    assert ended.returncode in {1, 2}, ended.stderr
+    return " ".join(ended.stderr.split())
+
+
 @contextmanager
 def serving(*arguments: str) -> Iterator[str]:
     """Start `securemllib broker serve` as a process and yield what it printed until it listened."""
-    command = [sys.executable, "-c", "from securemllib.cli import main; main()", "broker", "serve", "--port", "0", *arguments]
+    command = [*SERVE, "--port", "0", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()) as process:
         try:
             lines = []
@@ -164,10 +174,8 @@ def test_collateral_is_given_by_hand(home: Path) -> None:
     with serving("--collateral", str(collateral)) as printed:
         assert "listening " in printed
         assert [path.name for path in (home / "broker" / "collateral").iterdir()] == ["sgx-00A067110000-processor.json"]
-    with pytest.raises(FormatError):
-        run("broker", "serve", "--collateral", str(home / "alice.pub"))
-    with pytest.raises(UsageError):
-        run("broker", "serve", "--collateral", str(home / "missing.json"))
+    assert "integrity.collateral" in refused_to_serve("--collateral", str(home / "alice.pub"))
+    assert "usage.missing_file" in refused_to_serve("--collateral", str(home / "missing.json"))
 
 
 def test_identities_are_rotated_and_revoked_from_the_command(home: Path) -> None:
@@ -223,7 +231,8 @@ def test_a_broker_in_the_users_home_leaves_it_private(tmp_path: Path, monkeypatc
 
 def test_a_port_that_is_taken_is_told(home: Path) -> None:
     """The error names the reason and the option; a number that is no port is refused before anything opens."""
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SecureMLlibError, match="in use") as raised:
-        run("broker", "serve", "--port", str(taken.getsockname()[1]))
-    assert "--port" in raised.value.next_step
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        told = refused_to_serve("--port", str(taken.getsockname()[1]))
+    assert "in use" in told
+    assert "--port" in told
     assert CliRunner().invoke(broker.app, ["serve", "--port", "65536"]).exit_code == 2
