@@ -54,12 +54,16 @@ REASONS: dict[str, dict[str, str]] = {
         "test_freq_itemsets": _ITEMS,
         "test_raw_and_probability_prediction": _DRAWS.format("initial weights"),
         "test_storage_levels": _NO_JAVA,
+        "test_support_for_weightCol": (
+            "The test weighs factorization machines, whose training in MLlib ignores the weights; a Param without effect is refused here."
+        ),
     },
     "test_ovr.py": {"test_one_vs_rest": _ONE_STEP},
     "test_persistence.py": {
         "test_decisiontree_regressor": "The test loads a regressor as a classifier; what is loaded must be of the class that loads it.",
         "test_kmean_pmml_basic": _PMML,
         "test_linear_regression_pmml_basic": _PMML,
+        "test_onevsrest": "The test's classifier is a class of its own, which trains on rows in the clear.",
         "test_python_transformer_pipeline_persistence": "A stage of the test's own is not saved: no saved text names a class to import.",
     },
     "test_pipeline.py": {"test_identity_pipeline": _MOCK, "test_pipeline": _MOCK},
