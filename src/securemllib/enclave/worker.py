@@ -171,7 +171,7 @@ def _make_block(session: Session, rows: Rows, ordinal: int, cache: BlockCache) -
     features, offset, sparse = np.zeros((rows.count, 0), dtype=session.job.dtype), np.zeros(0), None
     if "features" in inputs:
         vector = rows.vector(inputs["features"])
-        dtype = session.job.dtype if _fit_float32(vector, label, weight) else "float64"
+        dtype = session.job.dtype if session.job.dtype == "float64" or _fit_float32(vector, label, weight) else "float64"
         if isinstance(vector, SparseVector) and getattr(session.algorithm, "SPARSE", False):
             sparse, offset = csr_array(vector.values.astype(dtype)), np.zeros(vector.width)
         else:

@@ -12,20 +12,14 @@ from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import require_sealed
 from securemllib.ml.classification_summaries import FMClassificationSummary, FMClassificationTrainingSummary
 from securemllib.ml.mirror import mirrors
+from securemllib.ml.plain import Plain
 from securemllib.spark.dataframe import SecureDataFrame
 
 __all__ = ["FMClassificationModel", "FMClassifier", "FMRegressionModel", "FMRegressor"]
 
 
-class PlainFMRegressionModel:
-    """Coefficients and predictions of a regression by a factorization machine.
-
-    Args:
-        model: The algorithm's own model.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
+class PlainFMRegressionModel(Plain):
+    """Coefficients and predictions of a regression by a factorization machine."""
 
     @property
     def numFeatures(self) -> int:
@@ -51,9 +45,6 @@ class PlainFMRegressionModel:
     def predict(self, value: Vector) -> float:
         """Return the prediction for one row."""
         return float(self._output(value, "prediction"))
-
-    def _output(self, value: Vector, stem: str) -> Any:
-        return self.model.predict(value.toArray()[None, :])[stem][0]
 
 
 class PlainFMClassificationModel(PlainFMRegressionModel):

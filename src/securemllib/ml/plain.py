@@ -11,6 +11,7 @@ from pyspark.ml.stat import MultivariateGaussian
 from securemllib.errors import UsageError
 
 __all__ = [
+    "Plain",
     "PlainGaussianMixtureModel",
     "PlainGeneralizedLinearRegressionModel",
     "PlainKMeansModel",
@@ -31,7 +32,7 @@ def _matrix(values: NDArray[np.float64]) -> DenseMatrix:
     return DenseMatrix(values.shape[0], values.shape[1], values.ravel(order="F"))
 
 
-class _Plain:
+class Plain:
     """A released model.
 
     Args:
@@ -46,7 +47,7 @@ class _Plain:
         return output
 
 
-class PlainLogisticRegressionModel(_Plain):
+class PlainLogisticRegressionModel(Plain):
     """Coefficients, intercepts and predictions of a logistic regression."""
 
     @property
@@ -98,7 +99,7 @@ class PlainLogisticRegressionModel(_Plain):
             raise UsageError(f"A multinomial model has a {instead} instead.")
 
 
-class PlainLinearSVCModel(_Plain):
+class PlainLinearSVCModel(Plain):
     """Coefficients, intercept and predictions of a linear support vector classifier."""
 
     @property
@@ -130,7 +131,7 @@ class PlainLinearSVCModel(_Plain):
         return Vectors.dense(self._output(value, "rawPrediction"))
 
 
-class PlainNaiveBayesModel(_Plain):
+class PlainNaiveBayesModel(Plain):
     """Priors, terms and predictions of a naive Bayes."""
 
     @property
@@ -171,7 +172,7 @@ class PlainNaiveBayesModel(_Plain):
         return Vectors.dense(self._output(value, "rawPrediction"))
 
 
-class PlainLinearRegressionModel(_Plain):
+class PlainLinearRegressionModel(Plain):
     """Coefficients, intercept and predictions of a linear regression."""
 
     @property
@@ -199,7 +200,7 @@ class PlainLinearRegressionModel(_Plain):
         return float(self._output(value, "prediction"))
 
 
-class PlainGeneralizedLinearRegressionModel(_Plain):
+class PlainGeneralizedLinearRegressionModel(Plain):
     """Coefficients, intercept and predictions of a generalized linear regression; predictions are for rows without offset."""
 
     @property
@@ -222,7 +223,7 @@ class PlainGeneralizedLinearRegressionModel(_Plain):
         return float(self._output(value, "prediction"))
 
 
-class PlainKMeansModel(_Plain):
+class PlainKMeansModel(Plain):
     """Centres and predictions of a K-Means."""
 
     @property
@@ -239,7 +240,7 @@ class PlainKMeansModel(_Plain):
         return int(self._output(value, "prediction"))
 
 
-class PlainGaussianMixtureModel(_Plain):
+class PlainGaussianMixtureModel(Plain):
     """Weights, Gaussians and predictions of a Gaussian mixture."""
 
     @property
@@ -272,7 +273,7 @@ class PlainGaussianMixtureModel(_Plain):
         return Vectors.dense(self._output(value, "probability"))
 
 
-class PlainStandardScalerModel(_Plain):
+class PlainStandardScalerModel(Plain):
     """Mean and standard deviation of a scaling."""
 
     @property
@@ -286,7 +287,7 @@ class PlainStandardScalerModel(_Plain):
         return Vectors.dense(self.model.std)
 
 
-class PlainPCAModel(_Plain):
+class PlainPCAModel(Plain):
     """Principal components."""
 
     @property

@@ -1,22 +1,15 @@
 """Released regressions of lifetimes and of monotone curves in the clear, with the attributes that pyspark.ml's have."""
 
-from typing import Any
-
 import numpy as np
 from pyspark.ml.linalg import DenseVector, Vector, Vectors
+
+from securemllib.ml.plain import Plain
 
 __all__ = ["PlainAFTSurvivalRegressionModel", "PlainIsotonicRegressionModel"]
 
 
-class PlainAFTSurvivalRegressionModel:
-    """Coefficients, intercept, scale and predictions of an accelerated failure time regression.
-
-    Args:
-        model: The algorithm's own model.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
+class PlainAFTSurvivalRegressionModel(Plain):
+    """Coefficients, intercept, scale and predictions of an accelerated failure time regression."""
 
     @property
     def numFeatures(self) -> int:
@@ -40,25 +33,15 @@ class PlainAFTSurvivalRegressionModel:
 
     def predict(self, value: Vector) -> float:
         """Return the predicted lifetime of one row."""
-        return float(self._outputs(value)["prediction"][0])
+        return float(self._output(value, "prediction"))
 
     def predictQuantiles(self, value: Vector) -> DenseVector:
         """Return the quantiles of the lifetime of one row, one for each of the model's quantile probabilities."""
-        return Vectors.dense(self._outputs(value)["quantiles"][0])
-
-    def _outputs(self, value: Vector) -> Any:
-        return self.model.predict(value.toArray()[None, :])
+        return Vectors.dense(self._output(value, "quantiles"))
 
 
-class PlainIsotonicRegressionModel:
-    """Boundaries and predictions of a monotone curve.
-
-    Args:
-        model: The algorithm's own model.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
+class PlainIsotonicRegressionModel(Plain):
+    """Boundaries and predictions of a monotone curve."""
 
     @property
     def numFeatures(self) -> int:

@@ -1,23 +1,14 @@
 """A released network in the clear, with the attributes that pyspark.ml's has."""
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 from pyspark.ml.linalg import DenseVector, Vector, Vectors
+
+from securemllib.ml.plain import Plain
 
 __all__ = ["PlainMultilayerPerceptronClassificationModel"]
 
 
-class PlainMultilayerPerceptronClassificationModel:
-    """Weights and predictions of a multilayer perceptron.
-
-    Args:
-        model: The algorithm's own model.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
+class PlainMultilayerPerceptronClassificationModel(Plain):
+    """Weights and predictions of a multilayer perceptron."""
 
     @property
     def numClasses(self) -> int:
@@ -45,7 +36,3 @@ class PlainMultilayerPerceptronClassificationModel:
     def predictRaw(self, value: Vector) -> DenseVector:
         """Return the outputs of the last layer for one row, before the softmax."""
         return Vectors.dense(self._output(value, "rawPrediction"))
-
-    def _output(self, value: Vector, stem: str) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = self.model.predict(value.toArray()[None, :])[stem][0]
-        return found

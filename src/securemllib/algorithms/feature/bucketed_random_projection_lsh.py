@@ -17,11 +17,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from securemllib.algorithms.base import Block, Seed
-from securemllib.algorithms.feature.hash_tables import JavaRandom, Width, WidthState, hashed, require_tables
+from securemllib.algorithms.feature.hash_tables import JavaRandom, WidthPass, WidthState, hashed, require_tables
 from securemllib.algorithms.feature.values import of_width, vector_of
 from securemllib.algorithms.params import require_number
-from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.transformer import Column, Transformed
 from securemllib.algorithms.vectors import Vector
 from securemllib.errors import DataError, UsageError
@@ -61,7 +59,7 @@ class BucketedRandomProjectionLSHModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BucketedRandomProjectionLSH:
+class BucketedRandomProjectionLSH(WidthPass):
     """Params of ``pyspark.ml.feature.BucketedRandomProjectionLSH``."""
 
     bucket_length: float = 0.0
@@ -71,25 +69,6 @@ class BucketedRandomProjectionLSH:
     def __post_init__(self) -> None:
         _require_length(self)
         require_tables(self, _MOST_TABLES)
-
-    def initial(self, summary: Summary, seed: Seed) -> WidthState:
-        """Return the empty state."""
-        del summary, seed
-        return WidthState()
-
-    def is_done(self, state: WidthState) -> bool:
-        """Return whether the pass has been made."""
-        return state.total is not None
-
-    def statistics(self, state: WidthState, block: Block) -> Width:
-        """Return how wide the block's vectors are."""
-        del state
-        return Width.of(block)
-
-    def update(self, state: WidthState, total: Width) -> WidthState:
-        """Return the finished state."""
-        del state
-        return WidthState(total=total)
 
     def to_model(self, state: WidthState) -> BucketedRandomProjectionLSHModel:
         """Return the model; `DataError` where there is no row, or too many slots for the tables."""

@@ -16,17 +16,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from securemllib.algorithms.base import Block, Seed
-from securemllib.algorithms.feature.contingency import Contingency, ContingencyState
+from securemllib.algorithms.feature.contingency import ContingencyPass, ContingencyState
 from securemllib.algorithms.feature.selection import MODES, SelectorModel, selected
 from securemllib.algorithms.params import require_choice, require_integer, require_number
-from securemllib.algorithms.summary import Summary
 
 __all__ = ["ChiSqSelector"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChiSqSelector:
+class ChiSqSelector(ContingencyPass):
     """Params of ``pyspark.ml.feature.ChiSqSelector``."""
 
     selector_type: str = "numTopFeatures"
@@ -41,25 +39,6 @@ class ChiSqSelector:
         require_integer(self, "num_top_features", 1)
         for field in ("percentile", "fpr", "fdr", "fwe"):
             require_number(self, field, low=0.0, high=1.0)
-
-    def initial(self, summary: Summary, seed: Seed) -> ContingencyState:
-        """Return the empty state."""
-        del summary, seed
-        return ContingencyState()
-
-    def is_done(self, state: ContingencyState) -> bool:
-        """Return whether the pass has been made."""
-        return state.total is not None
-
-    def statistics(self, state: ContingencyState, block: Block) -> Contingency:
-        """Return the counts of the block; `DataError` where a value is NaN or there are too many."""
-        del state
-        return Contingency.of(block)
-
-    def update(self, state: ContingencyState, total: Contingency) -> ContingencyState:
-        """Return the finished state."""
-        del state
-        return ContingencyState(total=total)
 
     def to_model(self, state: ContingencyState) -> SelectorModel:
         """Return the model, its slots in their order; `DataError` where there is no row."""

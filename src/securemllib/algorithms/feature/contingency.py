@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import chdtrc
 
-from securemllib.algorithms.base import Block
+from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.columns import labels_of
 from securemllib.algorithms.feature.counts import NumberCounts
 from securemllib.algorithms.feature.values import inputs_of, vector_of
+from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.vectors import Vector
 from securemllib.errors import DataError, UsageError
 
-__all__ = ["Contingency", "ContingencyState", "Independence"]
+__all__ = ["Contingency", "ContingencyPass", "ContingencyState", "Independence"]
 
 # MLlib's: more distinct values are no categories.
 _MOST_CATEGORIES = 10_000
@@ -92,6 +93,31 @@ class ContingencyState:
         if self.total is None:
             raise UsageError("The job has not finished: its only round is missing.")
         return self.total.tested()
+
+
+class ContingencyPass:
+    """The only pass of what is made of counts."""
+
+    __slots__ = ()
+
+    def initial(self, summary: Summary, seed: Seed) -> ContingencyState:
+        """Return the empty state."""
+        del summary, seed
+        return ContingencyState()
+
+    def is_done(self, state: ContingencyState) -> bool:
+        """Return whether the pass has been made."""
+        return state.total is not None
+
+    def statistics(self, state: ContingencyState, block: Block) -> Contingency:
+        """Return the counts of the block; `DataError` where a value is NaN or there are too many."""
+        del state
+        return Contingency.of(block)
+
+    def update(self, state: ContingencyState, total: Contingency) -> ContingencyState:
+        """Return the finished state."""
+        del state
+        return ContingencyState(total=total)
 
 
 def _counted(pairs: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -7,13 +7,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from securemllib.algorithms.base import Block
+from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.feature.values import inputs_of, vector_of
 from securemllib.algorithms.params import require_integer
+from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.vectors import VECTOR
 from securemllib.errors import DataError, UsageError
 
-__all__ = ["JavaRandom", "Width", "WidthState", "hashed", "require_tables"]
+__all__ = ["JavaRandom", "Width", "WidthPass", "WidthState", "hashed", "require_tables"]
 
 # Of the linear congruential generator that `java.util.Random` is documented to be.
 _FACTOR, _SUMMAND, _STATE_BITS = 0x5DEECE66D, 0xB, 48
@@ -57,6 +58,31 @@ class WidthState:
         if not self.total.rows:
             raise DataError("There is no row to learn from.", code="data.no_rows")
         return self.total.columns
+
+
+class WidthPass:
+    """The only pass of a hash: it learns how wide vectors are."""
+
+    __slots__ = ()
+
+    def initial(self, summary: Summary, seed: Seed) -> WidthState:
+        """Return the empty state."""
+        del summary, seed
+        return WidthState()
+
+    def is_done(self, state: WidthState) -> bool:
+        """Return whether the pass has been made."""
+        return state.total is not None
+
+    def statistics(self, state: WidthState, block: Block) -> Width:
+        """Return how wide the block's vectors are."""
+        del state
+        return Width.of(block)
+
+    def update(self, state: WidthState, total: Width) -> WidthState:
+        """Return the finished state."""
+        del state
+        return WidthState(total=total)
 
 
 class JavaRandom:

@@ -19,10 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from securemllib.algorithms.base import Block, Seed
-from securemllib.algorithms.feature.hash_tables import JavaRandom, Width, WidthState, hashed, require_tables
+from securemllib.algorithms.feature.hash_tables import JavaRandom, WidthPass, WidthState, hashed, require_tables
 from securemllib.algorithms.feature.values import of_width, vector_of
-from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.transformer import Column, Transformed
 from securemllib.algorithms.vectors import Vector
 from securemllib.errors import DataError
@@ -58,7 +56,7 @@ class MinHashLSHModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MinHashLSH:
+class MinHashLSH(WidthPass):
     """Params of ``pyspark.ml.feature.MinHashLSH``."""
 
     num_hash_tables: int = 1
@@ -66,25 +64,6 @@ class MinHashLSH:
 
     def __post_init__(self) -> None:
         require_tables(self, _MOST_TABLES)
-
-    def initial(self, summary: Summary, seed: Seed) -> WidthState:
-        """Return the empty state."""
-        del summary, seed
-        return WidthState()
-
-    def is_done(self, state: WidthState) -> bool:
-        """Return whether the pass has been made."""
-        return state.total is not None
-
-    def statistics(self, state: WidthState, block: Block) -> Width:
-        """Return how wide the block's vectors are."""
-        del state
-        return Width.of(block)
-
-    def update(self, state: WidthState, total: Width) -> WidthState:
-        """Return the finished state."""
-        del state
-        return WidthState(total=total)
 
     def to_model(self, state: WidthState) -> MinHashLSHModel:
         """Return the model; `DataError` where there is no row."""

@@ -15,9 +15,7 @@ the results where the policy has the output ``summary``. With mode="partitioned"
 from dataclasses import dataclass
 from typing import ClassVar
 
-from securemllib.algorithms.base import Block, Seed
-from securemllib.algorithms.feature.contingency import Contingency, ContingencyState, Independence
-from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.feature.contingency import ContingencyPass, ContingencyState, Independence
 
 __all__ = ["ChiSquareTest", "ChiSquareTestResult"]
 
@@ -30,27 +28,8 @@ class ChiSquareTestResult(Independence):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChiSquareTest:
+class ChiSquareTest(ContingencyPass):
     """``pyspark.ml.stat.ChiSquareTest``, which has no Params but its columns."""
-
-    def initial(self, summary: Summary, seed: Seed) -> ContingencyState:
-        """Return the empty state."""
-        del summary, seed
-        return ContingencyState()
-
-    def is_done(self, state: ContingencyState) -> bool:
-        """Return whether the pass has been made."""
-        return state.total is not None
-
-    def statistics(self, state: ContingencyState, block: Block) -> Contingency:
-        """Return the counts of the block; `DataError` where a value is NaN or there are too many."""
-        del state
-        return Contingency.of(block)
-
-    def update(self, state: ContingencyState, total: Contingency) -> ContingencyState:
-        """Return the finished state."""
-        del state
-        return ContingencyState(total=total)
 
     def to_model(self, state: ContingencyState) -> ChiSquareTestResult:
         """Return the results; `DataError` where there is no row."""

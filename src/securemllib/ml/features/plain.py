@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from pyspark.ml.linalg import DenseVector, Vectors
 
+from securemllib.ml.plain import Plain
+
 __all__ = [
     "PlainBucketedRandomProjectionLSHModel",
     "PlainCountVectorizerModel",
@@ -23,18 +25,7 @@ __all__ = [
 ]
 
 
-class _Plain:
-    """A released model.
-
-    Args:
-        model: The algorithm's own model.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-
-class PlainStringIndexerModel(_Plain):
+class PlainStringIndexerModel(Plain):
     """The labels of a string indexing."""
 
     @property
@@ -48,7 +39,7 @@ class PlainStringIndexerModel(_Plain):
         return list(self.model.labels)
 
 
-class PlainOneHotEncoderModel(_Plain):
+class PlainOneHotEncoderModel(Plain):
     """The sizes of a one-hot encoding."""
 
     @property
@@ -57,7 +48,7 @@ class PlainOneHotEncoderModel(_Plain):
         return [int(size) for size in self.model.sizes]
 
 
-class PlainMinMaxScalerModel(_Plain):
+class PlainMinMaxScalerModel(Plain):
     """The ranges of a min-max scaling."""
 
     @property
@@ -71,7 +62,7 @@ class PlainMinMaxScalerModel(_Plain):
         return Vectors.dense(self.model.original_max)
 
 
-class PlainMaxAbsScalerModel(_Plain):
+class PlainMaxAbsScalerModel(Plain):
     """The sizes of a scaling by the largest absolute value."""
 
     @property
@@ -80,7 +71,7 @@ class PlainMaxAbsScalerModel(_Plain):
         return Vectors.dense(self.model.max_abs)
 
 
-class PlainRobustScalerModel(_Plain):
+class PlainRobustScalerModel(Plain):
     """The quantiles of a robust scaling."""
 
     @property
@@ -94,7 +85,7 @@ class PlainRobustScalerModel(_Plain):
         return Vectors.dense(self.model.range)
 
 
-class PlainImputerModel(_Plain):
+class PlainImputerModel(Plain):
     """The surrogates of an imputation.
 
     Args:
@@ -112,7 +103,7 @@ class PlainImputerModel(_Plain):
         return pd.DataFrame([dict(zip(self._columns, self.model.surrogates.tolist(), strict=True))])
 
 
-class PlainVectorIndexerModel(_Plain):
+class PlainVectorIndexerModel(Plain):
     """The categories of a vector indexing."""
 
     @property
@@ -127,7 +118,7 @@ class PlainVectorIndexerModel(_Plain):
         return {int(slot): {float(value): index for index, value in enumerate(cuts[slot])} for slot in np.flatnonzero(self.model.arity)}
 
 
-class PlainCountVectorizerModel(_Plain):
+class PlainCountVectorizerModel(Plain):
     """The vocabulary of count vectors."""
 
     @property
@@ -136,7 +127,7 @@ class PlainCountVectorizerModel(_Plain):
         return list(self.model.vocabulary)
 
 
-class PlainIDFModel(_Plain):
+class PlainIDFModel(Plain):
     """The weights of an inverse document frequency."""
 
     @property
@@ -155,7 +146,7 @@ class PlainIDFModel(_Plain):
         return int(self.model.num_docs)
 
 
-class PlainSelectorModel(_Plain):
+class PlainSelectorModel(Plain):
     """The slots that a selector keeps."""
 
     @property
@@ -164,7 +155,7 @@ class PlainSelectorModel(_Plain):
         return [int(index) for index in self.model.selected]
 
 
-class PlainTargetEncoderModel(_Plain):
+class PlainTargetEncoderModel(Plain):
     """The labels of a target encoding."""
 
     @property
@@ -175,7 +166,7 @@ class PlainTargetEncoderModel(_Plain):
         return [{key: (rows, mean) for key, rows, mean in zip(*(each.tolist() for each in column), strict=True)} for column in columns]
 
 
-class PlainBucketedRandomProjectionLSHModel(_Plain):
+class PlainBucketedRandomProjectionLSHModel(Plain):
     """The random directions of a hashing."""
 
     @property
@@ -184,7 +175,7 @@ class PlainBucketedRandomProjectionLSHModel(_Plain):
         return [Vectors.dense(direction) for direction in self.model.directions]
 
 
-class PlainMinHashLSHModel(_Plain):
+class PlainMinHashLSHModel(Plain):
     """The random numbers of a hashing."""
 
     @property
