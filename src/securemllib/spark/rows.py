@@ -13,7 +13,7 @@ from securemllib.wire.result import SealedResult
 if TYPE_CHECKING:
     import pandas as pd
 
-    from securemllib.spark.session import SecureSession
+    from securemllib.spark.job_runner import JobRunner
 
 __all__ = ["SealedRows", "StoredResults"]
 
@@ -45,7 +45,7 @@ class SealedRows:
         results: The encodings of `SealedResult`.
     """
 
-    def __init__(self, session: "SecureSession", job_id: str, results: tuple[bytes, ...] | StoredResults) -> None:
+    def __init__(self, session: "JobRunner", job_id: str, results: tuple[bytes, ...] | StoredResults) -> None:
         self._session = session
         self.job_id = job_id
         self._results = results
