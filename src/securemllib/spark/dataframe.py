@@ -2,19 +2,18 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import DataFrame
 from pyspark.sql.types import StructField, StructType
 
 from securemllib.errors import SealedError, UsageError
 from securemllib.spark.column import Column
 from securemllib.spark.functions import col
 from securemllib.spark.names import respelled, spelled
+from securemllib.spark.row_refusals import RefusesRows
+from securemllib.spark.selection import flat, projected, to_column
+from securemllib.spark.source import Source
 from securemllib.spark.storage import Folder
-from securemllib.wire.dataset import DatasetRef, Manifest, manifest_digest
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.plan import (
     ApplyModel,
@@ -26,7 +25,6 @@ from securemllib.wire.plan import (
     Plan,
     Project,
     RandomSplit,
-    Reference,
     Step,
     Transform,
     WithColumn,
@@ -38,27 +36,10 @@ if TYPE_CHECKING:
     from securemllib.spark.session import SecureSession
     from securemllib.spark.streaming import SealedStreamWriter
 
-__all__ = ["SecureDataFrame", "Source"]
-
-_RELEASE = "Rows leave through `release(to=..., columns=[...])` where the owner's policy names the recipient and the columns."
+__all__ = ["SecureDataFrame"]
 
 
-# Without slots: the name is kept, because every job asks for it several times, and a manifest of many columns takes long to digest.
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """A dataset: its folder, its manifest and the manifest's encoding."""
-
-    folder: Folder
-    manifest: Manifest
-    encoded: bytes
-
-    @cached_property
-    def reference(self) -> DatasetRef:
-        """The name of the dataset's version."""
-        return DatasetRef(dataset_id=self.manifest.dataset_id, version=self.manifest.version, digest=manifest_digest(self.encoded))
-
-
-class SecureDataFrame:
+class SecureDataFrame(RefusesRows):
     """Rows that only enclaves see, and what they shall do to them; made by `SecureSession.read`.
 
     Args:
@@ -168,14 +149,14 @@ class SecureDataFrame:
     def select(self, *columns: "str | Column | list[str | Column]") -> "SecureDataFrame":
         """Return the given columns and expressions only; ``"*"`` stands for all columns."""
         chosen: list[Column] = []
-        for column in _flat(columns):
+        for column in flat(columns):
             every = isinstance(column, str) and column == "*"
-            chosen += [col(name) for name in self.columns] if every else [self._spelled(_column(column))]
+            chosen += [col(name) for name in self.columns] if every else [self._spelled(to_column(column))]
         names = [column.name for column in chosen]
         if len(set(names)) != len(names) or not names:
             raise UsageError("A selection has at least one column, and each name once: use `alias`.", code="usage.column")
         step = Project(columns=tuple(Named(name=column.name, expression=column.expression) for column in chosen))
-        return self._with(step, _project(self._schema, chosen))
+        return self._with(step, projected(self._schema, chosen))
 
     def filter(self, condition: Column) -> "SecureDataFrame":
         """Return the rows for which the condition is true."""
@@ -315,25 +296,11 @@ class SecureDataFrame:
         return self.filter(item) if isinstance(item, Column) else self.select(item)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "_jdf":
-            raise UsageError(
-                "The classes of pyspark compute on rows in the clear, in Spark, which gets none of a sealed data frame.",
-                next_step="Import the class of the same name from securemllib.ml.",
-                code="usage.stage",
-            )
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if self._schema is not None and name in self._schema.names:
-            return col(name)
-        if hasattr(DataFrame, name):
-            raise SealedError(f"A sealed data frame has no `{name}`: its rows exist in the clear only inside enclaves.", next_step=_RELEASE)
-        raise AttributeError(f"A sealed data frame has no column or method {name!r}.")
+        is_column = not name.startswith("_") and self._schema is not None and name in self._schema.names
+        return col(name) if is_column else super().__getattr__(name)
 
     def __len__(self) -> int:
         return self.count()
-
-    def __iter__(self) -> NoReturn:
-        raise SealedError("The rows are sealed and cannot be iterated over.", next_step=_RELEASE)
 
     def __repr__(self) -> str:
         columns = "columns hidden" if self._schema is None else ", ".join(f"{name}: {kind}" for name, kind in self.dtypes)
@@ -344,63 +311,9 @@ class SecureDataFrame:
             raise UsageError(f"There is no column {name!r} among {', '.join(self._schema.names)}.", code="usage.column")
 
 
-def _sealed(name: str) -> Any:
-    def refuse(self: SecureDataFrame, *arguments: Any, **named: Any) -> NoReturn:
-        del self, arguments, named
-        raise SealedError(f"`{name}` would show rows, which exist in the clear only inside enclaves.", next_step=_RELEASE)
-
-    refuse.__name__ = name
-    refuse.__doc__ = f"Refuse: `{name}` would show rows."
-    return refuse
-
-
-# Named one by one so that completion shows them; every other method of a plain data frame is refused by `__getattr__`.
-for _name in (
-    "collect",
-    "foreach",
-    "foreachPartition",
-    "head",
-    "first",
-    "show",
-    "tail",
-    "take",
-    "toArrow",
-    "toJSON",
-    "toLocalIterator",
-    "toPandas",
-):
-    setattr(SecureDataFrame, _name, _sealed(_name))
-
-
 def _skips(step: Step) -> bool:
     if isinstance(step, Assemble):
         return step.handle_invalid is HandleInvalid.SKIP
     if not isinstance(step, ApplyModel | Transform):
         return False
     return step.params.get("handleInvalid") == "skip" or step.params.get("coldStartStrategy") == "drop"
-
-
-def _flat(columns: tuple[Any, ...]) -> list[Any]:
-    return list(columns[0]) if len(columns) == 1 and isinstance(columns[0], (list, tuple)) else list(columns)
-
-
-def _column(column: Any) -> Column:
-    if isinstance(column, Column):
-        return column
-    if isinstance(column, str):
-        return col(column)
-    kind = type(column)
-    advice = "Use `securemllib.spark.functions`, and the classes of securemllib.ml." if kind.__module__.startswith("pyspark") else None
-    raise UsageError(f"A {kind.__name__} of {kind.__module__} is no column of sealed rows.", next_step=advice)
-
-
-def _project(schema: StructType | None, chosen: list[Column]) -> StructType | None:
-    if schema is None:
-        return None
-    return StructType([_field(schema, column) for column in chosen])
-
-
-def _field(schema: StructType, column: Column) -> StructField:
-    kind, source = column.type_in(schema), column.expression
-    # A column that is only taken over is still what the analyst said of it.
-    return StructField(column.name, kind, True, schema[source.column].metadata if isinstance(source, Reference) else None)

@@ -14,9 +14,10 @@ from securemllib.algorithms.stat.summarizer import SummarizerResult
 from securemllib.errors import DataError, FormatError, UsageError
 from securemllib.spark.column import Column
 from securemllib.spark.column_types import VECTOR, schema_of
-from securemllib.spark.dataframe import SecureDataFrame, Source
+from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.jobs import Request
 from securemllib.spark.rows import SealedRows
+from securemllib.spark.source import Source
 from securemllib.sql.enclave_plan import EnclaveQuery, Measure, Summary
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import OutputKind

@@ -8,9 +8,9 @@ from pyspark.sql import DataFrame
 from sqlglot import exp
 
 from securemllib.errors import FormatError, IntegrityError, SealedError, UsageError
-from securemllib.spark.dataframe import Source
 from securemllib.spark.enclave_query import EnclaveFrame
 from securemllib.spark.encrypted_sums import EncryptedSum, with_encrypted_sums
+from securemllib.spark.source import Source
 from securemllib.spark.storage import Folder
 from securemllib.sql.catalog import EncodedTable
 from securemllib.sql.enclave_plan import EnclaveQuery, plan_for_enclave

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
 
 from pyspark.sql import SparkSession
 
@@ -18,6 +17,7 @@ from securemllib.spark.blocks import Blocks
 from securemllib.spark.broker_client import Asked, BrokerAddress, BrokerClient, broker_client
 from securemllib.spark.cluster import Cluster
 from securemllib.spark.crossings import Crossings
+from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.jobs import Outcome, Request, specification, submit
 from securemllib.spark.relay_job import RelayJob
 from securemllib.spark.rounds import Engine
@@ -30,9 +30,6 @@ from securemllib.wire.job import RELEASE_OPERATION, ROWS_OPERATION, JobSpecifica
 from securemllib.wire.result import SealedModel, SealedResult
 from securemllib.wire.signed import Signed
 from securemllib.wire.task import Finished
-
-if TYPE_CHECKING:
-    from securemllib.spark.dataframe import SecureDataFrame
 
 __all__ = ["JobRunner"]
 

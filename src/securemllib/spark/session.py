@@ -9,10 +9,11 @@ from pyspark.sql import SparkSession
 from securemllib.errors import FormatError, UnavailableError, UsageError
 from securemllib.spark.cluster import Cluster, is_spark_there, local_spark
 from securemllib.spark.column_types import schema_of
-from securemllib.spark.dataframe import SecureDataFrame, Source
+from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.job_runner import JobRunner
 from securemllib.spark.parts_source import MANIFEST_FILE
 from securemllib.spark.settings import PREFIX, Settings, require_known
+from securemllib.spark.source import Source
 from securemllib.spark.storage import Folder
 from securemllib.wire.dataset import Manifest
 from securemllib.wire.signed import Signed

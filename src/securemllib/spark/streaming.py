@@ -141,7 +141,7 @@ class _Step:
 
     def _of_parts(self, first: int, end: int) -> "SecureDataFrame":
         """Return the batch's parts of the version that lies there now."""
-        from securemllib.spark.dataframe import Source
+        from securemllib.spark.source import Source
 
         folder = self._frame.source.folder
         manifest, encoded = read_manifest(folder)
