@@ -288,8 +288,11 @@ class Relay:
         return self.ask(Install(grant=grant, manifest=encoded, models=tuple(models)))
 
 
-def run(world, job, relays, *, models=(), begin=b"", stop_after=None, install=True):
-    """Drive a job over some relays, share ``k`` on relay ``k``, and return (Finished, checkpoints by round)."""
+def run(world, job, relays, *, models=(), begin=b"", stop_after=None, install=True, stays=False):
+    """Drive a job over some relays, share ``k`` on relay ``k``, and return (Finished, checkpoints by round).
+
+    Where statistics stay, they do so in the enclave of the first relay, which aggregates.
+    """
     if install:
         for relay in relays:
             relay.install(job, models=models)
@@ -303,15 +306,17 @@ def run(world, job, relays, *, models=(), begin=b"", stop_after=None, install=Tr
         assert isinstance(reply, Advanced)
         if stop_after is not None and reply.round >= stop_after:
             return None, checkpoints
-        reply, payload = hand_over(relays[0], job, computed(job, relays, reply.round, payload))
+        reply, payload = hand_over(relays[0], job, computed(job, relays, reply.round, payload, stays=stays))
     return reply, checkpoints
 
 
-def computed(job, relays, round_number, state):
+def computed(job, relays, round_number, state, *, stays=False):
     """Return every share's reply and payload."""
     found = []
     for share in range(job.shares):
-        reply, payload = relays[share % len(relays)].ask(Compute(job_id=job.job_id, round=round_number, share=share), bytes(state))
+        relay = relays[share % len(relays)]
+        request = Compute(job_id=job.job_id, round=round_number, share=share, stays=stays and relay is relays[0])
+        reply, payload = relay.ask(request, bytes(state))
         found.append((reply, bytes(payload)))
     return found
 

@@ -50,10 +50,10 @@ def world(dataset):
     return World(dataset)
 
 
-def begun(world, **changes):
+def begun(world, relay=None, **changes):
     """Return a job, its relay, and the first sealed state."""
     job = world.job(**changes)
-    relay = Relay(world)
+    relay = relay or Relay(world)
     relay.install(job)
     advanced, state = relay.ask(Begin(job_id=job.job_id))
     return job, relay, advanced, bytes(state)
@@ -173,6 +173,44 @@ def test_statistics_that_do_not_cover_the_rows_once_are_refused(world, attack):
         sent = []
     with pytest.raises(CoverError):
         update(relay, job, sent)
+
+
+def stay(job, relay, advanced, state, shares):
+    """Let statistics stay in an enclave."""
+    for share in shares:
+        relay.ask(Compute(job_id=job.job_id, round=advanced.round, share=share, stays=True), bytes(state))
+
+
+def test_statistics_that_stayed_advance_the_job(world):
+    """Every share's once, of the current state, in the aggregator's enclave: accepted."""
+    job, relay, advanced, state = begun(world)
+    stay(job, relay, advanced, state, range(job.shares))
+    assert update(relay, job, [b""] * job.shares)[0].round == advanced.round + 1
+
+
+@pytest.mark.parametrize("attack", ["never", "twice", "stale", "other_share", "other_job", "other_enclave"])
+def test_only_the_rounds_own_statistics_that_stayed_are_added(world, attack):
+    """Where the host claims that statistics stayed, the aggregator adds those of that share, job and state, once, or nothing."""
+    job, relay, advanced, state = begun(world, checkpoint_interval=100)
+    every = range(job.shares)
+    if attack == "twice":
+        stay(job, relay, advanced, state, every)
+        update(relay, job, [b""] * job.shares)
+    elif attack == "stale":
+        second, second_state = update(relay, job, statistics(job, [relay], advanced.round, state))
+        stay(job, relay, second, second_state, every[1:])
+        stay(job, relay, advanced, state, every[:1])
+    elif attack == "other_share":
+        stay(job, relay, advanced, state, every[1:])
+    elif attack == "other_job":
+        other, _, other_advanced, other_state = begun(world, relay=relay)
+        stay(other, relay, other_advanced, other_state, every)
+    elif attack == "other_enclave":
+        there = Relay(world)
+        there.install(job)
+        stay(job, there, advanced, state, every)
+    with pytest.raises(CoverError):
+        update(relay, job, [b""] * job.shares)
 
 
 def test_statistics_of_a_stale_state_are_refused(world):

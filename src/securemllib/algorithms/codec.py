@@ -57,7 +57,7 @@ class Packed:
 
 
 def pack(value: Any) -> Packed:
-    """Return a value's tree and, beside it, views of its large arrays; arguments and errors as those of `to_tree`."""
+    """Return a value's tree and, beside it, read-only views of its large arrays; arguments and errors as those of `to_tree`."""
     arrays: list[memoryview] = []
     return Packed(to_tree(value, arrays), tuple(arrays))
 
@@ -122,7 +122,7 @@ def _array_tree(array: NDArray[Any], aside: list[memoryview] | None) -> dict[str
         data = whole.tobytes()
     else:
         data = len(aside)
-        aside.append(whole.reshape(-1).view(np.uint8).data)
+        aside.append(whole.reshape(-1).view(np.uint8).data.toreadonly())
     return {"dtype": little, "shape": list(array.shape), "data": data}
 
 

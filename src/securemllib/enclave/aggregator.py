@@ -144,8 +144,9 @@ class Aggregator:
         if kind == MASKED or first != found.shares or first + len(statistics) > self._session.job.shares:
             raise CoverError(f"{len(statistics)} sealed statistics came after {found.shares} in round {current.round}.")
         for share, message in enumerate(statistics, first):
+            held = None if len(message) else self._session.held.take(share, current.digest)
             try:
-                packed = open_statistics(self._session, current, share, message, host)
+                packed = open_statistics(self._session, current, share, message, host) if held is None else held
             except UnsealError:
                 raise CoverError(f"The statistics of share {share} are not those of round {current.round}.") from None
             if kind == MEASURED:

@@ -10,7 +10,7 @@ from securemllib.enclave.cache import BlockCache, failed_allocation
 from securemllib.enclave.host import Host
 from securemllib.enclave.predictor import materialise
 from securemllib.enclave.session import Session, install, open_grant
-from securemllib.enclave.worker import Asked, Kept, Reply, compute
+from securemllib.enclave.worker import Asked, Reply, compute
 from securemllib.errors import CapacityError, ConnectionLostError, FormatError, RefusedError, SecureMLlibError, UnavailableError
 from securemllib.wire import task
 from securemllib.wire.attestation import Challenge, Evidence, report_data
@@ -52,7 +52,6 @@ class Enclave:
         self._pending: dict[bytes, tuple[Challenge, PrivateIdentity]] = {}
         self._sessions: dict[str, Session] = {}
         self._aggregators: dict[str, Aggregator] = {}
-        self._kept: dict[str, Kept] = {}
 
     def attest(self, request: task.Attest) -> task.Attested:
         """Return evidence with a fresh identity for the challenge's job."""
@@ -103,7 +102,6 @@ class Enclave:
         self._sessions.pop(job_id, None)
         self._aggregators.pop(job_id, None)
         self.cache.forget(job_id)
-        self._kept.pop(job_id, None)
 
     def session(self, job_id: str) -> Session:
         """Return a job's session; `UnavailableError` where the enclave was not granted it."""
@@ -112,11 +110,6 @@ class Enclave:
                 raise UnavailableError("The enclave holds no keys of this job.", code="unavailable.session")
             self._sessions[job_id] = session = self._sessions.pop(job_id)  # the order of the dictionary is that of use
             return session
-
-    def kept(self, job_id: str) -> Kept:
-        """Return what a job's shares measured and did not mask yet."""
-        with self._lock:
-            return self._kept.setdefault(job_id, Kept())
 
     def settle(self, job_id: str) -> None:
         """Forget what a computation kept for a job that ended while it ran."""
@@ -219,7 +212,7 @@ class Conversation:
             raise FormatError(f"{len(requests)} jobs came with {len(states)} states, for {len(shares)} shares.")
         try:
             asked = [
-                Asked(session=enclave.session(request.job_id), round=request.round, state=state, kept=enclave.kept(request.job_id))
+                Asked(session=enclave.session(request.job_id), round=request.round, state=state, stays=request.stays)
                 for request, state in zip(requests, states, strict=True)
             ]
             return compute(asked, share=shares.pop(), cache=enclave.cache, host=self)

@@ -9,6 +9,7 @@ from securemllib.algorithms.registry import ALGORITHMS, build
 from securemllib.crypto.aead import unseal
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.crypto.keys import DataKey
+from securemllib.enclave.held import HeldStatistics
 from securemllib.enclave.host import Host
 from securemllib.enclave.models import OpenedModel, open_model
 from securemllib.enclave.parts import MANIFEST_BODY_PURPOSE
@@ -49,6 +50,7 @@ class Session:
         columns: The dataset's columns that the job reads.
         cache_key: What a block's content depends on; only a holder of the dataset secret can compute it.
         result_keys: The keys of the job's results from this enclave, each with the signed `ResultKey` that tells its recipient of it.
+        held: The job's statistics that did not leave this enclave.
     """
 
     job_id: str
@@ -68,6 +70,7 @@ class Session:
     columns: tuple[str, ...]
     cache_key: bytes
     result_keys: dict[Output, tuple[DataKey, Signed]] = field(default_factory=dict)
+    held: HeldStatistics = field(default_factory=HeldStatistics)
 
     def share(self, index: int) -> tuple[Part, ...]:
         """Return the parts of one share, in order; `FormatError` where the job has no such share."""

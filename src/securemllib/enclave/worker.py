@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Block
+from securemllib.algorithms.codec import pack
 from securemllib.algorithms.vectors import AnyVector, SparseVector, Vector, numbers
 from securemllib.enclave.addition import MASKED, MEASURED, keep_masked, masked_share, measured
 from securemllib.enclave.cache import BlockCache, CachedBlock
@@ -25,7 +25,7 @@ from securemllib.enclave.session import Session
 from securemllib.errors import DataError, FormatError
 from securemllib.wire.task import MESSAGE_BYTES, Computed, Masked
 
-__all__ = ["Asked", "Kept", "Reply", "compute", "no_rows"]
+__all__ = ["Asked", "Reply", "compute", "no_rows"]
 
 Reply = tuple[Computed | Masked, bytes | memoryview]
 
@@ -36,33 +36,14 @@ _LEAST, _LARGEST = 2.0**-50, 2.0**60
 _RAW_ROLE = re.compile(r"input\d+")
 
 
-class Kept:
-    """Statistics of a job that were measured and are not masked yet, by share."""
-
-    def __init__(self) -> None:
-        self._found: dict[int, tuple[bytes, Any]] = {}
-        self._lock = Lock()
-
-    def put(self, share: int, state: bytes, statistics: Any) -> None:
-        """Keep a share's statistics of the state of a digest, in place of those of any other state."""
-        with self._lock:
-            self._found[share] = (state, statistics)
-
-    def take(self, share: int, state: bytes) -> Any:
-        """Return and forget a share's statistics; None where they are not of that state."""
-        with self._lock:
-            kept, statistics = self._found.pop(share, (b"", None))
-        return statistics if kept == state else None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One round of one job: the sealed state that a relay sent, and what the job's shares measured before."""
+    """One round of one job: the sealed state that a relay sent, and whether the statistics stay here, where the job is aggregated."""
 
     session: Session
     round: int
     state: memoryview
-    kept: Kept
+    stays: bool
 
 
 def compute(asked: Sequence[Asked], *, share: int, cache: BlockCache, host: Host) -> list[Reply]:
@@ -102,11 +83,11 @@ class _Round:
 
     def __init__(self, asked: Asked, share: int, host: Host) -> None:
         self.session = asked.session
-        self._kept, self._share = asked.kept, share
+        self._stays, self._share = asked.stays, share
         self._opened = open_state(asked.session, asked.state, asked.round, host)
         self._state = self._opened.value(asked.session.algorithm)
         self._addition = self._opened.addition
-        self.total = asked.kept.take(share, self._opened.content) if self._addition.kind == MASKED else None
+        self.total = self.session.held.take(share, self._opened.content) if self._addition.kind == MASKED else None
 
     @property
     def exchanges(self) -> bool:
@@ -151,8 +132,11 @@ class _Round:
                 masked = masked[:0]
             return Masked(salt=salt), masked
         if addition.kind == MEASURED:
-            self._kept.put(self._share, self._opened.content, total)
+            session.held.put(self._share, self._opened.content, total)
             total = measured(total)
+        elif self._stays and total is not None:
+            session.held.put(self._share, self._opened.digest, pack(total))
+            return Computed(), b""
         return Computed(), seal_statistics(session, self._opened, self._share, total, host)
 
 

@@ -84,7 +84,9 @@ class _Task:
             messages = self._context.allGather(f"{secrets.token_hex(16)} {port} {_own_address()}")
             generation, first, host = messages[0].split(" ")
             asked = tuple(job.asked for job in self._jobs)
-            return Peers(generation=generation, host=host, port=int(first), asked=asked, places=tuple(range(job.tasks)))
+            return Peers(
+                generation=generation, host=host, port=int(first), asked=asked, places=tuple(range(job.tasks)), beside=(False,) * job.tasks
+            )
         self._driver = driver = self._stack.enter_context(connect(*job.rendezvous))
         join(driver, job, self._index, port)
         peers, _ = receive(driver, (Peers, Stop), payload_limit=0)
@@ -125,7 +127,7 @@ class _Task:
             for left, (index, training) in zip(range(len(active) - 1, -1, -1), active.items(), strict=True):
                 send(other, Round(round=training.round, job=index, more=left > 0), training.state)
         rounds = [(training.job, training.round, training.state) for training in active.values()]
-        own = compute_shares(rounds, enclave, places[self._index])
+        own = compute_shares(rounds, enclave, places[self._index], stays=True)
         for training, shares in zip(active.values(), own, strict=True):
             training.gather(shares)
         for task, other in others.items():
@@ -175,7 +177,7 @@ class _Task:
                     for job, _, _ in rounds:
                         if job.job_id not in node.jobs:
                             node.grant(job)
-                    for found in compute_shares(rounds, node.enclave, peers.places[self._index]):
+                    for found in compute_shares(rounds, node.enclave, peers.places[self._index], stays=peers.beside[self._index]):
                         _answer(first, found)
                     rounds = self._rounds(first)
                 self._crossings = node.enclave.crossings(self._job.job_id)

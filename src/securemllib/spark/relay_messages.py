@@ -33,6 +33,7 @@ class Peers(Record):
         port: Task 0's port.
         asked: For each job the challenge of its first enclave, where there is one.
         places: Whose shares each task computes: they stay with the enclave that holds their rows, wherever Spark puts the task.
+        beside: Whether each task runs on task 0's executor, as far as the driver knows: they share the enclave that aggregates.
     """
 
     TYPE: ClassVar[str] = "relay-peers"
@@ -42,6 +43,7 @@ class Peers(Record):
     port: int
     asked: tuple[Asked | None, ...]
     places: tuple[int, ...]
+    beside: tuple[bool, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

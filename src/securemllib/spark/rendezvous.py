@@ -168,8 +168,9 @@ class Gathering:
             return
         self._attempt = _Attempt(attempt.tasks)
         first = attempt.arrived[0][1]
-        places = self._places.deal([attempt.arrived[task][1].node for task in range(attempt.tasks)])
-        peers = Peers(generation=secrets.token_hex(16), host=first.host, port=first.port, asked=self._asked, places=places)
+        nodes = [attempt.arrived[task][1].node for task in range(attempt.tasks)]
+        places, beside = self._places.deal(nodes), tuple(node == first.node for node in nodes)
+        peers = Peers(generation=secrets.token_hex(16), host=first.host, port=first.port, asked=self._asked, places=places, beside=beside)
         for arrived, _ in attempt.arrived.values():
             self._working.add(arrived)
             try:

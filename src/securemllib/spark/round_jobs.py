@@ -59,7 +59,8 @@ class _Compute(_Relay):
 
     def _work(self, task: int) -> Iterator[TaskRow]:
         with granted(self._job, ANY_GENERATION, keep=True) as (enclave, _):
-            (found,) = compute_shares([(self._job, self._round, self._state)], enclave, task)
+            # Which executor aggregates is not known yet.
+            (found,) = compute_shares([(self._job, self._round, self._state)], enclave, task, stays=False)
             if isinstance(found, MaskedSum):
                 yield TaskRow(kind=MASKED, number=task, payload=MaskedRow.of(found).to_bytes())
             else:

@@ -66,26 +66,27 @@ class Training:
             raise FormatError(f"The enclave ended the job with {reply.TYPE}.")
 
 
-def compute_shares(rounds: list[JobRound], enclave: EnclaveClient, task: int) -> list[Shares]:
+def compute_shares(rounds: list[JobRound], enclave: EnclaveClient, task: int, *, stays: bool) -> list[Shares]:
     """Return the statistics of one task's shares, for each job: sealed ones, or the sum of masked ones.
 
     Args:
         rounds: The jobs' rounds, over the same parts.
         enclave: Holds the keys of all jobs.
         task: The task.
+        stays: Whether this enclave aggregates the jobs: then it keeps what it would seal, and nothing stands in its place.
     """
     found: list[list[Shares]] = [[] for _ in rounds]
     pieces = {model: folder for job, _, _ in rounds for model, folder in (*job.blocks.models, (job.job_id, job.blocks.folder))}
     enclave.blocks = replace(rounds[0][0].blocks, models=tuple(pieces.items()))
     for share in rounds[0][0].shares_of(task):
-        answers = (answer for some in portions(rounds, lambda each: len(each[2])) for answer in _asked(some, enclave, share))
+        answers = (answer for some in portions(rounds, lambda each: len(each[2])) for answer in _asked(some, enclave, share, stays))
         for shares, (reply, payload) in zip(found, answers, strict=True):
             shares.append(MaskedSum.of({share: reply.salt}, payload) if isinstance(reply, Masked) else {share: payload})
     return [gathered(shares) for shares in found]
 
 
-def _asked(rounds: list[JobRound], enclave: EnclaveClient, share: int) -> list[tuple[Computed | Masked, memoryview]]:
-    requests = tuple(Compute(job_id=job.job_id, round=number, share=share) for job, number, _ in rounds)
+def _asked(rounds: list[JobRound], enclave: EnclaveClient, share: int, stays: bool) -> list[tuple[Computed | Masked, memoryview]]:
+    requests = tuple(Compute(job_id=job.job_id, round=number, share=share, stays=stays) for job, number, _ in rounds)
     job, states = rounds[0][0], [state for _, _, state in rounds]
     if len(rounds) == 1:
         return [enclave.ask(requests[0], states[0], types=(Computed, Masked), dataset=job.dataset, parts=job.parts)]

@@ -80,18 +80,26 @@ class Installed(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute(Record):
-    """Asks for the statistics of a share; the payload is the sealed state of that round."""
+    """Asks for the statistics of a share; the payload is the sealed state of that round.
+
+    Attributes:
+        job_id: The job.
+        round: The round.
+        share: The share.
+        stays: Whether the statistics stay in the enclave, which aggregates the job, too.
+    """
 
     TYPE: ClassVar[str] = "compute"
 
     job_id: str
     round: int
     share: int
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Computed(Record):
-    """The payload is the sealed statistics."""
+    """The payload is the sealed statistics; it is empty where they stay."""
 
     TYPE: ClassVar[str] = "computed"
 
@@ -225,7 +233,7 @@ class Begin(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Update(Record):
-    """Hands the aggregator the sealed statistics of some shares, in order; the payload is one after the other.
+    """Hands the aggregator the sealed statistics of some shares, in order, one after the other; of those that stayed nothing.
 
     Attributes:
         lengths: Bytes of each.
