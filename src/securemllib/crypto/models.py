@@ -41,15 +41,15 @@ def statistics_key(job_key: DataKey, job_id: str) -> DataKey:
     return job_key.derive(_STATISTICS_PURPOSE, job_id)
 
 
-def pieces_of(tree: Value) -> Iterator[bytes]:
+def pieces_of(tree: Value) -> Iterator[memoryview]:
     """Return the pieces of a tree that is too large for one message; none of a smaller one."""
     raw = memoryview(encode(tree))
     if len(raw) > _ROOT_BYTES:
         for start in range(0, len(raw), PIECE_BYTES):
-            yield bytes(raw[start : start + PIECE_BYTES])
+            yield raw[start : start + PIECE_BYTES]
 
 
-def seal_piece(key: DataKey, model_id: str, index: int, plaintext: bytes) -> tuple[bytes, bytes]:
+def seal_piece(key: DataKey, model_id: str, index: int, plaintext: bytes | memoryview) -> tuple[bytes, bytes]:
     """Return a piece's envelope, and the digest that the root names it by."""
     return seal(key, piece_context(model_id, index), plaintext), sha256(plaintext).digest()
 

@@ -40,7 +40,7 @@ def seal_tree(
     )
 
 
-def _kept(session: Session, key: DataKey, index: int, piece: bytes, keep: Callable[[int, bytes], None]) -> bytes:
+def _kept(session: Session, key: DataKey, index: int, piece: memoryview, keep: Callable[[int, bytes], None]) -> bytes:
     envelope, named = seal_piece(key, session.job_id, index, piece)
     keep(index, envelope)
     return named
