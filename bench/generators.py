@@ -19,14 +19,20 @@ from securemllib.algorithms.vectors import VECTOR
 
 __all__ = [
     "Data",
+    "baskets",
     "close_clusters",
     "columns_table",
     "counts",
     "documents",
     "falling_spectrum",
     "gaussian_clusters",
+    "interacting_classes",
+    "lifetimes",
     "linear_response",
+    "lists_table",
+    "monotone_response",
     "pages",
+    "quadratic_classes",
     "ratings",
     "two_classes",
     "uneven_classes",
@@ -36,6 +42,7 @@ __all__ = [
 _CLUSTERS = 10
 _TOPICS, _WORDS = 30, 200
 _PAGE_CLASSES, _PAGE_WORDS = 100, 250
+_CLASSES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +50,7 @@ class Data:
     """The rows of a workload, in memory and as plain Parquet files.
 
     Attributes:
-        features: ``(n, d)``; a sparse matrix for documents and pages.
+        features: ``(n, d)``; a sparse matrix for documents, pages and baskets.
         label: ``(n,)``, or None.
         path: A folder of Parquet files with columns f0, f1, ... and label, or with one of vectors, without compression, as the
             encrypted ones.
@@ -82,6 +89,12 @@ def vectors_table(rows: csr_array, label: np.ndarray | None) -> pa.Table:
     if label is not None:
         fields, columns = [*fields, StructField("label", DoubleType())], {**columns, "label": pa.array(label)}
     return pa.table(columns).replace_schema_metadata({"org.apache.spark.sql.parquet.row.metadata": StructType(fields).json()})
+
+
+def lists_table(rows: csr_array, _: None) -> pa.Table:
+    """Return one column of lists of texts, the names of the items that a row has."""
+    names = pa.array([f"item-{index:04d}" for index in range(rows.shape[1])])
+    return pa.table({"items": pa.ListArray.from_arrays(pa.array(rows.indptr.astype(np.int32)), names.take(pa.array(rows.indices)))})
 
 
 def two_classes(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
@@ -154,3 +167,45 @@ def ratings(generator: np.random.Generator, rows: int, columns: int) -> tuple[np
     pairs = np.column_stack([generator.integers(len(side), size=rows) for side in sides])
     products = np.einsum("ij,ij->i", sides[0][pairs[:, 0]], sides[1][pairs[:, 1]])
     return pairs, np.clip(np.rint(3.0 + 0.6 * products + 0.3 * generator.standard_normal(rows)), 1.0, 5.0)
+
+
+def interacting_classes(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return two classes that pairs of features decide, through four hidden factors."""
+    features = generator.standard_normal((rows, columns))
+    factors = generator.standard_normal((columns, 4)) / np.sqrt(columns)
+    pairs = 0.5 * (((features @ factors) ** 2).sum(axis=1) - (features**2) @ (factors**2).sum(axis=1))
+    score = features[:, :5].sum(axis=1) + 2.0 * pairs
+    return features, (score + generator.standard_normal(rows) > 0).astype(np.float64)
+
+
+def quadratic_classes(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ten classes: the largest of ten squares of directions."""
+    features = generator.standard_normal((rows, columns))
+    scores = (features @ generator.standard_normal((columns, _CLASSES)) / np.sqrt(columns)) ** 2
+    return features, scores.argmax(axis=1).astype(np.float64)
+
+
+def lifetimes(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return features, of which the last tells whether a lifetime ended, and Weibull lifetimes, of which a quarter is cut off."""
+    features = generator.uniform(-1.0, 1.0, (rows, columns - 1))
+    scale = np.exp(features @ generator.uniform(-0.3, 0.3, columns - 1) + 1.0)
+    ends, cuts = scale * generator.weibull(1.5, rows), 3.0 * scale * generator.weibull(1.5, rows)
+    return np.column_stack([features, ends <= cuts]), np.minimum(ends, cuts)
+
+
+def monotone_response(generator: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    features = generator.uniform(0.0, 10.0, (rows, columns))
+    return features, np.log1p(features[:, 0]) + 0.3 * generator.standard_normal(rows)
+
+
+def baskets(generator: np.random.Generator, rows: int, columns: int) -> tuple[csr_array, None]:
+    """Return which items a basket holds: eight that follow Zipf's law, and most of one of twenty groups of five."""
+    law = np.cumsum(1.0 / np.arange(1, columns + 1))
+    drawn = np.searchsorted(law / law[-1], generator.random((rows, 8)))
+    groups = generator.integers(columns, size=(20, 5))
+    grouped = groups[generator.integers(len(groups), size=rows)]
+    grouped = np.where(generator.random(grouped.shape) < 0.8, grouped, drawn[:, :1])
+    items = np.concatenate([drawn, grouped], axis=1)
+    features = csr_array((np.ones(items.size), items.ravel(), np.arange(rows + 1) * items.shape[1]), shape=(rows, columns))
+    features.sum_duplicates()
+    return features, None

@@ -4,10 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from forests import nodes_of_text, sums_of_trees
 from generators import Data
 
+from securemllib.algorithms.factorization_machines import FMClassificationModel
+from securemllib.algorithms.isotonic_regression import IsotonicRegressionModel
 from securemllib.algorithms.lda_model import LDAModel
+from securemllib.algorithms.multilayer_perceptron import NetworkModel
 
 __all__ = [
     "Fitted",
@@ -18,24 +22,35 @@ __all__ = [
     "cost",
     "explained",
     "explained_distance",
+    "frequent_sets",
     "hinge",
+    "largest_gap",
     "log_loss",
+    "machine_log_loss",
     "mixture_likelihood",
+    "monotone_r_squared",
+    "network_log_loss",
     "perplexity",
     "poisson_deviance",
     "product_distance",
     "r_squared",
     "rating_error",
     "read_bayes",
+    "read_curve",
     "read_factors",
     "read_generalized",
     "read_kmeans",
     "read_linear",
+    "read_machine",
     "read_mixture",
+    "read_network",
     "read_pca",
+    "read_sets",
+    "read_survival",
     "read_svc",
     "read_topics",
     "read_trees",
+    "survival_loss",
     "topic_distance",
     "voted_accuracy",
 ]
@@ -48,9 +63,10 @@ class Fitted:
     """The numbers of a trained model, the same from both sides.
 
     Attributes:
-        weights: Coefficients, centres (k, d), components (d, k), terms and priors (k, d + 1), or nodes of trees (nodes, 6).
+        weights: Coefficients, centres (k, d), components (d, k), terms and priors (k, d + 1), nodes of trees (nodes, 6), what a curve
+            predicts, or the sizes and counts of frequent sets.
         intercept: Of linear models.
-        explained: Of PCA; the importances of trees.
+        explained: Of PCA; the importances of trees; the other numbers of lifetimes' scale, factors, layers or a curve's boundaries.
         iterations: How many the training took; 0 where it does not iterate.
     """
 
@@ -109,6 +125,31 @@ def read_pca(plain: Any, _: Any) -> Fitted:
     return Fitted(weights=plain.pc.toArray(), explained=plain.explainedVariance.toArray())
 
 
+def read_survival(plain: Any, _: Any) -> Fitted:
+    return Fitted(weights=plain.coefficients.toArray(), intercept=float(plain.intercept), explained=np.array([plain.scale]))
+
+
+def read_curve(plain: Any, _: Any) -> Fitted:
+    return Fitted(weights=plain.predictions.toArray(), explained=plain.boundaries.toArray())
+
+
+def read_machine(plain: Any, trained: Any) -> Fitted:
+    iterations = trained.summary().totalIterations if trained.hasSummary else 0
+    linear, factors = plain.linear.toArray(), plain.factors.toArray()
+    return Fitted(weights=linear, intercept=float(plain.intercept), explained=factors, iterations=int(iterations))
+
+
+def read_network(plain: Any, trained: Any) -> Fitted:
+    iterations = trained.summary().totalIterations if trained.hasSummary else 0
+    return Fitted(weights=plain.weights.toArray(), explained=np.array(trained.getLayers()), iterations=int(iterations))
+
+
+def read_sets(plain: Any, _: Any) -> Fitted:
+    frame = plain.freqItemsets if isinstance(plain.freqItemsets, pd.DataFrame) else plain.freqItemsets.toPandas()
+    found = np.column_stack([frame["items"].map(len), frame["freq"]]).astype(np.float64)
+    return Fitted(weights=found[np.lexsort(found.T)])
+
+
 def log_loss(data: Data, fitted: Fitted) -> float:
     margins = data.features @ fitted.weights + fitted.intercept
     return float(np.mean(np.logaddexp(0.0, margins) - data.label * margins))
@@ -143,6 +184,37 @@ def poisson_deviance(data: Data, fitted: Fitted) -> float:
 
 def mixture_likelihood(_: Data, fitted: Fitted) -> float:
     return fitted.intercept
+
+
+def survival_loss(data: Data, fitted: Fitted) -> float:
+    """Return the mean negative log likelihood of lifetimes; the last column tells whether they ended."""
+    features, ended, scale = data.features[:, :-1], data.features[:, -1], fitted.explained[0]
+    error = (np.log(data.label) - features @ fitted.weights - fitted.intercept) / scale
+    return float(np.mean(ended * (np.log(scale) - error) + np.exp(error)))
+
+
+def monotone_r_squared(data: Data, fitted: Fitted) -> float:
+    model = IsotonicRegressionModel(boundaries=fitted.explained, predictions=fitted.weights)
+    residual = data.label - model.curve(data.features[:, 0])
+    return float(1.0 - residual @ residual / np.sum((data.label - data.label.mean()) ** 2))
+
+
+def machine_log_loss(data: Data, fitted: Fitted) -> float:
+    model = FMClassificationModel(intercept=fitted.intercept, linear=fitted.weights, factors=fitted.explained)
+    return _mean_log_loss(data, model.predict(data.features)["probability"])
+
+
+def network_log_loss(data: Data, fitted: Fitted) -> float:
+    model = NetworkModel(layers=tuple(fitted.explained.tolist()), weights=fitted.weights)
+    return _mean_log_loss(data, model.predict(data.features)["probability"])
+
+
+def _mean_log_loss(data: Data, probability: np.ndarray) -> float:
+    return float(-np.mean(np.log(np.maximum(probability[np.arange(len(data.label)), data.label.astype(int)], 1e-300))))
+
+
+def frequent_sets(_: Data, fitted: Fitted) -> float:
+    return float(len(fitted.weights))
 
 
 def explained(data: Data, fitted: Fitted) -> float:
@@ -183,6 +255,11 @@ def rating_error(data: Data, fitted: Fitted) -> float:
 
 def coefficient_distance(ours: Fitted, reference: Fitted) -> float:
     return float(np.abs(ours.weights - reference.weights).max())
+
+
+def largest_gap(ours: Fitted, reference: Fitted) -> float:
+    """Return the largest difference of two lists of numbers, infinity where they differ in length."""
+    return coefficient_distance(ours, reference) if ours.weights.shape == reference.weights.shape else float("inf")
 
 
 def explained_distance(ours: Fitted, reference: Fitted) -> float:

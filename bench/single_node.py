@@ -13,7 +13,8 @@ import quality
 from generators import Data, two_classes
 from quality import Fitted
 from threadpoolctl import threadpool_limits
-from workloads import WORKLOADS, Workload
+from workload import Workload
+from workloads import WORKLOADS
 
 __all__ = ["Library", "libraries"]
 

@@ -13,7 +13,7 @@ from generators import Data
 from measure import Samples, alternate, peak_memory, processes, role
 from pyspark.sql import DataFrame, SparkSession
 from quality import Fitted
-from workloads import Workload, mllib_api, secure_api
+from workload import Workload, mllib_api, secure_api
 
 from securemllib.cli.deployment import LocalDeployment
 from securemllib.spark import SecureSession
@@ -178,7 +178,8 @@ class Trainer:
         """Return rows of either side with the columns that the workload's estimator reads."""
         if self.workload.form != "assembled":
             return frame
-        return api.VectorAssembler(inputCols=self.data.columns, outputCol="features").transform(frame)
+        columns = [name for name in self.data.columns if name not in self.workload.aside]
+        return api.VectorAssembler(inputCols=columns, outputCol="features").transform(frame)
 
     def close(self) -> None:
         """End the Spark session and its enclaves."""
@@ -191,7 +192,7 @@ class Trainer:
     def _cached(self) -> DataFrame:
         frame = self.assembled(mllib_api(), self.spark.read.parquet(str(self.data.path)))
         if self.workload.form == "assembled":
-            frame = frame.select("features", *(["label"] if self.data.label is not None else []))
+            frame = frame.select("features", *self.workload.aside, *(["label"] if self.data.label is not None else []))
         frame = frame.cache()
         frame.count()
         return frame

@@ -16,7 +16,7 @@ from generators import Data
 from measure import Cost, Samples, measure
 from pyspark.sql import SparkSession
 from training import Trainer
-from workloads import Workload, secure_api
+from workload import Workload, secure_api
 
 from securemllib.cli.demo.processes import Processes, Started
 from securemllib.cli.deployment import LocalDeployment

@@ -1,36 +1,19 @@
-"""What is trained: estimators that both sides construct with the same Params, and the figure that each is to reach."""
+"""The workloads of the published system, and all that there are by name."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import import_module
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
 import generators
-import numpy as np
-import pyarrow.parquet as pq
 import quality
-from generators import Data
-from quality import Fitted
+from more_workloads import MORE
+from workload import Workload
 
-__all__ = ["WORKLOADS", "Workload", "make_data", "mllib_api", "secure_api"]
+__all__ = ["USUAL", "WORKLOADS"]
 
-_FILES = 4
-_SEED = 71
 _CLUSTERS = 10
 _COMPONENTS = 10
-_TOPICS, _WORDS = 30, 200
-
-_CLASSES = {
-    "classification": ("GBTClassifier", "LinearSVC", "LogisticRegression", "NaiveBayes", "RandomForestClassifier"),
-    "clustering": ("LDA", "GaussianMixture", "KMeans"),
-    "evaluation": ("BinaryClassificationEvaluator",),
-    "feature": ("PCA", "VectorAssembler"),
-    "recommendation": ("ALS",),
-    "regression": ("GeneralizedLinearRegression", "LinearRegression"),
-    "tuning": ("CrossValidator", "ParamGridBuilder"),
-}
+_TOPICS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,70 +35,7 @@ def _cross_validation(api: SimpleNamespace, seed: int) -> BestOf:
     return BestOf(api.CrossValidator(estimator=estimator, estimatorParamMaps=grid.build(), evaluator=evaluator, numFolds=3, seed=seed))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """One comparison.
-
-    Attributes:
-        name: Its name.
-        rows: Rows at scale 1.
-        columns: Feature columns, at every scale.
-        generate: From a generator, rows and columns to features and label.
-        estimator: From either side's classes and a seed to the estimator.
-        read: From a plain model and the trained one, which has the summary, to its numbers.
-        quality: The number that tells how good a model is, of the data and its numbers.
-        quality_name: What that number is.
-        difference: How far two models of the same data are from each other.
-        target: The ratio of CPU time to reach on cached data.
-        cold_target: The same from encrypted files.
-        form: Whether the columns are assembled, stored as one column of sparse vectors, or read as they are.
-        output: The column that a trained model adds to rows.
-    """
-
-    name: str
-    rows: int
-    columns: int
-    generate: Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray | None]]
-    estimator: Callable[[SimpleNamespace, int], Any]
-    read: Callable[[Any, Any], Fitted]
-    quality: Callable[[Data, Fitted], float]
-    quality_name: str
-    difference: Callable[[Fitted, Fitted], float]
-    target: float
-    cold_target: float = 0.25
-    form: Literal["assembled", "vectors", "columns"] = "assembled"
-    output: str = "prediction"
-
-
-def mllib_api() -> SimpleNamespace:
-    """Return the reference's classes."""
-    return _api("pyspark.ml")
-
-
-def secure_api() -> SimpleNamespace:
-    """Return our classes of the same names."""
-    return _api("securemllib.ml")
-
-
-def _api(package: str) -> SimpleNamespace:
-    modules = {module: import_module(f"{package}.{module}") for module in _CLASSES}
-    return SimpleNamespace(**{name: getattr(modules[module], name) for module, names in _CLASSES.items() for name in names})
-
-
-def make_data(workload: Workload, scale: float, directory: Path) -> Data:
-    """Generate a workload's rows and write them as plain Parquet."""
-    rows = max(200, round(workload.rows * scale))
-    features, label = workload.generate(np.random.default_rng(_SEED), rows, workload.columns)
-    table = generators.vectors_table(features, label) if workload.form == "vectors" else generators.columns_table(features, label)
-    directory.mkdir(parents=True)
-    step = -(-rows // _FILES)
-    for number in range(_FILES):
-        part = table.slice(number * step, step)
-        pq.write_table(part, directory / f"part-{number:05d}.parquet", compression="none", use_dictionary=False, write_statistics=False)
-    return Data(features=features, label=label, path=directory, table=table)
-
-
-WORKLOADS = {
+USUAL = {
     workload.name: workload
     for workload in (
         Workload(
@@ -297,4 +217,5 @@ WORKLOADS = {
     )
 }
 # Statistics that are larger than a share of the rows.
-WORKLOADS["pca_wide"] = replace(WORKLOADS["pca"], name="pca_wide", rows=10_000, columns=2_000)
+USUAL["pca_wide"] = replace(USUAL["pca"], name="pca_wide", rows=10_000, columns=2_000)
+WORKLOADS = {**USUAL, **MORE}

@@ -131,7 +131,7 @@ def test_a_library_for_one_machine_trains_on_the_same_rows(bench, tmp_path, name
     from dataclasses import replace
 
     from single_node import libraries
-    from workloads import make_data
+    from workload import make_data
 
     library = libraries(2)[name]
     data = make_data(replace(library.workload, rows=600), 1.0, tmp_path / name)
