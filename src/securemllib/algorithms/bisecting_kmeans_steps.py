@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Block
 from securemllib.algorithms.columns import weights_of
+from securemllib.algorithms.kernels import halves
 from securemllib.algorithms.kernels.sparse import add_class_sums
 from securemllib.algorithms.slices import row_pieces
 from securemllib.errors import DataError
@@ -25,9 +26,6 @@ Ints = NDArray[np.integer[Any]]
 Nodes = NDArray[np.int32]
 
 _EPSILON = float(np.finfo(np.float64).eps)
-
-# Products with so few other rows cost less than to gather the one that each row needs.
-_FEW = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +59,9 @@ class Sides:
 
     def of(self, rows: Any, pair: Ints) -> Ints:
         """Return ``(n,)`` 0 for left and 1 for right, of each row and its pair."""
-        return (_products(rows, self.direction, pair) > self.threshold[pair]).astype(np.int64)
+        if isinstance(rows, csr_array):
+            return (_products(rows, self.direction, pair) > self.threshold[pair]).astype(np.int64)
+        return halves.sides(rows, pair, self.direction, self.threshold)
 
 
 @dataclass(slots=True)
@@ -85,15 +85,17 @@ class GroupSums:
     def add(self, rows: Any, group: Ints, weight: Floats, rounding: Floats) -> None:
         """Add rows, each to its group."""
         count = len(self.rows)
-        lengths = _products(rows, None, group)
-        self.rows += np.bincount(group, minlength=count)
-        self.weight += np.bincount(group, weights=weight, minlength=count)
-        self.squares += np.bincount(group, weights=weight * lengths, minlength=count)
-        self.rounding += np.bincount(group, weights=weight * rounding, minlength=count)
         if isinstance(rows, csr_array):
+            values = (np.ones(len(group)), weight, weight * _products(rows, None, group))
+            found = np.stack([np.bincount(group, weights=each, minlength=count) for each in values], axis=1)
             add_class_sums(rows, group.astype(np.int64), weight, self.sums)
         else:
-            self.sums += csr_array((weight, (group, np.arange(len(group)))), shape=(count, len(group))) @ rows
+            found, sums = halves.group_sums(rows, group, weight, count)
+            self.sums += sums
+        self.rows += found[:, 0]
+        self.weight += found[:, 1]
+        self.squares += found[:, 2]
+        self.rounding += np.bincount(group, weights=weight * rounding, minlength=count)
 
     def moved(self, shift: Floats) -> None:
         """Make the sums those of rows plus ``(g, d)`` a shift a group."""
@@ -165,9 +167,9 @@ def _no_sums(groups: int, columns: int) -> GroupSums:
 
 
 def _prepared(piece: Any, block: Block, *, cosine: bool) -> tuple[Any, Floats]:
-    """Return rows in float64 or sparse, for cosine not centred and of length 1, and the squares that they were divided by."""
+    """Return the rows, for cosine not centred and of length 1, and the squares that they were divided by."""
     if not cosine:
-        return (piece if isinstance(piece, csr_array) else piece.astype(np.float64)), np.ones(piece.shape[0])
+        return piece, np.ones(piece.shape[0])
     rows = piece.astype(np.float64) if isinstance(piece, csr_array) else piece + block.offset
     squares = _products(rows, None, np.zeros(0, dtype=np.int64))
     if squares.size and not squares.min() > 0:
@@ -185,11 +187,7 @@ def _products(rows: Any, others: Floats | None, index: Ints) -> Floats:
         values = rows.data.astype(np.float64)
         values = values * (values if others is None else others[index[row], rows.indices])
         return np.bincount(row, weights=values, minlength=rows.shape[0]).astype(np.float64)
-    found: Floats
-    if others is not None and len(others) <= _FEW:
-        found = (rows @ others.T)[np.arange(len(rows)), index]
-    else:
-        found = np.einsum("nd,nd->n", rows, rows if others is None else others[index])
+    found: Floats = np.einsum("nd,nd->n", rows, rows if others is None else others[index])
     return found
 
 
