@@ -7,7 +7,7 @@ are pooled while a neighbour is not larger (adjacent violators), and what is poo
 ties end as there: each block of equal predictions keeps its first and its last feature, and between two of these predictions are on the
 line. MLlib of no rows is a curve without points; here it is an error. Features are read to their last bit, whatever the job's type.
 
-Cost: one pass; as many points as the feature has distinct values, at most `MOST_POINTS`, sorted. Pooling takes about a microsecond a point.
+Cost: one pass; as many points as the feature has distinct values, at most `MOST_POINTS`, sorted, then pooled.
 
 Reveals: both modes, the size of the sealed points, which is the number of distinct values; points are added in enclaves only.
 """
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.columns import labels_of, weights_of
 from securemllib.algorithms.feature.values import inputs_of, numbers_of, vector_of
+from securemllib.algorithms.kernels.pooling import pooled
 from securemllib.algorithms.params import require_bool, require_integer
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.transformer import Column, Transformed
@@ -32,7 +33,7 @@ __all__ = ["MOST_POINTS", "IsotonicRegression", "IsotonicRegressionModel", "Isot
 
 Floats = NDArray[np.float64]
 
-# Points of three numbers are 100 MB in the aggregator, and take some seconds to pool.
+# Points of three numbers are 100 MB in the aggregator.
 MOST_POINTS = 1 << 22
 
 
@@ -164,7 +165,7 @@ class IsotonicRegression:
         if total is None:
             raise UsageError("the model exists after the round only")
         points = total.features, sign * total.sums / total.weights, total.weights
-        features, labels, _ = _pooled(*_pooled(*points))
+        features, labels, _ = _ends(*_ends(*points))
         return IsotonicRegressionModel(boundaries=features, predictions=sign * labels, feature_index=self.feature_index)
 
 
@@ -182,22 +183,10 @@ def _feature(column: Column | pa.Array, index: int) -> Floats:
     return found
 
 
-def _pooled(features: Floats, labels: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the ends of each block of pooled points, with the block's mean and half of its weight each (a single point with all of it).
-
-    Blocks grow from the left, in the order and with the sums of MLlib's, so that rounding decides ties alike.
-    """
-    firsts: list[int] = []
-    masses: list[float] = []
-    sums: list[float] = []
-    for index, (weight, moment) in enumerate(zip(weights.tolist(), (weights * labels).tolist(), strict=True)):
-        first, mass, total = index, weight, moment
-        while firsts and sums[-1] / masses[-1] >= total / mass:
-            first, mass, total = firsts.pop(), masses.pop() + mass, sums.pop() + total
-        firsts.append(first)
-        masses.append(mass)
-        sums.append(total)
-    starts, mass, means = np.array(firsts, dtype=np.int64), np.array(masses), np.divide(sums, masses)
+def _ends(features: Floats, labels: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the ends of each block of pooled points, with the block's mean and half of its weight each, all of it for a single point."""
+    starts, mass, sums = pooled(weights, weights * labels)
+    means = sums / mass
     ends = np.append(starts[1:], len(features)) - 1
     wide = features[ends] > features[starts]
     copies = 1 + wide
