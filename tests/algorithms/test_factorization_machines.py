@@ -110,6 +110,22 @@ def test_sparse_rows_are_dense_ones(name: str, fit: Any, cut: Any) -> None:
         np.testing.assert_allclose(values, one.predict(rows)[stem], atol=1e-9)
 
 
+@pytest.mark.parametrize("shift", [0.0, 1000.0])
+@pytest.mark.parametrize("name", ["FMRegressor", "FMClassifier"])
+def test_rows_in_single_precision_give_the_same_sums(name: str, shift: float, cut: Any) -> None:
+    """Loss and gradients of float32 rows are those of float64 rows up to their rounding, far from zero too."""
+    rows, value, label = _rows()
+    algorithm = build(name, {"factorSize": 3, "initStd": 0.5 / max(shift, 1.0)})
+    found = []
+    for dtype in (np.float64, np.float32):
+        (block,) = cut(rows + shift, label if name == "FMClassifier" else value, parts=1, dtype=dtype)
+        found.append(algorithm.statistics(algorithm.initial(Summary.of(block), SEED), block))
+    assert found[1].loss == pytest.approx(found[0].loss, rel=1e-5)
+    for each in ("factors", "linear"):
+        one, other = (getattr(statistics, each) for statistics in found)
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * np.abs(one).max())
+
+
 def test_a_mini_batch_is_its_share_of_the_rows(cut: Any) -> None:
     """A batch has about its fraction of the rows, the same ones again in a rerun, others in the next round, and none more than once."""
     rows, value, _ = _rows()

@@ -33,7 +33,7 @@ from securemllib.algorithms.choice import chosen_class, require_thresholds
 from securemllib.algorithms.columns import labels_of
 from securemllib.algorithms.factorization_steps import Loss
 from securemllib.algorithms.params import require_bool, require_choice, require_integer, require_number
-from securemllib.algorithms.slices import row_pieces
+from securemllib.algorithms.slices import product_type, row_pieces
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import DataError, UsageError
 
@@ -211,8 +211,10 @@ class _Machine:
     def statistics(self, state: FMState, block: Block) -> FMStatistics:
         """Return loss and gradient of the block's rows that are in the round's batch."""
         linear, intercept = self._rest(state)
-        labels, factors = labels_of(block), np.zeros_like(state.factors)
-        rows, loss, gradient, slopes = 0, 0.0, np.zeros(block.columns), 0.0
+        labels, total = labels_of(block), steps.Slopes.zero(state.factors.shape)
+        # Sparse rows are stored as they are, dense ones less their part's offset.
+        offset = block.offset if block.sparse is None else np.zeros(block.columns)
+        machine = steps.Machine.of(offset, product_type(block), state.factors, linear, intercept)
         batch = np.ones(block.rows, dtype=np.bool_)
         if self.mini_batch_fraction < 1.0:
             batch = state.seed.generator("batch", state.step, block.ordinal).random(block.rows) < self.mini_batch_fraction
@@ -221,14 +223,9 @@ class _Machine:
             for part, piece in row_pieces(block):
                 used = np.flatnonzero(batch[part])
                 taken = piece if len(used) == piece.shape[0] else piece[used]
-                true = taken.astype(np.float64) if isinstance(taken, csr_array) else taken + block.offset
-                squares, sums = true.power(2) if isinstance(true, csr_array) else true * true, true @ state.factors
-                raw = intercept + true @ linear + steps.interactions(sums, squares, state.factors)
-                losses, slope = type(self).LOSS(raw, labels[part][used])
-                rows, loss, slopes = rows + len(used), loss + float(losses.sum()), slopes + float(slope.sum())
-                gradient += true.T @ slope
-                factors += true.T @ (slope[:, None] * sums) - state.factors * (squares.T @ slope)[:, None]
-        return FMStatistics(rows=float(rows), loss=loss, factors=factors, linear=gradient, intercept=slopes)
+                machine.add(total, taken, labels[part][used], type(self).LOSS)
+            factors, gradient = machine.gradient(total)
+        return FMStatistics(rows=total.rows, loss=total.loss, factors=factors, linear=gradient, intercept=float(total.edges[-1]))
 
     def update(self, state: FMState, total: FMStatistics) -> FMState:
         """Return the state after a step; a loss that is no finite number raises DataError."""
