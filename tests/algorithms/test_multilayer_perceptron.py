@@ -1,5 +1,6 @@
 """Is a multilayer perceptron MLlib's network, trained as MLlib trains it?"""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from pyspark.ml import classification
 from pyspark.ml.linalg import Vectors
 from scipy.sparse import csr_array
 
+from securemllib.algorithms import multilayer_perceptron
 from securemllib.algorithms.base import Seed
 from securemllib.algorithms.multilayer_perceptron import NetworkModel
 from securemllib.algorithms.registry import build
@@ -53,11 +55,13 @@ def test_training_goes_mllibs_way(solver: str, fit: Any, cut: Any, frame: Any) -
         np.testing.assert_array_equal(found["prediction"], [row["prediction"] for row in rows])
 
 
-def test_the_gradient_is_that_of_the_loss(cut: Any) -> None:
+def test_the_gradient_is_that_of_the_loss(cut: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gradient over three layers of weights is the loss's difference quotient, whatever the rows multiplied at once."""
+    # Seven rows of four inputs.
+    monkeypatch.setattr(multilayer_perceptron, "_STEP_VALUES", 28)
     features, label = _rows(40)
     (block,) = cut(features, label, parts=1)
-    algorithm = build("MultilayerPerceptronClassifier", {"layers": [4, 3, 2, 3], "blockSize": 7})
+    algorithm = build("MultilayerPerceptronClassifier", {"layers": [4, 3, 2, 3]})
     state = algorithm.initial(Summary.of(block), Seed(bytes(32)))
     found, start = algorithm.statistics(state, block), state.search.point
 
@@ -69,6 +73,22 @@ def test_the_gradient_is_that_of_the_loss(cut: Any) -> None:
     steps = np.eye(len(start)) * 1e-6
     quotients = [(loss(start + step) - loss(start - step)) / 2e-6 for step in steps]
     np.testing.assert_allclose(found.gradient, quotients, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1000.0])
+def test_rows_in_single_precision_give_the_same_sums(shift: float, cut: Any) -> None:
+    """Loss and gradient of float32 rows are those of float64 rows up to their rounding, far from zero too."""
+    features, label = _rows()
+    algorithm = build("MultilayerPerceptronClassifier", {"layers": [4, 6, 5, 3]})
+    found = []
+    for dtype in (np.float64, np.float32):
+        (block,) = cut(features + shift, label, parts=1, dtype=dtype)
+        state = algorithm.initial(Summary.of(block), Seed(bytes(32)))
+        # The first layer's inputs are weighed so that none of its outputs is flat.
+        weights = state.search.point * np.where(np.arange(len(state.search.point)) < 24, 1.0 / max(shift, 1.0), 1.0)
+        found.append(algorithm.statistics(replace(state, search=replace(state.search, point=weights)), block))
+    assert found[1].loss == pytest.approx(found[0].loss, rel=1e-5)
+    np.testing.assert_allclose(found[1].gradient, found[0].gradient, rtol=0, atol=1e-5 * np.abs(found[0].gradient).max())
 
 
 def test_initial_weights_are_of_the_seed(cut: Any) -> None:

@@ -6,7 +6,7 @@ Objective, over weights :math:`W_l` and biases :math:`b_l` of layers :math:`a_l 
 
 Spark MLlib: the same network, objective, order of the weights and both solvers: L-BFGS with a strong Wolfe search, and ``gd``, steps of
 ``stepSize`` along the whole gradient until they are short. MLlib takes the mean of the means of blocks of ``blockSize`` rows, so where
-blocks differ in size its rows weigh differently; here all weigh the same, and ``blockSize`` rows are multiplied at once. Initial weights
+blocks differ in size its rows weigh differently; here all weigh the same, and ``blockSize`` changes nothing. Initial weights
 are drawn from MLlib's distribution with other random numbers. The objective has many minima: from the same initial weights both go the
 same way as far as their searches do.
 
@@ -22,13 +22,14 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_softmax
+from scipy.special import log_softmax
 
-from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.base import Array, Block, Seed
 from securemllib.algorithms.choice import chosen_class, require_thresholds
 from securemllib.algorithms.columns import labels_of
 from securemllib.algorithms.optimizers import QuasiNewton
 from securemllib.algorithms.params import require_choice, require_integer, require_number
+from securemllib.algorithms.slices import product_type
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import DataError, UsageError
 
@@ -40,6 +41,8 @@ Vector = NDArray[np.float64]
 MOST_WEIGHTS = 1 << 22
 # MLlib's initial weights are within this over the root of a layer's inputs.
 _SPREAD = 2.4
+# Outputs of a layer that are computed at once, half a megabyte in single precision, so that they stay in a core's cache.
+_STEP_VALUES = 1 << 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,21 +166,22 @@ class MultilayerPerceptronClassifier:
 
     def statistics(self, state: NetworkState, block: Block) -> NetworkStatistics:
         """Return loss and gradient of one block at the proposed weights."""
-        weights, labels = state.search.propose(), labels_of(block).astype(np.int64)
-        layers = _matrices(self.layers, weights)
-        loss, gradient = 0.0, np.zeros(len(weights))
+        layers, labels = _matrices(self.layers, state.search.propose()), labels_of(block).astype(np.int64)
+        dtype = product_type(block)
+        # Sparse rows are stored as they are, dense ones less their part's offset, which the first layer's biases make up for.
+        offset = block.offset if block.sparse is None else np.zeros(block.columns)
+        (matrix, bias), *rest = layers
+        small = [(each.astype(dtype), constant.astype(dtype)) for each, constant in ((matrix, bias + offset @ matrix), *rest)]
         rows: Any = block.features if block.sparse is None else block.sparse
-        for start in range(0, block.rows, self.block_size):
-            chosen = slice(start, start + self.block_size)
-            features = rows[chosen].astype(np.float64)
-            # Sparse rows are stored as they are, dense ones less their part's offset.
-            features = features + block.offset if block.sparse is None else features
-            found, label = _outputs(features, layers), labels[chosen]
-            logarithms = log_softmax(found[-1], axis=1)
-            loss -= float(logarithms[np.arange(len(label)), label].sum())
-            delta = np.exp(logarithms)
-            delta[np.arange(len(label)), label] -= 1.0
-            gradient += _propagated(features, found, layers, delta)
+        loss, gradient = 0.0, np.zeros(len(state.search.point))
+        for start in range(0, block.rows, size := max(_STEP_VALUES // max(self.layers), 1)):
+            features, label = rows[start : start + size], labels[start : start + size]
+            found = _outputs(features, small)
+            losses, delta = _losses(found[-1], label)
+            loss += float(losses.sum(dtype=np.float64))
+            gradient += _propagated(features, found, small, delta)
+        first, _ = _matrices(self.layers, gradient)[0]
+        first += np.outer(offset, gradient[matrix.size : matrix.size + len(bias)])
         return NetworkStatistics(loss=loss, gradient=gradient)
 
     def update(self, state: NetworkState, total: NetworkStatistics) -> NetworkState:
@@ -214,10 +218,33 @@ def _outputs(features: Any, layers: list[tuple[Vector, Vector]]) -> list[Vector]
     found: list[Vector] = []
     inputs = features
     for index, (matrix, bias) in enumerate(layers):
-        outputs = inputs @ matrix + bias
-        inputs = outputs if index == len(layers) - 1 else expit(outputs)
+        outputs = inputs @ matrix
+        outputs += bias
+        inputs = outputs if index == len(layers) - 1 else _sigmoid(outputs)
         found.append(inputs)
     return found
+
+
+def _sigmoid(values: Array) -> Array:
+    """Write 1 / (1 + exp(-v)) in the place of values and return them."""
+    with np.errstate(over="ignore"):
+        np.exp(np.negative(values, out=values), out=values)
+    values += 1.0
+    return np.reciprocal(values, out=values)
+
+
+def _losses(outputs: Array, label: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Return the losses ``(n,)`` of the last layer's outputs, and their derivatives ``(n, k)``."""
+    # Classes are few: their largest and their sum are found along rows of memory.
+    raw = np.ascontiguousarray(outputs.T)
+    own = label, np.arange(len(label))
+    raw -= raw.max(axis=0)
+    chosen = raw[own]
+    np.exp(raw, out=raw)
+    total = raw.sum(axis=0)
+    raw /= total
+    raw[own] -= 1.0
+    return np.log(total) - chosen, raw.T
 
 
 def _propagated(features: Any, found: list[Vector], layers: list[tuple[Vector, Vector]], delta: Vector) -> Vector:
@@ -227,7 +254,9 @@ def _propagated(features: Any, found: list[Vector], layers: list[tuple[Vector, V
         inputs = found[index - 1] if index else features
         pieces += [delta.sum(axis=0), np.asarray(inputs.T @ delta).ravel()]
         if index:
-            delta = (delta @ layers[index][0].T) * (inputs * (1.0 - inputs))
+            delta = delta @ layers[index][0].T
+            delta *= inputs
+            delta *= np.subtract(1.0, inputs, out=inputs)
     return np.concatenate(pieces[::-1])
 
 
