@@ -150,9 +150,9 @@ class FPGrowth:
         (column,) = inputs_of(block)
         if state.rows is None:
             kept = sets.items_of(column).drop_null()
-            sets.require_unique(kept)
-            items = TextCounts.of(kept.flatten())
-            return FPGrowthStatistics(rows=len(kept), items=items, supports=np.zeros(0))
+            items = kept.flatten().dictionary_encode()
+            sets.require_unique(kept, items)
+            return FPGrowthStatistics(rows=len(kept), items=TextCounts.of(items), supports=np.zeros(0))
 
         def bits() -> NDArray[np.uint64]:
             return sets.bits_of(sets.items_of(column), state.vocabulary)

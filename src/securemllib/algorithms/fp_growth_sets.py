@@ -157,12 +157,12 @@ def lists_of(bits: Bits, rows: int) -> tuple[Ints, Ints]:
     return np.cumsum(np.concatenate(lengths)), np.concatenate(items)
 
 
-def require_unique(lists: pa.Array) -> None:
-    """Raise `DataError` where a list holds an item twice."""
-    encoded = lists.flatten().dictionary_encode()
+def require_unique(lists: pa.Array, items: pa.DictionaryArray) -> None:
+    """Raise `DataError` where a list holds an item twice; the items are those of all lists."""
     rows = np.repeat(np.arange(len(lists)), np.asarray(pc.fill_null(pc.list_value_length(lists), 0), dtype=np.int64))
-    pairs = rows * max(len(encoded.dictionary), 1) + np.asarray(encoded.indices, dtype=np.int64)
-    if len(np.unique(pairs)) < len(pairs):
+    pairs = rows * max(len(items.dictionary), 1) + np.asarray(items.indices, dtype=np.int64)
+    pairs.sort()
+    if (pairs[1:] == pairs[:-1]).any():
         raise DataError("Items in a transaction must be unique.", code="data.items")
 
 
