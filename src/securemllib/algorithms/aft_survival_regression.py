@@ -20,6 +20,7 @@ that of two rows is a combination of both.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Self
 
 import numpy as np
@@ -165,7 +166,7 @@ class AFTSurvivalRegression:
         Raises:
             DataError: A lifetime is not above 0, or a censor is neither 0 nor 1.
         """
-        point, (logarithm, ended) = state.search.propose(), _lifetimes(block)
+        point, (logarithm, ended) = state.search.propose(), block.scratch.get("lifetimes", None, partial(_lifetimes, block))
         shift, dtype = block.offset - state.centre, product_type(block)
         vector = point[: block.columns] * state.inverse
         constant = float(vector @ shift) + (float(point[-2]) if self.fit_intercept else 0.0)
