@@ -1,13 +1,17 @@
 """Does the cost model add up as it is written down?"""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from securemllib.algorithms.registry import ALGORITHMS
 from securemllib.cli.sgx.access import SHARES
 from securemllib.cli.sgx.model import CONSTANTS, Counts, exits, missing_share, predict
 from securemllib.cli.sgx.workloads import WORKLOADS
 from securemllib.errors import UsageError
+
+PAGE = Path(__file__).parents[2] / "docs" / "_tables" / "sgx-cost.md"
 
 NOTHING = Counts(
     seconds=1.0, frames_in=0, frames_out=0, bytes_in=0, bytes_out=0, waits=0, working_set=0, table=0, random_share=0.0, enclaves=1
@@ -95,4 +99,11 @@ def test_each_workload_declares_its_random_access() -> None:
     """The eight workloads of the published system are there, each with a share of random access and the reason for it."""
     assert len(WORKLOADS) == 8
     assert {workload.operation for workload in WORKLOADS} <= SHARES.keys()
+
+
+def test_each_algorithm_declares_its_random_access() -> None:
+    """Every algorithm that a job may name has a share of random access and the reason for it, and no other has; the page says the same."""
+    assert SHARES.keys() == ALGORITHMS.keys()
     assert all(0.0 <= each.share <= 1.0 and each.reason for each in SHARES.values())
+    page = PAGE.read_text(encoding="utf-8")
+    assert all(f"| {name} | {each.share:g} | {each.reason} |\n" in page for name, each in SHARES.items())

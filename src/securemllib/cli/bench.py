@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from securemllib.cli.sgx.access import SHARES, UNKNOWN
+from securemllib.cli.sgx.access import SHARES
 from securemllib.cli.sgx.model import CONSTANTS, exits, predict
 from securemllib.cli.sgx.running import Counted, count_all
 from securemllib.cli.sgx.workloads import WORKLOADS
@@ -75,7 +75,7 @@ def as_markdown(found: Sequence[Counted]) -> str:
     """Return the same and the constants as tables of a page."""
     rows = [_HEADER, ("---",) * len(_HEADER), *map(_row, found), (), ("constant", "kind end", "unkind end", "what", "source"), ("---",) * 5]
     rows += [(name, f"{each.low:g}", f"{each.high:g}", each.unit, each.source) for name, each in CONSTANTS.items()]
-    rows += [(), ("estimator", "random", "why"), ("---",) * 3, *((name, f"{each.share:g}", each.reason) for name, each in SHARES.items())]
+    rows += [(), ("operation", "random", "why"), ("---",) * 3, *((name, f"{each.share:g}", each.reason) for name, each in SHARES.items())]
     return f"**{TITLE}.**\n\n" + "\n".join(f"| {' | '.join(row)} |" if row else "" for row in rows) + "\n"
 
 
@@ -101,7 +101,7 @@ def as_json(found: Sequence[Counted]) -> dict[str, Any]:
     trainings = []
     for each in found:
         bounds = {"low": asdict(predict(each.counts, "low")), "high": asdict(predict(each.counts, "high"))}
-        share = SHARES.get(each.operation, UNKNOWN)
+        share = SHARES[each.operation]
         trainings.append({**asdict(each), "random_share_reason": share.reason, "exits": exits(each.counts), "predicted": bounds})
     return {"kind": TITLE, "target": TARGET, "constants": {name: asdict(each) for name, each in CONSTANTS.items()}, "trainings": trainings}
 

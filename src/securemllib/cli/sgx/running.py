@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from securemllib.cli.deployment import LocalDeployment
 from securemllib.cli.enclave_process import started
-from securemllib.cli.sgx.access import SHARES, UNKNOWN
+from securemllib.cli.sgx.access import SHARES
 from securemllib.cli.sgx.model import Counts
 from securemllib.cli.sgx.workloads import Workload
 
@@ -98,7 +98,7 @@ def _count(workload: Workload, scale: float, memory: int, deployment: LocalDeplo
                 waits=waits.number,
                 working_set=max(0, _status(process, _PEAK) - resident),
                 table=workload.table_bytes(table.num_rows),
-                random_share=SHARES.get(workload.operation, UNKNOWN).share,
+                random_share=SHARES[workload.operation].share,
             )
             shape = (table.num_rows, workload.columns)
             yield Counted(operation=workload.operation, rows=shape[0], columns=shape[1], data=rows_are, wall=wall, counts=counts)
