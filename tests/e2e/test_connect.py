@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from securemllib.algorithms.registry import ALGORITHMS
 from securemllib.ml.evaluation import ClusteringEvaluator
 from tests.deployment import patients
 from tests.e2e.conftest import features, long_kmeans
@@ -32,9 +33,17 @@ def test_a_fit_and_an_evaluation_run_on_spark_connect(another, deployment, clust
 
 
 def test_the_page_on_spark_connect_says_what_works(deployment, tmp_path):
-    """Everything that the page's table says works on a real Connect server does, and what it says is refused is refused for that reason."""
-    table = patients(60).append_column("user", [np.arange(60) % 6]).append_column("item", [np.arange(60) % 5])
-    dataset = deployment.dataset(table, "connect", rows_per_part=30)
+    """What the page's table says works does on a real Connect server, and what it says is refused is; the table has every algorithm."""
+    number = np.arange(60)
+    table = patients(60).append_column("user", [number % 6]).append_column("item", [number % 5]).append_column("friend", [(number + 1) % 6])
+    lists = {
+        "basket": [["bread", f"item-{each % 4}"] for each in range(60)],
+        "likes": [[0.0, each % 3 + 1.0] for each in range(60)],
+        "liked": [[each % 2 + 0.0] for each in range(60)],
+    }
+    for name, column in lists.items():
+        table = table.append_column(name, [column])
+    dataset, earlier = deployment.dataset(table, "connect", rows_per_part=30), len(deployment.audit())
     command = [sys.executable, "-P", str(Path(__file__).with_name("connect_matrix.py")), str(dataset), str(tmp_path)]
     environment = {**os.environ, **deployment.environment, "PYSPARK_PYTHON": sys.executable}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=540, check=False)
@@ -43,3 +52,4 @@ def test_the_page_on_spark_connect_says_what_works(deployment, tmp_path):
     assert found["session"].startswith("pyspark.sql.connect")
     said = re.findall(r"^\| `([a-z ]+)` \| (yes|`[a-z._]+`) \|", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert found["found"] == {name: outcome.strip("`") for name, outcome in said}
+    assert {entry["detail"].get("operation") for entry in deployment.audit()[earlier:]} >= ALGORITHMS.keys()
