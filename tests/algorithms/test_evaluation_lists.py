@@ -102,11 +102,17 @@ def test_the_rarest_count_is_the_smallest_group(fit):
 
 @pytest.mark.parametrize("algorithm", [MultilabelClassificationEvaluator(), RankingEvaluator()])
 def test_what_is_no_list_of_numbers_is_refused(fit, algorithm):
-    """Null lists, nulls and NaN in a list, vectors and no rows are errors with a code, beside lists that are accepted."""
+    """Lists of integers, null lists, nulls and NaN in a list, vectors and no rows are errors with a code, beside accepted lists."""
     good = _block([[1.0]], [[1.0]])
     vector = pa.array([{"type": 1, "size": None, "indices": None, "values": [1.0]}], VECTOR)
     assert fit(algorithm, [good], SEED).value == 1.0
-    for prediction in (pa.array([None], pa.list_(pa.float64())), pa.array([[None]], pa.list_(pa.float64())), pa.array([[np.nan]]), vector):
+    for prediction in (
+        pa.array([[1]]),
+        pa.array([None], pa.list_(pa.float64())),
+        pa.array([[None]], pa.list_(pa.float64())),
+        pa.array([[np.nan]]),
+        vector,
+    ):
         broken = Block(ordinal=0, features=good.features, offset=good.offset, raw={**good.raw, "input0": prediction})
         with pytest.raises(DataError) as refused:
             fit(algorithm, [broken], SEED)

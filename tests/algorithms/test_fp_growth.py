@@ -76,6 +76,42 @@ def test_the_least_frequent_item_comes_first(fit: Any) -> None:
     assert (out.type, out.to_pylist()) == (pa.list_(pa.string()), [["1"], ["1"], [], []])
 
 
+@pytest.mark.parametrize("kind", [pa.int64(), pa.int8()], ids=str)
+def test_sets_of_integers_are_those_of_texts(kind: Any, fit: Any) -> None:
+    """Integers have the sets, rules and predictions of their texts, in the column's type; of equally frequent ones the larger is first."""
+    rows = [row and [int(item[1:]) + 95 for item in row if item != "z"] for row in _baskets()]
+    texts = [row and [str(item) for item in row] for row in rows]
+    of_integers, of_texts = (
+        fit(FPGrowth(min_support=0.1), [*_blocks(each, 2, pa.list_(item)), *_blocks([], 1, pa.list_(pa.float64()))])
+        for each, item in ((rows, kind), (texts, pa.string()))
+    )
+    ours, theirs = (PlainFPGrowthModel(model, 0.8) for model in (of_integers, of_texts))
+    assert {frozenset(map(str, items)): freq for items, freq in _sets(ours.freqItemsets).items()} == _sets(theirs.freqItemsets)
+    assert all(type(item) is int for items in ours.freqItemsets["items"] for item in items)
+    assert ours.associationRules["lift"].sum() == pytest.approx(theirs.associationRules["lift"].sum(), rel=1e-12)
+    predicted, wanted = (
+        model.transform((Column(pa.array(each, pa.list_(item))),)).columns["prediction"].values
+        for model, each, item in ((of_integers, rows, kind), (of_texts, texts, pa.string()))
+    )
+    assert predicted.type == pa.list_(kind)
+    assert [{str(item) for item in items} for items in predicted.to_pylist()] == [set(items) for items in wanted.to_pylist()]
+    tied = PlainFPGrowthModel(fit(FPGrowth(), _blocks([[2, 10], [10, 2]], 1, pa.list_(kind))), 0.8).freqItemsets
+    assert tied["items"].tolist() == [[2], [10], [10, 2]]
+
+
+def test_lists_of_another_kind_are_not_predicted(fit: Any) -> None:
+    """A model of integers refuses texts, one of texts integers, and integers that the column's type does not hold; its own kind passes."""
+    large = [[1, 300], [1, 300]]
+    model = fit(FPGrowth(), _blocks(large, 1, pa.list_(pa.int64())))
+    assert model.transform((Column(pa.array([[300]])),)).columns["prediction"].values.to_pylist() == [[1]]
+    for other in (pa.array([["1"]]), pa.array([[1]], pa.list_(pa.int8()))):
+        with pytest.raises(DataError) as refused:
+            model.transform((Column(other),))
+        assert refused.value.error_code == "data.type"
+    with pytest.raises(DataError, match="texts"):
+        fit(FPGrowth(), _blocks([["1", "2"]], 1)).transform((Column(pa.array([[1]])),))
+
+
 def test_bits_count_what_a_loop_counts(monkeypatch: Any) -> None:
     """Rows that hold a set are those that a loop finds, whatever the number of rows and of sets that are laid out at once."""
     rows = [row or [] for row in _baskets(150)]
@@ -97,7 +133,7 @@ def test_bits_count_what_a_loop_counts(monkeypatch: Any) -> None:
     [
         ([["a", "a"]], None, "data.items"),
         ([["a", None]], None, "data.null"),
-        ([[1]], pa.list_(pa.int64()), "data.type"),
+        ([[1.0]], pa.list_(pa.float64()), "data.type"),
         (["a"], pa.string(), "data.type"),
     ],
     ids=["twice", "null", "numbers", "no list"],

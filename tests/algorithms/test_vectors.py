@@ -151,6 +151,7 @@ def test_types_have_one_name():
     """A list's inner field name, which Parquet changes, is no part of its type's name."""
     named = pa.list_(pa.field("element", pa.float64()))
     assert type_text(named) == type_text(pa.list_(pa.float64())) == "list<double>"
+    assert type_text(pa.list_(pa.list_(pa.field("element", pa.int64())))) == "list<list<int64>>"
     assert type_text(VECTOR) == "vector"
 
 

@@ -6,7 +6,9 @@ import pytest
 from pyspark.ml import fpm
 
 from securemllib.errors import DataError, SealedError, UsageError
+from securemllib.ml.clustering import KMeans
 from securemllib.ml.fpm import FPGrowth, FPGrowthModel
+from securemllib.spark.functions import col
 
 PARAMS = {"minSupport": 0.15, "minConfidence": 0.6}
 
@@ -44,6 +46,25 @@ def test_an_fpgrowth_is_that_of_mllib(deployment, session, spark, tmp_path):
     with pytest.raises(UsageError) as refused:
         FPGrowth(itemsCol="basket", numPartitions=3).fit(sealed)
     assert refused.value.error_code == "usage.unsupported"
+
+
+def test_lists_of_integers_are_sets_of_items(deployment, session, spark):
+    """Sets, rules and predictions of integers are MLlib's, in its types, from parts that a filter left without rows too."""
+    baskets = [[1, 2], [1, 2], [1, 2, 3], [1, 3], None, []] * 2
+    table = pa.table({"items": pa.array(baskets, pa.list_(pa.int64())), "age": np.arange(12.0)})
+    sealed = session.read(deployment.dataset(table, "numbers", rows_per_part=4)).filter(col("age") < 6.0)
+    clear = spark.createDataFrame([(basket,) for basket in baskets[:6]], "items array<bigint>").coalesce(1)
+    assert sealed.dtypes[0] == clear.dtypes[0]
+    ours, theirs = FPGrowth().fit(sealed), fpm.FPGrowth().fit(clear)
+    released, wanted = ours.release(), [list(row) for row in theirs.associationRules.collect()]
+    assert _sets(released.freqItemsets) == _sets(theirs.freqItemsets.toPandas())
+    assert sorted(map(repr, released.associationRules.values.tolist())) == sorted(map(repr, wanted))
+    out, expected = ours.transform(sealed), theirs.transform(clear)
+    assert out.dtypes[2] == expected.dtypes[1]
+    rows = out.release(columns=["age", "prediction"]).toPandas().sort_values("age")["prediction"]
+    assert [sorted(items) for items in rows] == [sorted(row.prediction) for row in expected.collect()]
+    with pytest.raises(UsageError, match="must be a vector"):
+        KMeans(featuresCol="items").fit(sealed)
 
 
 def test_an_item_that_stands_twice_ends_a_fit(deployment, session):

@@ -14,6 +14,7 @@ def lists(deployment, session):
     predictions = [[0.0, 1.0], [0.0, 2.0], [], [2.0], [2.0, 0.0], [0.0, 1.0, 2.0], [1.0]]
     labels = [[0.0, 2.0], [0.0, 1.0], [0.0], [2.0], [2.0, 0.0], [0.0, 1.0], [1.0, 2.0]]
     table = pa.table({"predicted": predictions, "label": labels, "narrow": pa.array(labels, pa.list_(pa.float32())), "number": range(7)})
+    table = table.append_column("whole", table["label"].cast(pa.list_(pa.int64())))
     return session.read(deployment.dataset(table, "lists", rows_per_part=4))
 
 
@@ -36,7 +37,7 @@ def test_lists_are_scored_as_in_mllib(lists, tmp_path):
 @pytest.mark.parametrize("evaluator", [MultilabelClassificationEvaluator, RankingEvaluator])
 def test_other_columns_are_refused(lists, evaluator):
     """A column that is no array of doubles, or is not there, is refused before a job is sent, as in MLlib."""
-    for column, text in (("narrow", "array<float>"), ("number", "bigint"), ("nothing", "does not exist")):
+    for column, text in (("narrow", "array<float>"), ("whole", "array<bigint>"), ("number", "bigint"), ("nothing", "does not exist")):
         with pytest.raises(UsageError, match=text):
             evaluator(predictionCol=column).evaluate(lists)
     with pytest.raises(UsageError, match="boolean"):

@@ -38,6 +38,11 @@ TYPES = [
     pa.list_(pa.float32()),
     pa.list_(pa.float64()),
     pa.list_(pa.string()),
+    pa.list_(pa.int8()),
+    pa.list_(pa.int64()),
+    pa.list_(pa.uint64()),
+    pa.list_(pa.list_(pa.string())),
+    pa.list_(pa.list_(pa.int64())),
     pa.timestamp("ms"),
     pa.timestamp("us", tz="UTC"),
     pa.timestamp("ns"),
@@ -121,6 +126,21 @@ def test_a_type_s_text_names_it(kind: pa.DataType) -> None:
     assert type_from_text(type_text(kind)) == kind
 
 
+def test_lists_are_stored_in_one_form(owner, tmp_path: Path) -> None:
+    """Large and fixed-size lists, nested ones too, and large texts within come back as plain lists of plain texts and the same integers."""
+    source = pa.table(
+        {
+            "large": pa.array([[["a"], []], None], pa.large_list(pa.large_list(pa.large_string()))),
+            "fixed": pa.array([[1, 2], [3, None]], pa.list_(pa.field("element", pa.int32(), nullable=True), 2)),
+        }
+    )
+    owner.encrypt(source, tmp_path / "dataset", seed=1)
+    back = opened(owner, tmp_path / "dataset")
+    assert back.schema == pa.schema([("large", pa.list_(pa.list_(pa.string()))), ("fixed", pa.list_(pa.int32()))])
+    rows = {tuple(row["fixed"]): row["large"] for row in back.to_pylist()}
+    assert rows == {(1, 2): [["a"], []], (3, None): None}
+
+
 def test_nan_and_infinity_are_kept(owner, tmp_path: Path) -> None:
     """NaN, infinities and negative zero come back as they are: encryption judges no value."""
     owner.encrypt(pa.table({"x": [math.nan, math.inf, -math.inf, -0.0]}), tmp_path / "dataset", seed=1)
@@ -169,7 +189,9 @@ def test_pandas_missing_values_are_nulls(owner, tmp_path: Path) -> None:
         pa.decimal256(50, 2),
         pa.decimal128(3, -2),
         pa.binary(),
-        pa.list_(pa.int64()),
+        pa.list_(pa.bool_()),
+        pa.list_(pa.list_(pa.float64())),
+        pa.list_(pa.list_(pa.list_(pa.string()))),
         pa.struct([("a", pa.int8())]),
         pa.null(),
     ],

@@ -95,11 +95,11 @@ def test_lines_longer_than_a_block_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "a=", "=int64", "a=decimal", "a=decimal(39, 2)", "a=decimal(2, 3)", "a=decimal(0, 0)", "a=timestamp[h]", "a=list<int64>"]
+    "text", ["a", "a=", "=int64", "a=decimal", "a=decimal(39, 2)", "a=decimal(2, 3)", "a=decimal(0, 0)", "a=timestamp[h]", "a=list<bool>"]
 )
 def test_odd_declarations_are_refused(text: str) -> None:
     """A declaration without a name or of an unknown type is refused; a good one beside it is not."""
-    assert parse_types("a=int64") == {"a": pa.int64()}
+    assert parse_types("a=int64,b=list<list<int64>>") == {"a": pa.int64(), "b": pa.list_(pa.list_(pa.int64()))}
     with pytest.raises(UsageError):
         parse_types(f"b=double,{text}")
 

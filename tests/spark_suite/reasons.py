@@ -18,7 +18,6 @@ _TREE = (
 )
 _ONE_STEP = "The test stops after one step, which Spark's search shortens to a tenth; both end at the same minimum."
 _MOCK = "The test's data set is a mock of a Spark data frame, and rows in the clear are refused."
-_ITEMS = "The test's items are integers, and sealed lists hold texts, or numbers that are vectors; of texts the sets and rules are Spark's."
 _NEIGHBOURS = "Hashes are those of Spark; searches for neighbours, with which the test goes on, are refused."
 
 _IO = ("test_save_load_simple_estimator", "test_save_load_trained_model")
@@ -50,8 +49,6 @@ REASONS: dict[str, dict[str, str]] = {
         "test_vector_assembler": "`head` in the test evaluates the first row alone; a release evaluates all, and the others have nulls.",
     },
     "test_algorithms.py": {
-        "test_association_rules": _ITEMS,
-        "test_freq_itemsets": _ITEMS,
         "test_raw_and_probability_prediction": _DRAWS.format("initial weights"),
         "test_storage_levels": _NO_JAVA,
         "test_support_for_weightCol": (

@@ -6,9 +6,10 @@ others to it, where the rows that hold all are at least ``min_confidence`` of th
 Equivalence: ``pyspark.ml.fpm.FPGrowth``: the same sets, counts, rules, confidences, lifts, supports and predictions, by another way: level
 by level [1], each counting the sets all of whose parts are frequent, because counts add up and trees of prefixes do not. In a set the
 least frequent item comes first, as there; of equally frequent ones the later one in the alphabet, where MLlib's order is that of its
-partitions, as is that of sets, rules and predicted items. Null lists are left out of a training and predict no item. Items are texts, for
-no other lists are sealed but those of numbers that are vectors; a null item is refused. A level may propose 2**20 sets, and a model hold
-as many: more are an error that says to raise ``minSupport``.
+partitions, as is that of sets, rules and predicted items; of integers the larger one counts as the later. Null lists are left out of a
+training and predict no item. Items are texts or integers; a null item is refused, and so are lists of the other kind than those of the
+training, of which MLlib predicts no item. A level may propose 2**20 sets, and a model hold as many: more are an error that says to raise
+``minSupport``.
 
 Cost: one pass that counts items, and one a level; a set of l items costs l bits a row and pass. Statistics are the distinct items of the
 rows, then a number a proposed set.
@@ -32,10 +33,11 @@ from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.feature.counts import TextCounts
 from securemllib.algorithms.feature.values import inputs_of
 from securemllib.algorithms.fp_growth_sets import Itemsets
+from securemllib.algorithms.items import are_integers, as_items, ranked
 from securemllib.algorithms.params import require_number
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.transformer import Column, Transformed
-from securemllib.errors import UsageError
+from securemllib.errors import DataError, UsageError
 
 __all__ = ["FPGrowth", "FPGrowthModel", "FPGrowthState", "FPGrowthStatistics"]
 
@@ -50,11 +52,13 @@ class FPGrowthState:
     Attributes:
         rows: Rows that are not null; None before the first pass.
         vocabulary: The frequent items, most frequent first.
+        integers: Whether they are integers.
         found: The frequent sets so far.
         proposed: ``(c, l)`` the sets that the next pass counts.
     """
 
     rows: int | None
+    integers: bool
     vocabulary: tuple[str, ...]
     found: Itemsets
     proposed: Ints
@@ -66,6 +70,7 @@ class FPGrowthStatistics:
 
     Attributes:
         rows: Rows that are not null; 0 but in the first pass.
+        integers: Whether items are known to be integers; False but in the first pass.
         items: The rows of each item.
         supports: ``(c,)`` the rows that hold each proposed set.
     """
@@ -73,12 +78,14 @@ class FPGrowthStatistics:
     ADDITIVE: ClassVar[tuple[str, ...]] = ("supports",)
 
     rows: int
+    integers: bool
     items: TextCounts
     supports: Floats
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
             rows=self.rows + other.rows,
+            integers=self.integers or other.integers,
             items=self.items + other.items,
             supports=self.supports + other.supports,
         )
@@ -90,6 +97,7 @@ class FPGrowthModel:
 
     Attributes:
         vocabulary: The frequent items, most frequent first.
+        integers: Whether they are integers.
         itemsets: Their frequent sets.
         rows: Rows of the training.
         min_confidence: Of a rule.
@@ -99,6 +107,7 @@ class FPGrowthModel:
     CHANGEABLE: ClassVar[tuple[str, ...]] = ("min_confidence",)
 
     vocabulary: tuple[str, ...]
+    integers: bool
     itemsets: Itemsets
     rows: int
     min_confidence: float
@@ -107,15 +116,21 @@ class FPGrowthModel:
         require_number(self, "min_confidence", 0.0, 1.0)
 
     def transform(self, columns: tuple[Column, ...]) -> Transformed:
-        """Return ``prediction``: the consequents of all rules whose antecedents a list holds, but for the items that it holds."""
+        """Return ``prediction``: the consequents of all rules whose antecedents a list holds, but for the items that it holds.
+
+        Raises:
+            DataError: The column holds no lists of texts or integers, or of others than those of the training.
+        """
         (column,) = columns
-        lists = sets.items_of(column)
+        lists, kind = sets.lists_in(column)
+        if len(lists.flatten()) and self.vocabulary and are_integers(kind) is not self.integers:
+            raise DataError(f"The model's items are {'integers' if self.integers else 'texts'}, not {kind}.", code="data.type")
         bits = sets.bits_of(lists, self.vocabulary)
         found = np.zeros_like(bits)
         for rules in sets.rules_of(self.itemsets, self.min_confidence):
             found |= sets.where_held(bits, rules.antecedents, rules.consequents)
         ends, items = sets.lists_of(found & ~bits, len(lists))
-        values = pa.array(self.vocabulary, pa.string()).take(pa.array(items))
+        values = as_items(pa.array(self.vocabulary, pa.string()).take(pa.array(items)), kind)
         return Transformed(columns={"prediction": Column(pa.ListArray.from_arrays(pa.array(ends, pa.int32()), values))})
 
 
@@ -135,7 +150,7 @@ class FPGrowth:
         del summary, seed
         none = np.zeros(0, dtype=np.int64)
         empty = Itemsets(members=none, sizes=none, counts=none)
-        return FPGrowthState(rows=None, vocabulary=(), found=empty, proposed=np.zeros((0, 1), dtype=np.int64))
+        return FPGrowthState(rows=None, vocabulary=(), integers=False, found=empty, proposed=np.zeros((0, 1), dtype=np.int64))
 
     def is_done(self, state: FPGrowthState) -> bool:
         """Return whether no set is left to be counted."""
@@ -149,16 +164,18 @@ class FPGrowth:
         """Return the block's rows by item, or by proposed set."""
         (column,) = inputs_of(block)
         if state.rows is None:
-            kept = sets.items_of(column).drop_null()
+            lists, kind = sets.lists_in(column)
+            kept = lists.drop_null()
             items = kept.flatten().dictionary_encode()
             sets.require_unique(kept, items)
-            return FPGrowthStatistics(rows=len(kept), items=TextCounts.of(items), supports=np.zeros(0))
+            return FPGrowthStatistics(rows=len(kept), integers=are_integers(kind), items=TextCounts.of(items), supports=np.zeros(0))
 
         def bits() -> NDArray[np.uint64]:
-            return sets.bits_of(sets.items_of(column), state.vocabulary)
+            return sets.bits_of(sets.lists_in(column)[0], state.vocabulary)
 
         held = block.scratch.get("itemsets", state.vocabulary, bits)
-        return FPGrowthStatistics(rows=0, items=_NO_ITEMS, supports=sets.supports(held, state.proposed).astype(np.float64))
+        supports = sets.supports(held, state.proposed).astype(np.float64)
+        return FPGrowthStatistics(rows=0, integers=False, items=_NO_ITEMS, supports=supports)
 
     def update(self, state: FPGrowthState, total: FPGrowthStatistics) -> FPGrowthState:
         """Return the state after a pass; `DataError` where the next level has too many sets."""
@@ -167,14 +184,13 @@ class FPGrowth:
             frequent = counts >= self._least(state.rows)
             level = state.proposed[frequent]
             return replace(state, found=state.found.more(level, counts[frequent]), proposed=sets.joined(level))
-        counts = total.items.counts[:, 0]
-        kept = np.flatnonzero(counts >= self._least(total.rows))
-        order = kept[np.argsort(-counts[kept], kind="stable")]
-        level = np.arange(len(order))[:, None]
+        vocabulary, counts = ranked(total.items, self._least(total.rows), integers=total.integers)
+        level = np.arange(len(vocabulary))[:, None]
         return FPGrowthState(
             rows=total.rows,
-            vocabulary=tuple(total.items.values.take(pa.array(order)).to_pylist()),
-            found=state.found.more(level, counts[order]),
+            vocabulary=vocabulary,
+            integers=total.integers,
+            found=state.found.more(level, counts),
             proposed=sets.joined(level),
         )
 
@@ -184,6 +200,7 @@ class FPGrowth:
             raise UsageError("The training has not finished: its first pass is missing.")
         return FPGrowthModel(
             vocabulary=state.vocabulary,
+            integers=state.integers,
             itemsets=state.found,
             rows=state.rows,
             min_confidence=self.min_confidence,

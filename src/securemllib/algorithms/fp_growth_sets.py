@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from securemllib.algorithms.feature.values import decoded, index_in, tokens_of
+from securemllib.algorithms.feature.values import index_in
+from securemllib.algorithms.items import as_texts, item_type
 from securemllib.algorithms.transformer import Column
 from securemllib.errors import DataError
 
-__all__ = ["MOST_SETS", "Itemsets", "bits_of", "items_of", "joined", "lists_of", "require_unique", "rules_of", "supports", "where_held"]
+__all__ = ["MOST_SETS", "Itemsets", "bits_of", "joined", "lists_in", "lists_of", "require_unique", "rules_of", "supports", "where_held"]
 
 Ints = NDArray[np.int64]
 Bits = NDArray[np.uint64]
@@ -101,17 +102,21 @@ def joined(sets: Ints) -> Ints:
     return proposed[there]
 
 
-def items_of(column: Column | pa.Array) -> pa.Array:
-    """Return a column of lists of texts, null lists left as they are; `DataError` where it holds none or an item is null."""
+def lists_in(column: Column | pa.Array) -> tuple[pa.Array, pa.DataType]:
+    """Return a column of lists with their items as texts, null lists left as they are, and the type of the items as they were.
+
+    Raises:
+        DataError: The column holds no lists of texts or integers, or an item is null.
+    """
     values = column.values if isinstance(column, Column) else column
     if not isinstance(values, pa.Array):
-        raise DataError("Items are lists of texts, not vectors.", code="data.type")
-    array = decoded(values)
-    if not len(array):
-        return pa.array([], pa.list_(pa.string()))
-    if tokens_of(array.drop_null(), "items").flatten().null_count:
-        raise DataError("An item is null.", code="data.null")
-    return array.cast(pa.large_list(pa.large_string()))
+        raise DataError("Items are in lists of texts or integers, not in vectors.", code="data.type")
+    if not len(values):
+        return pa.array([], pa.large_list(pa.large_string())), pa.string()
+    item = item_type(values.type, 1)
+    lengths = pc.fill_null(pc.list_value_length(values), 0)
+    ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
+    return pa.LargeListArray.from_arrays(ends, as_texts(values.flatten()), mask=values.is_null()), item
 
 
 def bits_of(lists: pa.Array, vocabulary: tuple[str, ...]) -> Bits:

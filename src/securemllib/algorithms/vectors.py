@@ -197,7 +197,7 @@ def type_text(kind: pa.DataType) -> str:
     if kind == VECTOR:
         return "vector"
     if pa.types.is_list(kind):
-        return f"list<{kind.value_type}>"
+        return f"list<{type_text(kind.value_type)}>"
     return str(kind)
 
 

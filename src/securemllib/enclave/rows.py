@@ -109,5 +109,4 @@ def _taken(values: pa.Array | AnyVector, mask: NDArray[np.bool_]) -> pa.Array | 
 
 def _tells_width(array: pa.Array) -> bool:
     values = array.type.value_type if pa.types.is_list(array.type) else pa.null()
-    is_vector = array.type == VECTOR or pa.types.is_floating(values) or pa.types.is_integer(values)
-    return bool(is_vector and len(array) > array.null_count)
+    return bool((array.type == VECTOR or pa.types.is_floating(values)) and len(array) > array.null_count)

@@ -6,17 +6,25 @@ import numpy as np
 import pandas as pd
 from pyspark.ml import fpm as original
 from pyspark.ml.fpm import _FPGrowthParams
-from pyspark.sql.types import ArrayType, StringType
+from pyspark.sql.types import ArrayType, DataType, IntegralType, StringType
 
 from securemllib.algorithms.fp_growth_sets import rules_of
+from securemllib.algorithms.items import shown
 from securemllib.ml.base import SecureEstimator, SecureModel
 from securemllib.ml.checks import require_new, require_sealed
-from securemllib.ml.features.base import TOKENS, require_kind
+from securemllib.ml.features.base import Kind, require_kind
 from securemllib.ml.mirror import converted, mirrors
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.wire.plan import ApplyModel
 
 __all__ = ["FPGrowth", "FPGrowthModel"]
+
+
+def _is_set(kind: DataType) -> bool:
+    return isinstance(kind, ArrayType) and isinstance(kind.elementType, StringType | IntegralType)
+
+
+_ITEMS = Kind("an array of strings or integers", _is_set)
 
 
 class PlainFPGrowthModel:
@@ -30,7 +38,7 @@ class PlainFPGrowthModel:
     def __init__(self, model: Any, confidence: float) -> None:
         self.model = model
         self._confidence = confidence
-        self._items = np.array(model.vocabulary, dtype=object)
+        self._items = np.array(shown(model.vocabulary, integers=model.integers), dtype=object)
 
     @property
     def freqItemsets(self) -> pd.DataFrame:
@@ -73,7 +81,7 @@ class FPGrowthModel(SecureModel, _FPGrowthParams):
     def _transform(self, dataset: Any) -> Any:
         frame = require_sealed(dataset, "FPGrowthModel.transform")
         column, outputs = str(converted(self, "itemsCol")), self.outputs_of(self)
-        require_kind(frame, [column], TOKENS)
+        require_kind(frame, [column], _ITEMS)
         require_new(frame, *outputs.values())
         step = ApplyModel(
             model=self.sealed.reference,
@@ -81,7 +89,8 @@ class FPGrowthModel(SecureModel, _FPGrowthParams):
             outputs=outputs,
             params={name: converted(self, name) for name in self.CHANGEABLE},
         )
-        return frame.apply(step, dict.fromkeys(outputs.values(), ArrayType(StringType())), self.sealed, self._pieces)
+        kind = frame.schema[column].dataType if frame.has_schema else ArrayType(StringType())
+        return frame.apply(step, dict.fromkeys(outputs.values(), kind), self.sealed, self._pieces)
 
     def _plain(self, model: Any) -> PlainFPGrowthModel:
         return PlainFPGrowthModel(model, float(converted(self, "minConfidence")))
@@ -95,5 +104,5 @@ class FPGrowth(SecureEstimator, _FPGrowthParams):
 
     def _inputs(self, frame: SecureDataFrame) -> dict[str, str]:
         column = str(converted(self, "itemsCol"))
-        require_kind(frame, [column], TOKENS)
+        require_kind(frame, [column], _ITEMS)
         return {"input0": column}

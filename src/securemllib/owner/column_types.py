@@ -23,10 +23,13 @@ _SIMPLE: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
     "string": pa.string(),
     "date32[day]": pa.date32(),
-    "list<float>": pa.list_(pa.float32()),
-    "list<double>": pa.list_(pa.float64()),
-    "list<string>": pa.list_(pa.string()),
     "vector": VECTOR,
+}
+# Lists of numbers that are vectors; sets of items, and sequences of such sets.
+_ITEMS = [kind for kind in _SIMPLE.values() if pa.types.is_integer(kind) or pa.types.is_string(kind)]
+_LISTS = {
+    type_text(kind): kind
+    for kind in [*map(pa.list_, [pa.float32(), pa.float64(), *_ITEMS]), *(pa.list_(pa.list_(kind)) for kind in _ITEMS)]
 }
 _ALIASES = {
     "float32": "float",
@@ -50,12 +53,13 @@ def type_from_text(text: str) -> pa.DataType:
     if (found := _DECIMAL.fullmatch(text)) and _is_decimal(*map(int, found.groups())):
         return pa.decimal128(*map(int, found.groups()))
     name = _ALIASES.get(text, text)
-    if name not in _SIMPLE:
+    if name not in _SIMPLE and name not in _LISTS:
         raise UsageError(
             f"{text!r} is no column type.",
-            next_step=f"Use one of {', '.join(_SIMPLE)}, date, decimal(10, 2), timestamp[us] or timestamp[us, tz=UTC].",
+            next_step=f"Use one of {', '.join(_SIMPLE)}, date, decimal(10, 2), timestamp[us] or timestamp[us, tz=UTC]; or list<double>, "
+            "list<string>, list<int64>, list<list<string>>, list<list<int64>>...",
         )
-    return _SIMPLE[name]
+    return _SIMPLE[name] if name in _SIMPLE else _LISTS[name]
 
 
 def parse_types(text: str) -> dict[str, pa.DataType]:
@@ -92,6 +96,8 @@ def _is_decimal(precision: int, scale: int) -> bool:
 def _stored(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
+    if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
+        return pa.list_(_stored(kind.value_type))
     if pa.types.is_timestamp(kind) and kind.unit == "s":
         return pa.timestamp("ms", tz=kind.tz)
     if pa.types.is_date(kind):
@@ -106,14 +112,12 @@ def _normal(kind: pa.DataType, name: str) -> pa.DataType:
         return _normal(kind.value_type, name)
     if pa.types.is_struct(kind) and [field.name for field in kind] == [field.name for field in VECTOR]:
         return VECTOR
-    if pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
-        kind = pa.list_(_stored(kind.value_type))
     stored = _stored(kind)
-    if pa.types.is_timestamp(stored) or pa.types.is_decimal(stored) or stored in _SIMPLE.values():
+    if pa.types.is_timestamp(stored) or pa.types.is_decimal(stored) or stored in _SIMPLE.values() or stored in _LISTS.values():
         return stored
     advice = (
-        "Cast it to one of: integer, float, boolean, string, date, timestamp, decimal of 38 digits, list of floats or strings; "
-        "or leave it out."
+        "Cast it to one of: integer, float, boolean, string, date, timestamp, decimal of 38 digits, list of floats, integers or "
+        "strings, list of such lists but of floats; or leave it out."
     )
     if pa.types.is_binary(kind):
         advice = f"{advice} Of a text file: it is not in UTF-8; convert it, for example with `iconv -f cp1252 -t utf-8`."

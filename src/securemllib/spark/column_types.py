@@ -66,5 +66,6 @@ def is_number(kind: DataType) -> bool:
 
 
 def is_vector(kind: DataType) -> bool:
-    """Return whether algorithms read such a column as a vector: vectors and lists of numbers."""
-    return isinstance(kind, VectorUDT) or (isinstance(kind, spark_types.ArrayType) and is_number(kind.elementType))
+    """Return whether algorithms read such a column as a vector: vectors and, as in MLlib, lists of floats but not of integers."""
+    is_floating = isinstance(kind, spark_types.ArrayType) and isinstance(kind.elementType, spark_types.FloatType | spark_types.DoubleType)
+    return is_floating or isinstance(kind, VectorUDT)

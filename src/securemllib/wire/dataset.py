@@ -44,7 +44,7 @@ class Column(Record):
 
     Attributes:
         name: The column's name.
-        type: An Arrow type's text: ``int64``, ``double``, ``bool``, ``string``, ``timestamp[us, tz=UTC]``, ``list<double>``...
+        type: An Arrow type's text: ``int64``, ``double``, ``bool``, ``string``, ``timestamp[us, tz=UTC]``, ``list<list<int64>>``...
         nullable: Whether the source held nulls.
         encoding: How the column is stored; ``sealed`` means that only enclaves read it.
     """

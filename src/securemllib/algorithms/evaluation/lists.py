@@ -37,11 +37,13 @@ class Lists:
         """Return the lists of a column.
 
         Raises:
-            DataError: The column holds no lists of numbers, a list is null, or a number null or not finite.
+            DataError: The column holds no lists of floating numbers, a list is null, or a number null or not finite.
         """
         kind = array.type
-        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-            raise DataError(f"The {name} column is of type {kind}, not a list of numbers.", code="data.type")
+        is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+        # MLlib compares doubles; large integers that are made such are no longer told apart.
+        if not is_list or not pa.types.is_floating(kind.value_type):
+            raise DataError(f"The {name} column is of type {kind}, not a list of floating numbers.", code="data.type")
         if array.null_count:
             raise DataError(f"{array.null_count} rows of the {name} column are null.", code="data.null")
         values = numbers(array.flatten(), name)
