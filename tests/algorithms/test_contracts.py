@@ -177,6 +177,12 @@ def _sets() -> Rows:
     return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.array([[f"i{item}" for item in np.flatnonzero(row)] for row in held])})
 
 
+def _sequences() -> Rows:
+    drawn = _generator()
+    rows = [[drawn.choice(4, drawn.integers(0, 3), replace=False).tolist() for _ in range(drawn.integers(1, 4))] for _ in range(ROWS)]
+    return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.array(rows, pa.list_(pa.list_(pa.int64())))})
+
+
 def _edges() -> Rows:
     ends = _generator().integers(0, 8, (2, ROWS)) + 8 * (np.arange(ROWS) % 2)
     return Rows(np.zeros((ROWS, 0)), raw={f"input{place}": pa.array(nodes) for place, nodes in enumerate(ends)})
@@ -256,6 +262,7 @@ CASES = {
     "OneHotEncoder": Case("OneHotEncoder", _categories, **RAW),
     "PCA": Case("PCA", _clusters, {"k": 2}, weighs=False),
     "PowerIterationClustering": Case("PowerIterationClustering", _edges, {"initMode": "degree"}, **RAW),
+    "PrefixSpan": Case("PrefixSpan", _sequences, {"minSupport": 0.2}, **RAW),
     "QuantileDiscretizer": Case("QuantileDiscretizer", _numbers, {"numBuckets": 4}, **RAW),
     "RandomForestClassifier": Case("RandomForestClassifier", _classes, {"numTrees": 3}, draws=True),
     "RandomForestRegressor": Case("RandomForestRegressor", _targets, {"numTrees": 3}, draws=True),

@@ -171,6 +171,22 @@ def test_partitioned_mode_finds_enclave_modes_sets():
     assert len(inside["itemsets"]["counts"]["data"]) > 8 * 8
 
 
+def test_partitioned_mode_finds_enclave_modes_patterns():
+    """Masked counts of proposed patterns give the frequent patterns of sealed ones."""
+    drawn = np.random.default_rng(7)
+    rows = [[drawn.choice(4, drawn.integers(0, 3), replace=False).tolist() for _ in range(drawn.integers(0, 4))] for _ in range(80)]
+    visits = World(Dataset(pa.table({"visits": pa.array(rows, pa.list_(pa.list_(pa.int64()))), "y": np.zeros(80)}), parts=4))
+    asked = {"operation": "PrefixSpan", "params": {"minSupport": 0.1}, "inputs": {"input0": "visits"}}
+    asked["plan"] = Plan(source=visits.dataset.manifest.reference, steps=())
+    inside, _, _ = trained(visits, **asked)
+    partitioned, _, masked = trained(visits, **asked, mode=Mode.PARTITIONED)
+    assert any(masked)
+    for field in ("parents", "items", "joins", "counts"):
+        np.testing.assert_array_equal(partitioned[field], inside[field])
+    assert (partitioned["vocabulary"], partitioned["integers"]) == (inside["vocabulary"], True)
+    assert len(inside["counts"]) > 8
+
+
 def test_partitioned_mode_walks_enclave_modes_graph():
     """Masked sums over edges give the clusters of sealed ones."""
     ends = np.random.default_rng(6).integers(0, 12, (2, 300)) + 12 * (np.arange(300) % 2)

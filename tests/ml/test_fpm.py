@@ -7,7 +7,7 @@ from pyspark.ml import fpm
 
 from securemllib.errors import DataError, SealedError, UsageError
 from securemllib.ml.clustering import KMeans
-from securemllib.ml.fpm import FPGrowth, FPGrowthModel
+from securemllib.ml.fpm import FPGrowth, FPGrowthModel, PrefixSpan
 from securemllib.spark.functions import col
 
 PARAMS = {"minSupport": 0.15, "minConfidence": 0.6}
@@ -65,6 +65,26 @@ def test_lists_of_integers_are_sets_of_items(deployment, session, spark):
     assert [sorted(items) for items in rows] == [sorted(row.prediction) for row in expected.collect()]
     with pytest.raises(UsageError, match="must be a vector"):
         KMeans(featuresCol="items").fit(sealed)
+
+
+def test_sequential_patterns_are_a_frame(deployment, session, tmp_path):
+    """The patterns of MLlib's example are its sequences and counts; a loaded instance finds them again; other columns are refused."""
+    rows = [[[1, 2], [3]], [[1], [3, 2], [1, 2]], [[1, 2], [5]], [[6]], None]
+    table = pa.table({"sequence": pa.array(rows, pa.list_(pa.list_(pa.int64()))), "items": pa.array([[1]] * 5, pa.list_(pa.int64()))})
+    sealed = session.read(deployment.dataset(table, "sequences", rows_per_part=2))
+    assert sealed.dtypes == [("sequence", "array<array<bigint>>"), ("items", "array<bigint>")]
+    search = PrefixSpan(minSupport=0.5, maxPatternLength=5)
+    found = search.findFrequentSequentialPatterns(sealed)
+    assert found.values.tolist() == [[[[1]], 3], [[[2]], 3], [[[3]], 2], [[[1], [3]], 2], [[[1, 2]], 3]]
+    search.save(str(tmp_path / "search"))
+    again = PrefixSpan.load(str(tmp_path / "search"))
+    assert (again.uid, again.getMaxPatternLength()) == (search.uid, 5)
+    assert again.findFrequentSequentialPatterns(sealed).equals(found)
+    with pytest.raises(UsageError, match="array of arrays"):
+        PrefixSpan(sequenceCol="items").findFrequentSequentialPatterns(sealed)
+    with pytest.raises(UsageError) as refused:
+        PrefixSpan(maxLocalProjDBSize=5).findFrequentSequentialPatterns(sealed)
+    assert refused.value.error_code == "usage.unsupported"
 
 
 def test_an_item_that_stands_twice_ends_a_fit(deployment, session):

@@ -29,7 +29,7 @@ import securemllib.ml
 import securemllib.spark.functions
 from securemllib.algorithms.vectors import VECTOR
 from securemllib.errors import SealedError, SecureMLlibError
-from securemllib.ml import base, checks, clustering, recommendation, stat
+from securemllib.ml import base, checks, clustering, fpm, recommendation, stat
 from securemllib.ml.persistence import KINDS
 from securemllib.ml.summaries import Summary
 from securemllib.spark.dataframe import SecureDataFrame
@@ -90,6 +90,7 @@ class Sealing:
             released = [(stat.ChiSquareTest, "test"), (stat.Correlation, "corr")]
             released += [(clustering.PowerIterationClustering, "assignClusters")]
             released += [(recommendation.ALSModel, name) for name in vars(recommendation.ALSModel) if name.startswith("recommendFor")]
+            released += [(fpm.PrefixSpan, "findFrequentSequentialPatterns")]
             for kind, name in released:
                 stack.enter_context(mock.patch.object(kind, name, self._evaluated(getattr(kind, name))))
             for kind in KINDS.values():

@@ -62,6 +62,7 @@ from securemllib.algorithms.naive_bayes import NaiveBayes
 from securemllib.algorithms.one_vs_rest import ClassAgainstRest, ClassCounter, HighestScore
 from securemllib.algorithms.pca import PCA
 from securemllib.algorithms.power_iteration_clustering import PowerIterationClustering
+from securemllib.algorithms.prefix_span import PrefixSpan
 from securemllib.algorithms.random_forest import RandomForestClassifier, RandomForestRegressor
 from securemllib.algorithms.standard_scaler import StandardScaler
 from securemllib.algorithms.stat.chi_square_test import ChiSquareTest
@@ -78,9 +79,9 @@ ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation 
     DecisionTreeRegressor, FMClassifier, FMRegressor, FPGrowth, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator,
     GeneralizedLinearRegression, IDF, Imputer, IsotonicRegression, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression,
     MaxAbsScaler, MinHashLSH, MinMaxScaler, MulticlassClassificationEvaluator, MultilabelClassificationEvaluator,
-    MultilayerPerceptronClassifier, NaiveBayes, OneHotEncoder, PCA, PowerIterationClustering, QuantileDiscretizer, RandomForestClassifier,
-    RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler, StandardScaler, StringIndexer, Summarizer,
-    TargetEncoder, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector, VectorIndexer,
+    MultilayerPerceptronClassifier, NaiveBayes, OneHotEncoder, PCA, PowerIterationClustering, PrefixSpan, QuantileDiscretizer,
+    RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler, StandardScaler,
+    StringIndexer, Summarizer, TargetEncoder, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector, VectorIndexer,
 )}  # fmt: skip
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.

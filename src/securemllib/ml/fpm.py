@@ -6,18 +6,24 @@ import numpy as np
 import pandas as pd
 from pyspark.ml import fpm as original
 from pyspark.ml.fpm import _FPGrowthParams
+from pyspark.ml.param import Params
 from pyspark.sql.types import ArrayType, DataType, IntegralType, StringType
 
 from securemllib.algorithms.fp_growth_sets import rules_of
 from securemllib.algorithms.items import shown
+from securemllib.algorithms.prefix_span_sequences import Patterns
 from securemllib.ml.base import SecureEstimator, SecureModel
-from securemllib.ml.checks import require_new, require_sealed
+from securemllib.ml.checks import job_params, require_new, require_sealed
 from securemllib.ml.features.base import Kind, require_kind
 from securemllib.ml.mirror import converted, mirrors
+from securemllib.ml.persistence import Persistent
+from securemllib.ml.release import summary_values
 from securemllib.spark.dataframe import SecureDataFrame
+from securemllib.spark.jobs import Request
+from securemllib.wire.job import OutputKind
 from securemllib.wire.plan import ApplyModel
 
-__all__ = ["FPGrowth", "FPGrowthModel"]
+__all__ = ["FPGrowth", "FPGrowthModel", "PrefixSpan"]
 
 
 def _is_set(kind: DataType) -> bool:
@@ -25,6 +31,7 @@ def _is_set(kind: DataType) -> bool:
 
 
 _ITEMS = Kind("an array of strings or integers", _is_set)
+_SEQUENCES = Kind("an array of arrays of strings or integers", lambda kind: isinstance(kind, ArrayType) and _is_set(kind.elementType))
 
 
 class PlainFPGrowthModel:
@@ -106,3 +113,32 @@ class FPGrowth(SecureEstimator, _FPGrowthParams):
         column = str(converted(self, "itemsCol"))
         require_kind(frame, [column], _ITEMS)
         return {"input0": column}
+
+
+@mirrors(original.PrefixSpan)
+class PrefixSpan(Params, Persistent):
+    """Frequent sequential patterns, as ``pyspark.ml.fpm.PrefixSpan``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._setDefault(minSupport=0.1, maxPatternLength=10, maxLocalProjDBSize=32000000, sequenceCol="sequence")
+
+    def findFrequentSequentialPatterns(self, dataset: Any) -> pd.DataFrame:
+        """Return a frame with the ``sequence`` and ``freq`` of each pattern, short ones first; the policy must have the output ``summary``.
+
+        Args:
+            dataset: A `SecureDataFrame` with a column of sequences: lists of lists of texts or integers.
+
+        Raises:
+            PolicyError: No rule has the output ``summary`` for this operation, or a pattern is of fewer rows than the policies ask for.
+        """
+        name, column = type(self).__name__, str(converted(self, "sequenceCol"))
+        frame = require_sealed(dataset, f"{name}.findFrequentSequentialPatterns")
+        params = job_params(name, self)
+        require_kind(frame, [column], _SEQUENCES)
+        outputs = ((OutputKind.SUMMARY, None, ()),)
+        request = Request(operation=name, params=params, inputs={"input0": column}, plan=frame.plan, outputs=outputs)
+        found = summary_values(name, frame.session.run(frame, request).trees.get(OutputKind.SUMMARY))
+        patterns = Patterns(**{field: found[field] for field in ("parents", "items", "joins", "counts")})
+        sequences = patterns.sequences(shown(found["vocabulary"], integers=found["integers"]))
+        return pd.DataFrame({"sequence": pd.Series(sequences, dtype=object), "freq": patterns.counts})
