@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from securemllib.crypto import aead
-from securemllib.crypto.aead import OVERHEAD, seal, unseal
+from securemllib.crypto.aead import OVERHEAD, seal, unseal, unseal_into
 from securemllib.crypto.identity import PrivateIdentity, verify
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import RecipientKey, wrap
@@ -72,6 +72,17 @@ def test_bytes_that_are_no_envelope_are_refused(junk, secret, cut):
     for data in (junk, envelope[:-cut], envelope[cut:], envelope + junk[:1] + b"x", b"\x01" + junk):
         with pytest.raises(UnsealError):
             unseal(DataKey(secret), b"", data)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_buffer_of_another_size_is_refused(change):
+    """Whoever opens into a buffer says how long the plaintext is: a host's envelope of another length is refused, not a crash."""
+    key = DataKey.generate()
+    envelope = seal(key, b"c", bytes(64))
+    buffer = bytearray(64)
+    unseal_into(key, b"c", envelope, memoryview(buffer))
+    with pytest.raises(UnsealError):
+        unseal_into(key, b"c", envelope, memoryview(bytearray(64 + change)))
 
 
 def test_one_plaintext_twice_gives_unrelated_envelopes():
@@ -217,6 +228,14 @@ def test_another_signer_is_refused():
     for claimed in (signed, replace(signed, signer=SIGNER.public.fingerprint)):
         with pytest.raises(SignatureError):
             verify(claimed, NeedPart, SIGNER.public)
+
+
+def test_a_genuine_signature_counts_under_its_own_name_only():
+    """Who reads the signer's name reads who signed: the name beside a genuine signature cannot be exchanged."""
+    signed = SIGNER.sign(NeedPart(ordinal=1))
+    assert verify(signed, NeedPart, SIGNER.public).ordinal == 1
+    with pytest.raises(SignatureError):
+        verify(replace(signed, signer=OTHER_SIGNER.public.fingerprint), NeedPart, SIGNER.public)
 
 
 def test_another_type_is_refused():

@@ -15,7 +15,7 @@ __all__ = ["Record"]
 class Record:
     """Base of every message: a frozen dataclass with a ``TYPE`` that names it on the wire.
 
-    Fields may be bytes, str, int, float, bool, None, `Value`, a `StrEnum`, another record, a union of these,
+    Fields may be bytes, str, int, float, bool, None, a `StrEnum`, another record, a union of these,
     ``tuple[T, ...]`` or ``dict[str, T]``. A domain that the types cannot say is checked in ``__post_init__`` with `FormatError`.
     """
 
@@ -92,8 +92,6 @@ def _from_tree(hint: Any, value: Value, where: str) -> Any:
 
 
 def _from_union(hints: tuple[Any, ...], value: Value, where: str) -> Any:
-    if set(hints) >= {bool, int, float, str, bytes, type(None)}:
-        return value
     for hint in hints:
         if isinstance(hint, type) and issubclass(hint, Record):
             if isinstance(value, dict) and value.get("@") == hint.TYPE:
