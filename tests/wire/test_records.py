@@ -188,6 +188,15 @@ def test_hostile_bytes_are_a_format_error(name):
             cls.from_bytes(HOSTILE[name])
 
 
+@pytest.mark.parametrize("around", [b"\x81", b"\xa1\x61a"], ids=["a list", "a map"])
+@pytest.mark.parametrize("name", ["undefined", "simple value", "tag of a set", "unknown tag", "key of an integer", "key of bytes"])
+def test_hostile_bytes_within_a_value_are_a_format_error(name, around):
+    """What is no value is refused inside of lists and maps, too, where it would come back as the same bytes."""
+    assert encode(decode(around + b"\x00")) == around + b"\x00"
+    with pytest.raises(FormatError):
+        decode(around + HOSTILE[name])
+
+
 @pytest.mark.parametrize("value", [2**64 - 1, -(2**64), [[[]]], {"a": {"b": b"c"}}, "\U0001f600", 1.5], ids=repr)
 def test_the_largest_of_what_is_accepted(value):
     """The twins of the hostile bytes, at their bounds, are accepted."""
@@ -195,9 +204,12 @@ def test_the_largest_of_what_is_accepted(value):
 
 
 def test_nesting_up_to_the_bound_is_accepted():
-    """A list nested to the last allowed level is decoded; one more level is refused."""
-    deep = b"\x81" * 62 + b"\x00"
-    assert encode(decode(deep)) == deep
+    """A list or map nested to the last allowed level is decoded; one over it is refused."""
+    for around in (b"\x81", b"\xa1\x61a"):
+        deep = around * 62 + b"\x00"
+        assert encode(decode(deep)) == deep
+        with pytest.raises(FormatError):
+            decode(around * 64 + b"\x00")
 
 
 @pytest.mark.parametrize("value", [2**64, -(2**64) - 1, (1,), {1: 2}, {"a": object}, {1}, 1 + 2j, bytearray(b"x")], ids=repr)
