@@ -6,10 +6,10 @@ Sees: what the role that a subcommand belongs to sees.
 
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from securemllib.cli import agent, data, encodings, enrol, home
@@ -32,9 +32,24 @@ class _Commands(TyperGroup):
         """Return a command, or None where there is none of that name."""
         if cmd_name not in _OTHER_ROLES or find_spec(f"{__name__}.{cmd_name}") is None:
             return super().get_command(ctx, cmd_name)
-        group = get_group(import_module(f"{__name__}.{cmd_name}").app)
+        try:
+            group = get_group(import_module(f"{__name__}.{cmd_name}").app)
+        except ModuleNotFoundError as error:
+            return _Absent(cmd_name, error)
         group.name = cmd_name
         return group
+
+
+class _Absent(TyperCommand):
+    """Stands for a command whose packages are not installed, so that the others can be listed beside it; run, it says what it lacks."""
+
+    def __init__(self, name: str, error: ModuleNotFoundError) -> None:
+        super().__init__(name, help=f"Not installed here: it needs the Python package {error.name}.")
+        self._error = error
+
+    def make_context(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Raise what is missing."""
+        raise self._error
 
 
 app = typer.Typer(
