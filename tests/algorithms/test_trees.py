@@ -230,6 +230,20 @@ def test_leaves_are_numbered_from_left_to_right(fit: Any, cut: Any) -> None:
     assert leaves.max(axis=0).min() >= 4
 
 
+@pytest.mark.parametrize("rows", [0, 1, 13])
+def test_the_compiled_way_to_leaves_is_its_twin(rows: int, fit: Any, cut: Any, monkeypatch: Any) -> None:
+    """Rows reach the same leaves of all trees whether compiled loops or numpy follow the splits, NaN and infinity included."""
+    generator = np.random.default_rng(3)
+    features = generator.normal(size=(200, 3))
+    model = fit(build("GBTRegressor", {"maxIter": 4, "maxDepth": 4}), cut(features, features[:, 0] * features[:, 1]))
+    scored = features[:rows].copy()
+    scored[:1] = np.nan, np.inf, -np.inf
+    compiled = model.leaves(scored)
+    monkeypatch.setattr(kernels, "_FIND_LEAVES", None)
+    assert compiled.shape == (4, rows)
+    assert (compiled == model.leaves(scored)).all()
+
+
 @pytest.mark.parametrize("params", [{}, {"minInstancesPerNode": 9, "minInfoGain": 0.01, "minWeightFractionPerNode": 0.04}])
 @pytest.mark.parametrize("weighs", [False, True])
 def test_the_compiled_search_is_its_twin(params: dict[str, Any], weighs: bool, fit: Any, cut: Any, monkeypatch: Any) -> None:

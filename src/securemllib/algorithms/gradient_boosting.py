@@ -276,7 +276,7 @@ class GBTRegressionModel(TreesModel):
     tree_weights: Floats
     iterations: bool = False
 
-    def margins(self, leaves: list[NDArray[np.int32]]) -> Floats:
+    def margins(self, leaves: NDArray[np.int32]) -> Floats:
         """Return the weighted sum of the trees, ``(n,)``."""
         means = self.means()
         total = np.zeros(len(leaves[0]))
@@ -284,12 +284,12 @@ class GBTRegressionModel(TreesModel):
             total += weight * means[leaf]
         return total
 
-    def sums(self, leaves: list[NDArray[np.int32]]) -> Floats:
+    def sums(self, leaves: NDArray[np.int32]) -> Floats:
         """Return the weighted sums of the first 1, 2, ... t trees, ``(n, t)``."""
         means = self.means()
-        return np.cumsum(np.stack([means[leaf] for leaf in leaves], axis=1) * self.tree_weights, axis=1)
+        return np.cumsum(means[leaves].T * self.tree_weights, axis=1)
 
-    def with_leaves(self, outputs: dict[str, Floats], leaves: list[NDArray[np.int32]], *, single: bool) -> dict[str, Floats]:
+    def with_leaves(self, outputs: dict[str, Floats], leaves: NDArray[np.int32], *, single: bool) -> dict[str, Floats]:
         """Return the outputs, and the leaves' numbers and the sums of the first trees if they are asked for."""
         if self.iterations:
             outputs["iterations"] = self.sums(leaves)

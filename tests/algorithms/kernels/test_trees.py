@@ -92,9 +92,15 @@ def test_leaves_are_the_twins(seed: int, rows: int, columns: int, inner: int) ->
     tree = _tree(generator, columns, 12, inner)
     features = generator.choice([np.nan, np.inf, -np.inf, 0.0, 0.5, 1.0], (rows, columns))
     threshold = generator.choice([0.0, 0.5], len(tree["left"]))
-    twins = np.zeros(rows, dtype=np.int32)
-    trees.find_leaves_twin(features, tree["left"], tree["feature"], threshold, twins)
-    assert (trees.find_leaves(features, tree["left"], tree["feature"], threshold, 0) == twins).all()
+    roots = generator.integers(0, len(tree["left"]), 3).astype(np.int32)
+    found = trees.find_leaves(features, tree["left"], tree["feature"], threshold, roots)
+    assert rows == 0 or found is not None
+    for mine, root in zip(found if rows else [], roots, strict=rows > 0):
+        for leaf, row in zip(mine, features, strict=True):
+            node = root
+            while tree["left"][node] >= 0:
+                node = tree["left"][node] + (not row[tree["feature"][node]] <= threshold[node])
+            assert leaf == node
 
 
 @pytest.mark.parametrize("draws", [False, True])

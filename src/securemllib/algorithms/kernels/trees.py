@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from securemllib.algorithms.kernels.library import INTEGER, LANES, REAL, array_of, function
 
 __all__ = [
-    "add_rows", "add_rows_twin", "bin_rows", "bin_rows_twin", "find_leaves", "find_leaves_twin", "scan_targets", "split_rows",
-    "split_rows_twin",
+    "add_rows", "add_rows_twin", "bin_rows", "bin_rows_twin", "find_leaves", "scan_targets", "split_rows", "split_rows_twin",
 ]  # fmt: skip
 
 Floats = NDArray[np.float64]
@@ -38,7 +37,7 @@ _BIN_ROWS = {
 }  # fmt: skip
 _FIND_LEAVES = function(
     "find_leaves",
-    array_of(np.float64), INTEGER, INTEGER, _READ_32, _READ_32, array_of(np.float64), INTEGER, array_of(np.int32, written=True),
+    array_of(np.float64), INTEGER, INTEGER, _READ_32, _READ_32, array_of(np.float64), _READ_32, INTEGER, array_of(np.int32, written=True),
 )  # fmt: skip
 _SPLIT_ROWS = {
     size: function(
@@ -97,24 +96,16 @@ def bin_rows_twin(features: NDArray[np.floating[Any]], thresholds: Floats, start
         bins[:, column] = np.searchsorted(thresholds[starts[column] : starts[column + 1]], features[:, column])
 
 
-def find_leaves(features: Floats, left: Ints, feature: Ints, threshold: Floats, root: int) -> Ints:
-    """Return the leaves, ``(n,)``, that rows ``(n, d)`` reach in one tree that splits only continuous features."""
-    nodes = np.full(len(features), root, dtype=np.int32)
-    if _FIND_LEAVES is None:
-        find_leaves_twin(features, left, feature, threshold, nodes)
-    else:
-        _FIND_LEAVES(np.ascontiguousarray(features), *features.shape, left, feature, threshold, root, nodes)
+def find_leaves(features: Floats, left: Ints, feature: Ints, threshold: Floats, roots: Ints) -> Ints | None:
+    """Return the leaves, ``(t, n)``, that rows ``(n, d)`` reach in the trees of some roots, which split only continuous features.
+
+    It is None where nothing was compiled, or there are no features: `Forest` is the twin.
+    """
+    if _FIND_LEAVES is None or not features.size:
+        return None
+    nodes = np.empty((len(roots), len(features)), dtype=np.int32)
+    _FIND_LEAVES(np.ascontiguousarray(features), *features.shape, left, feature, threshold, roots, len(roots), nodes)
     return nodes
-
-
-def find_leaves_twin(features: Floats, left: Ints, feature: Ints, threshold: Floats, nodes: Ints) -> None:
-    """`find_leaves` in numpy, from nodes that are changed in place."""
-    going = np.flatnonzero(left[nodes] >= 0)
-    while going.size:
-        node = nodes[going]
-        # NaN is not at most any threshold, in MLlib too.
-        nodes[going] = left[node] + ~(features[going, feature[node]] <= threshold[node])
-        going = going[left[nodes[going]] >= 0]
 
 
 def split_rows(bins: Bins, left: Ints, feature: Ints, bin: Ints, subset: Ints, subsets: NDArray[np.uint8], rows: ByLeaf) -> ByLeaf:

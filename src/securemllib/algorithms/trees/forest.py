@@ -128,16 +128,18 @@ class Forest:
         reached[order] = np.repeat(leaves, np.diff(bounds))
         return reached
 
-    def leaves(self, features: Floats, tree: int) -> Ints:
-        """Return the leaves, ``(n,)``, that rows reach in one tree; ``features`` is ``(n, d)``, not centred."""
-        root = int(self.roots[tree])
-        if not len(self.subsets):
-            return trees.find_leaves(features, self.left, self.feature, self.threshold, root)
+    def leaves(self, features: Floats) -> Ints:
+        """Return the leaves, ``(t, n)``, that rows reach in each tree; ``features`` is ``(n, d)``, not centred."""
+        found = None if len(self.subsets) else trees.find_leaves(features, self.left, self.feature, self.threshold, self.roots)
+        return np.stack([self._leaves_of(features, root) for root in self.roots]) if found is None else found
+
+    def _leaves_of(self, features: Floats, root: int) -> Ints:
         reached = np.full(len(features), root, dtype=np.int32)
         going = np.flatnonzero(self.left[reached] >= 0)
         while going.size:
             node = reached[going]
             value = features[going, self.feature[node]]
+            # NaN is not at most any threshold, in MLlib too.
             right = ~(value <= self.threshold[node])
             nominal = np.flatnonzero(self.subset[node] >= 0)
             right[nominal] = ~self._in_subset(value[nominal], self.subset[node[nominal]])

@@ -34,18 +34,16 @@ class TreesModel:
     def __post_init__(self) -> None:
         self.forest.check(self.num_features)
 
-    def leaves(self, features: Floats) -> list[NDArray[np.int32]]:
-        """Return the leaves, ``(n,)`` of each tree, that rows reach; rows of another width raise DataError."""
+    def leaves(self, features: Floats) -> NDArray[np.int32]:
+        """Return the leaves, ``(t, n)``, that rows reach in each tree; rows of another width raise DataError."""
         if features.shape[1] != self.num_features:
             raise DataError(f"The model has {self.num_features} columns, the rows have {features.shape[1]}.", code="data.width")
-        rows = np.ascontiguousarray(features)
-        return [self.forest.leaves(rows, tree) for tree in range(len(self.forest.roots))]
+        return self.forest.leaves(features)
 
-    def with_leaves(self, outputs: dict[str, Floats], leaves: list[NDArray[np.int32]], *, single: bool) -> dict[str, Floats]:
+    def with_leaves(self, outputs: dict[str, Floats], leaves: NDArray[np.int32], *, single: bool) -> dict[str, Floats]:
         """Return the outputs, and the leaves' numbers if they are asked for: of one tree ``(n,)``, else ``(n, trees)``."""
         if self.leaf_col:
-            numbers = self.forest.leaf_numbers()
-            found = np.stack([numbers[leaf] for leaf in leaves], axis=1).astype(np.float64)
+            found = self.forest.leaf_numbers()[leaves].T.astype(np.float64)
             outputs["leaf"] = found[:, 0] if single else found
         return outputs
 
