@@ -87,7 +87,7 @@ class GroupSums:
         count = len(self.rows)
         if isinstance(rows, csr_array):
             values = (np.ones(len(group)), weight, weight * _products(rows, None, group))
-            found = np.stack([np.bincount(group, weights=each, minlength=count) for each in values], axis=1)
+            found = np.stack([np.bincount(group, weights=each, minlength=count) for each in values], axis=1).astype(np.float64)
             add_class_sums(rows, group.astype(np.int64), weight, self.sums)
         else:
             found, sums = halves.group_sums(rows, group, weight, count)

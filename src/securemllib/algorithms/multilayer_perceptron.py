@@ -16,6 +16,7 @@ Reveals: enclave mode, the number of rounds. Partitioned mode, the number of rou
 which the first layer's is a combination of rows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, ClassVar, Self
@@ -113,7 +114,7 @@ class NetworkModel:
         """Return ``rawPrediction`` and ``probability`` of shape ``(n, k)`` and ``prediction`` of shape ``(n,)``."""
         if features.shape[1] != self.layers[0]:
             raise DataError(f"The network has {self.layers[0]} inputs, the rows have {features.shape[1]} features.", code="data.length")
-        raw = _outputs(features, _matrices(self.layers, self.weights))[-1]
+        raw = _outputs(features, _matrices(self.layers, self.weights))[-1].astype(np.float64, copy=False)
         probability = np.exp(log_softmax(raw, axis=1)) if len(raw) else raw
         return {"rawPrediction": raw, "probability": probability, "prediction": chosen_class(raw, probability, self.thresholds)}
 
@@ -213,9 +214,9 @@ def _matrices(layers: tuple[int, ...], weights: Vector) -> list[tuple[Vector, Ve
     return found
 
 
-def _outputs(features: Any, layers: list[tuple[Vector, Vector]]) -> list[Vector]:
+def _outputs(features: Any, layers: Sequence[tuple[Array, Array]]) -> list[Array]:
     """Return the outputs of each layer, of the last one before the softmax."""
-    found: list[Vector] = []
+    found: list[Array] = []
     inputs = features
     for index, (matrix, bias) in enumerate(layers):
         outputs = inputs @ matrix
@@ -247,9 +248,9 @@ def _losses(outputs: Array, label: NDArray[np.int64]) -> tuple[Array, Array]:
     return np.log(total) - chosen, raw.T
 
 
-def _propagated(features: Any, found: list[Vector], layers: list[tuple[Vector, Vector]], delta: Vector) -> Vector:
+def _propagated(features: Any, found: list[Array], layers: Sequence[tuple[Array, Array]], delta: Array) -> Array:
     """Return the gradient ``(w,)`` of some rows, from the last layer's derivatives to the first's."""
-    pieces: list[Vector] = []
+    pieces: list[Array] = []
     for index in range(len(layers) - 1, -1, -1):
         inputs = found[index - 1] if index else features
         pieces += [delta.sum(axis=0), np.asarray(inputs.T @ delta).ravel()]

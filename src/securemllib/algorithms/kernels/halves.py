@@ -36,7 +36,7 @@ def sides(rows: Array, pair: NDArray[np.integer[Any]], direction: Floats, thresh
     if _SIDES is None or not _fits(rows, pair, count, width) or threshold.shape != (count,):
         return sides_twin(rows, pair, direction, threshold)
     found = np.empty(len(rows), dtype=np.int64)
-    _SIDES(rows, pair.astype(np.int64, copy=False), *rows.shape, np.ascontiguousarray(direction), threshold, found)
+    _SIDES(rows, np.ascontiguousarray(pair, dtype=np.int64), *rows.shape, np.ascontiguousarray(direction), threshold, found)
     return found
 
 
@@ -47,7 +47,8 @@ def sides_twin(rows: Array, pair: NDArray[np.integer[Any]], direction: Floats, t
         products = (wide @ direction.T)[np.arange(len(wide)), pair]
     else:
         products = np.einsum("nd,nd->n", wide, direction[pair])
-    return (products > threshold[pair]).astype(np.int64)
+    right: Ints = (products > threshold[pair]).astype(np.int64)
+    return right
 
 
 def group_sums(rows: Array, group: NDArray[np.integer[Any]], weight: Floats, count: int) -> tuple[Floats, Floats]:
@@ -62,7 +63,7 @@ def group_sums(rows: Array, group: NDArray[np.integer[Any]], weight: Floats, cou
     if _SUMS is None or not _fits(rows, group, count, rows.shape[1]) or weight.shape != group.shape:
         return group_sums_twin(rows, group, weight, count)
     found, sums = np.zeros((count, 3)), np.zeros((count, rows.shape[1]))
-    _SUMS(rows, np.ascontiguousarray(weight), group.astype(np.int64, copy=False), *rows.shape, found, sums)
+    _SUMS(rows, np.ascontiguousarray(weight), np.ascontiguousarray(group, dtype=np.int64), *rows.shape, found, sums)
     return found, sums
 
 
@@ -71,7 +72,8 @@ def group_sums_twin(rows: Array, group: NDArray[np.integer[Any]], weight: Floats
     wide = rows.astype(np.float64)
     squares = np.einsum("nd,nd->n", wide, wide)
     found = [np.bincount(group, weights=values, minlength=count) for values in (np.ones(len(group)), weight, weight * squares)]
-    return np.stack(found, axis=1), csr_array((weight, (group, np.arange(len(group)))), shape=(count, len(group))) @ wide
+    member = csr_array((weight, (group, np.arange(len(group)))), shape=(count, len(group)))
+    return np.stack(found, axis=1), np.asarray(member @ wide)
 
 
 def _fits(rows: Array, place: NDArray[np.integer[Any]], count: int, width: int) -> bool:
