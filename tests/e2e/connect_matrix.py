@@ -16,7 +16,7 @@ from securemllib.ml import feature as features
 from securemllib.ml import regression as curves
 from securemllib.ml.evaluation import BinaryClassificationEvaluator, RegressionEvaluator
 from securemllib.ml.feature import PCA, StandardScaler, StringIndexer, VectorAssembler
-from securemllib.ml.fpm import FPGrowth
+from securemllib.ml.fpm import FPGrowth, PrefixSpan
 from securemllib.ml.recommendation import ALS
 from securemllib.ml.stat import ChiSquareTest, Correlation, Summarizer, describe
 from securemllib.ml.tuning import CrossValidator, ParamGridBuilder
@@ -111,7 +111,9 @@ class Matrix:
         return model.release().rank == 2 and len(model.recommendForAllUsers(1)) == 6
 
     def frequent_patterns(self):
-        return len(FPGrowth(itemsCol="basket", minSupport=0.5).fit(self.rows).release().freqItemsets) == 1
+        sets = FPGrowth(itemsCol="basket", minSupport=0.5).fit(self.rows).release().freqItemsets
+        span = PrefixSpan(minSupport=0.5, sequenceCol="baskets")
+        return len(sets) == len(span.findFrequentSequentialPatterns(self.rows)) == 1
 
     def scalers(self):
         stages = [

@@ -38,6 +38,7 @@ def test_the_page_on_spark_connect_says_what_works(deployment, tmp_path):
     table = patients(60).append_column("user", [number % 6]).append_column("item", [number % 5]).append_column("friend", [(number + 1) % 6])
     lists = {
         "basket": [["bread", f"item-{each % 4}"] for each in range(60)],
+        "baskets": [[["bread"], [f"item-{each % 4}"]] for each in range(60)],
         "likes": [[0.0, each % 3 + 1.0] for each in range(60)],
         "liked": [[each % 2 + 0.0] for each in range(60)],
     }

@@ -63,6 +63,9 @@ SHARES: Mapping[str, Share] = {
     "PowerIterationClustering": Share(
         share=0.75, reason="an edge is read in order, and fetches two nodes by binary search, a value and a sum at random"
     ),
+    "PrefixSpan": Share(
+        share=0.75, reason="items are looked up in a hash table; a pattern's next items are fetched where the rows that hold it go on"
+    ),
     "RandomForestRegressor": _TREES,
     "ClassCounter": _SUMS,
     "BucketedRandomProjectionLSH": _SUMS,
