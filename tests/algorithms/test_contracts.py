@@ -177,6 +177,12 @@ def _sets() -> Rows:
     return Rows(np.zeros((ROWS, 0)), raw={"input0": pa.array([[f"i{item}" for item in np.flatnonzero(row)] for row in held])})
 
 
+def _distances() -> Rows:
+    drawn = _generator()
+    far = pa.array([None if index % 3 == 0 else float(number) for index, number in enumerate(drawn.integers(0, 9, ROWS))])
+    return Rows(np.zeros((ROWS, 0)), raw={"input0": far, "input1": pa.array(drawn.random(ROWS))})
+
+
 def _sequences() -> Rows:
     drawn = _generator()
     rows = [[drawn.choice(4, drawn.integers(0, 3), replace=False).tolist() for _ in range(drawn.integers(1, 4))] for _ in range(ROWS)]
@@ -259,6 +265,7 @@ CASES = {
         "MultilayerPerceptronClassifier", lambda: replace(_classes(), weight=None), {"layers": [3, 4, 2], "maxIter": 5}, weighs=False
     ),
     "NaiveBayes": Case("NaiveBayes", _counts),
+    "NearestNeighbors": Case("NearestNeighbors", _distances, {"numNearestNeighbors": 7}, **RAW),
     "OneHotEncoder": Case("OneHotEncoder", _categories, **RAW),
     "PCA": Case("PCA", _clusters, {"k": 2}, weighs=False),
     "PowerIterationClustering": Case("PowerIterationClustering", _edges, {"initMode": "degree"}, **RAW),

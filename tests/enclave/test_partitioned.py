@@ -174,7 +174,7 @@ def test_partitioned_mode_finds_enclave_modes_sets():
 def test_partitioned_mode_finds_enclave_modes_patterns():
     """Masked counts of proposed patterns give the frequent patterns of sealed ones."""
     drawn = np.random.default_rng(7)
-    rows = [[drawn.choice(4, drawn.integers(0, 3), replace=False).tolist() for _ in range(drawn.integers(0, 4))] for _ in range(80)]
+    rows = [[drawn.choice(4, drawn.integers(0, 3), replace=False).tolist() for _ in range(drawn.integers(1, 6))] for _ in range(80)]
     visits = World(Dataset(pa.table({"visits": pa.array(rows, pa.list_(pa.list_(pa.int64()))), "y": np.zeros(80)}), parts=4))
     asked = {"operation": "PrefixSpan", "params": {"minSupport": 0.1}, "inputs": {"input0": "visits"}}
     asked["plan"] = Plan(source=visits.dataset.manifest.reference, steps=())

@@ -377,7 +377,7 @@ def hashing(package):
 
 
 def test_hashes_are_those_of_mllib(sealed, clear, tmp_path):
-    """Sealed hashing, saved and loaded, gives the hashes of MLlib's of the same seed, as its type of column; neighbours are refused."""
+    """Sealed hashing, saved and loaded, gives the hashes of MLlib's of the same seed, as its type of column; joins are refused."""
     Pipeline(stages=hashing(ours)).fit(sealed).save(str(tmp_path / "model"))
     model, names = PipelineModel.load(str(tmp_path / "model")), ["near", "common"]
     made, plain = model.transform(sealed), PlainPipeline(stages=hashing(feature)).fit(clear).transform(clear)
@@ -387,9 +387,28 @@ def test_hashes_are_those_of_mllib(sealed, clear, tmp_path):
         values = [[vector["values"] for vector in row] for row in released.column(name).to_pylist()]
         assert sorted(values) == sorted([vector.toArray().tolist() for vector in row[name]] for row in rows)
     for stage in model.stages[1:]:
-        for refused in (stage.approxNearestNeighbors, stage.approxSimilarityJoin):
-            with pytest.raises(UsageError):
-                refused(made, Vectors.dense(1.0, 0.0), 3)
+        with pytest.raises(UsageError, match="approxSimilarityJoin"):
+            stage.approxSimilarityJoin(made, made, 3.0)
+
+
+def test_nearest_neighbors_are_those_of_mllib(sealed, clear):
+    """A search keeps as many rows as MLlib's, at the same distances, sealed until a release; a plan goes on with them."""
+    model, plain = Pipeline(stages=hashing(ours)).fit(sealed), PlainPipeline(stages=hashing(feature)).fit(clear)
+    key = Vectors.dense(1.0, 3.0)
+    assembled, wanted = model.stages[0].transform(sealed), plain.stages[0].transform(clear)
+    for place, rows, plain_rows in ((1, assembled, wanted), (2, model.transform(sealed), plain.transform(clear))):
+        near, theirs = (
+            stages[place].approxNearestNeighbors(frame, key, 7) for stages, frame in ((model.stages, rows), (plain.stages, plain_rows))
+        )
+        assert near.dtypes == theirs.dtypes
+        with pytest.raises(SealedError):
+            near.collect()
+        found = near.filter(col("doctor") >= 0.0).release(columns=["distCol", "doctor"]).open()
+        assert sorted(found.column("distCol").to_pylist()) == [row.distCol for row in theirs.collect()]
+    with pytest.raises(UsageError, match="must be in"):
+        model.stages[1].approxNearestNeighbors(assembled, key, 0)
+    with pytest.raises(UsageError, match="is a vector"):
+        model.stages[1].approxNearestNeighbors(assembled, [1.0, 3.0], 2)
 
 
 def test_targets_are_encoded_as_in_mllib(sealed, clear, tmp_path):

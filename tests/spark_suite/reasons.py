@@ -18,7 +18,7 @@ _TREE = (
 )
 _ONE_STEP = "The test stops after one step, which Spark's search shortens to a tenth; both end at the same minimum."
 _MOCK = "The test's data set is a mock of a Spark data frame, and rows in the clear are refused."
-_NEIGHBOURS = "Hashes are those of Spark; searches for neighbours, with which the test goes on, are refused."
+_JOINS = "Hashes and neighbours are those of Spark; joins of two data frames, with which the test goes on, are refused."
 
 _IO = ("test_save_load_simple_estimator", "test_save_load_trained_model")
 
@@ -43,8 +43,8 @@ REASONS: dict[str, dict[str, str]] = {
     },
     "test_evaluation.py": {"test_java_params": _NO_JAVA},
     "test_feature.py": {
-        "test_bucketed_random_projection_lsh": _NEIGHBOURS,
-        "test_min_hash_lsh": _NEIGHBOURS,
+        "test_bucketed_random_projection_lsh": _JOINS,
+        "test_min_hash_lsh": _JOINS,
         "test_pca": "Components are those of MLlib up to their sign, which the test takes from LAPACK.",
         "test_vector_assembler": "`head` in the test evaluates the first row alone; a release evaluates all, and the others have nulls.",
     },

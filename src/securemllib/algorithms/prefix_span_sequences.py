@@ -195,7 +195,7 @@ class Index:
     def _first(self, ends: Ints) -> Ints:
         """Return of each row that a pattern ends in the first set in which it does."""
         rows = self.row[ends]
-        return np.asarray(ends[np.flatnonzero(np.diff(rows, prepend=-1))])
+        return ends[np.flatnonzero(np.diff(rows, prepend=-1))]
 
 
 @dataclass
@@ -267,7 +267,8 @@ def items_in(column: pa.Array) -> Sequences:
 def _spans(starts: Ints, lengths: Ints) -> Ints:
     """Return all positions from each start on, as many as it has, one span after the other."""
     before = np.cumsum(lengths) - lengths
-    return np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+    positions: Ints = np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+    return positions
 
 
 def _require_few(count: int) -> None:

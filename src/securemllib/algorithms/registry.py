@@ -36,6 +36,7 @@ from securemllib.algorithms.feature.labels import IndexToString
 from securemllib.algorithms.feature.max_abs_scaler import MaxAbsScaler
 from securemllib.algorithms.feature.min_hash_lsh import MinHashLSH
 from securemllib.algorithms.feature.min_max_scaler import MinMaxScaler
+from securemllib.algorithms.feature.nearest_neighbors import NearestNeighbors
 from securemllib.algorithms.feature.one_hot_encoder import OneHotEncoder
 from securemllib.algorithms.feature.quantile_discretizer import QuantileDiscretizer
 from securemllib.algorithms.feature.robust_scaler import RobustScaler
@@ -79,9 +80,10 @@ ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation 
     DecisionTreeRegressor, FMClassifier, FMRegressor, FPGrowth, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator,
     GeneralizedLinearRegression, IDF, Imputer, IsotonicRegression, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression,
     MaxAbsScaler, MinHashLSH, MinMaxScaler, MulticlassClassificationEvaluator, MultilabelClassificationEvaluator,
-    MultilayerPerceptronClassifier, NaiveBayes, OneHotEncoder, PCA, PowerIterationClustering, PrefixSpan, QuantileDiscretizer,
-    RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler, StandardScaler,
-    StringIndexer, Summarizer, TargetEncoder, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector, VectorIndexer,
+    MultilayerPerceptronClassifier, NaiveBayes, NearestNeighbors, OneHotEncoder, PCA, PowerIterationClustering, PrefixSpan,
+    QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler,
+    StandardScaler, StringIndexer, Summarizer, TargetEncoder, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector,
+    VectorIndexer,
 )}  # fmt: skip
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.

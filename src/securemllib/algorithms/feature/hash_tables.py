@@ -1,20 +1,26 @@
-"""What locality-sensitive hashing of vectors shares: how wide they are, Java's random numbers, and columns of hashes."""
+"""What locality-sensitive hashing of vectors shares: how wide they are, Java's random numbers, columns of hashes, and keys of searches."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy import sparse
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.feature.values import inputs_of, vector_of
 from securemllib.algorithms.params import require_integer
 from securemllib.algorithms.summary import Summary
-from securemllib.algorithms.vectors import VECTOR
+from securemllib.algorithms.transformer import Column, Transformed
+from securemllib.algorithms.vectors import VECTOR, AnyVector, SparseVector
 from securemllib.errors import DataError, UsageError
 
-__all__ = ["JavaRandom", "Width", "WidthPass", "WidthState", "hashed", "require_tables"]
+__all__ = ["HashModel", "JavaRandom", "Key", "Width", "WidthPass", "WidthState", "outputs_of", "require_key", "require_tables"]
+
+# Of a search: how many slots its vector has, those that are not 0, and their values; nothing without a search.
+Key = tuple[tuple[float, ...], ...]
+_KEY_ROWS = 3
 
 # Of the linear congruential generator that `java.util.Random` is documented to be.
 _FACTOR, _SUMMAND, _STATE_BITS = 0x5DEECE66D, 0xB, 48
@@ -127,7 +133,51 @@ class JavaRandom:
         return np.concatenate(found)[:count]
 
 
-def hashed(values: NDArray[np.float64]) -> pa.Array:
+class HashModel(Protocol):
+    """A model of hashes, and the key of a search with it."""
+
+    @property
+    def key(self) -> Key:
+        """The key; empty where nothing is searched for."""
+
+    def hashes(self, vector: AnyVector) -> NDArray[np.float64]:
+        """Return ``(n, t)`` the hashes of vectors."""
+
+    def distances(self, vector: AnyVector, key: SparseVector) -> NDArray[np.float64]:
+        """Return ``(n,)`` how far vectors are from the only one of another column."""
+
+
+def outputs_of(model: HashModel, vector: AnyVector) -> Transformed:
+    """Return ``output``: for each table a vector of the hash; and ``distance``, to a key, null where they share the hash of no table.
+
+    Raises:
+        DataError: The key has another number of slots.
+    """
+    hashes = model.hashes(vector)
+    columns = {"output": Column(_hashed(hashes))}
+    if model.key:
+        (size,), slots, values = model.key
+        if size != vector.width:
+            raise DataError(f"The key has {int(size)} slots, the vectors have {vector.width}.", code="data.length")
+        places = np.array(slots, dtype=np.int64)
+        key = SparseVector(sparse.csr_array((np.array(values), (np.zeros_like(places), places)), shape=(1, vector.width)))
+        shared = (hashes == model.hashes(key)).any(axis=1)
+        columns["distance"] = Column(pa.array(model.distances(vector, key), mask=~shared))
+    return Transformed(columns=columns)
+
+
+def require_key(key: Key) -> None:
+    """Raise unless a key is one, or there is none."""
+    if not key:
+        return
+    if len(key) != _KEY_ROWS or len(key[0]) != 1 or len(key[1]) != len(key[2]) or not np.isfinite(np.concatenate(key)).all():
+        raise UsageError("a key is a vector of finite numbers", code="usage.param")
+    slots = np.array([-1.0, *key[1], *key[0]])
+    if (slots != np.floor(slots)).any() or not (np.diff(slots) > 0).all():
+        raise UsageError("the slots of a key ascend below its size", code="usage.param")
+
+
+def _hashed(values: NDArray[np.float64]) -> pa.Array:
     """Return a list of vectors of one slot a row, as MLlib's hash functions give them, of ``(n, t)`` hashes."""
     rows, tables = values.shape
     count = rows * tables
