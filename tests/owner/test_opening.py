@@ -340,7 +340,16 @@ def test_a_job_cannot_draw_on_the_terminal() -> None:
     assert STRANGER.public.fingerprint in text
 
 
-@pytest.mark.parametrize("name", ["you", "you" + " " * 600, "you, 0 columns: none", "\u202eyou", "'" * 600])
+def test_no_text_of_a_job_draws_on_the_terminal() -> None:
+    """Whatever text a program chooses, columns, Params and operations too, is shown in characters that print, on one short line each."""
+    hostile = "\x1b[2K\r\n  broker: " + "x" * 600
+    outputs = (Output(kind=OutputKind.ROWS, recipient=ANALYST.public, columns=(hostile,)),)
+    text = describe(job(outputs=outputs, operation=hostile, params={hostile: hostile}, inputs={"features": hostile}, broker=hostile))
+    assert all(line.isprintable() and len(line) <= 500 for line in text.splitlines())
+    assert len(text.splitlines()) == len(describe(job(outputs=outputs, inputs={"features": "x"})).splitlines())
+
+
+@pytest.mark.parametrize("name", ["you", ANALYST.public.name, "you" + " " * 600, "you, 0 columns: none", "\u202eyou", "'" * 600])
 def test_who_opens_an_output_is_told_before_what_a_program_chose(name: str) -> None:
     """Neither a recipient's name, bounded and in quotes, nor many columns push the fingerprint out of a line; the analyst is called you."""
     columns = tuple(f"column_{index}" for index in range(60))
