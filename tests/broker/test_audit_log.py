@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,8 +17,9 @@ from sqlalchemy import text
 
 from securemllib.broker.audit_log import AuditHead, Entry, _chain, entries, read_lines, signed_head, verify_log, write_lines
 from securemllib.broker.keystore import Keystore
+from securemllib.broker.store import Database
 from securemllib.crypto.identity import PrivateIdentity
-from securemllib.errors import FormatError, FreshnessError, IntegrityError, PolicyError, SecureMLlibError, SignatureError
+from securemllib.errors import FormatError, FreshnessError, IntegrityError, PolicyError, SecureMLlibError, SignatureError, UnavailableError
 from securemllib.wire.enrolment import AuditRequest
 from securemllib.wire.plan import Plan
 from securemllib.wire.signed import Signed
@@ -76,6 +78,15 @@ def test_a_cut_log_is_found(length: int) -> None:
     if length < 7:
         with pytest.raises(IntegrityError):
             verify_log([*LOG[:length], *LOG[length + 1 :]], HEAD, BROKER.public)
+
+
+@pytest.mark.parametrize("index", range(7))
+def test_a_changed_entry_with_a_digest_that_fits_is_found(index: int) -> None:
+    """Who rewrites one entry, and computes its digest as the broker does, breaks the chain at the next."""
+    payload = LOG[index].payload.replace("accepted", "refused")
+    changed = Entry(index + 1, payload, _chain(LOG[index - 1].digest if index else bytes(32), payload))
+    with pytest.raises(IntegrityError, match=f"Entry {index + 2} "):
+        verify_log([*LOG[:index], changed, *LOG[index + 1 :]], HEAD, BROKER.public)
 
 
 def test_a_rewritten_log_needs_the_brokers_signature() -> None:
@@ -253,6 +264,18 @@ def test_a_changed_database_is_found(world: World) -> None:
         assert head is not None
         with pytest.raises(IntegrityError, match="Entry 1"):
             verify_log(entries(session), head, world.broker.identity)
+
+
+def test_an_auditors_database_is_not_written_to(world: World) -> None:
+    """Who opens a broker's database to read it cannot change it by mistake, or by a flaw in reading."""
+    world.enrol()
+    with closing(Database(world.url)) as database:
+        with database.transaction() as session:
+            before = len(list(entries(session)))
+        with pytest.raises(UnavailableError), database.transaction() as session:
+            session.execute(text("DELETE FROM audit"))
+        with database.transaction() as session:
+            assert len(list(entries(session))) == before > 0
 
 
 def test_an_older_database_is_refused(tmp_path: Path, keystore: Keystore) -> None:

@@ -4,23 +4,25 @@ Each forgery differs from a genuine statement in its signature alone, which is a
 """
 
 import io
+import json
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from broker_world import DATASET, World, make_world, release_of
+from broker_world import DATASET, World, make_world, release_of, rule_for
 from sqlalchemy import select
 
 from securemllib.broker.audit_log import AuditHead
 from securemllib.broker.backup import read_keystore, write_backup
 from securemllib.broker.recovery import RecoveryKey, combine, split
-from securemllib.broker.schema import AuditHeadRow
+from securemllib.broker.schema import AuditHeadRow, PolicyRow
 from securemllib.broker.store import Database
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.wrapping import RecipientKey
 from securemllib.errors import SignatureError
 from securemllib.owner.shares import open_share
+from securemllib.policy.model import ANY
 from securemllib.wire.enrolment import AuditRequest, Enrolment
 from securemllib.wire.job import Output, OutputKind
 from securemllib.wire.notices import KeyRevocation, KeyRotation, StoreAcceptance
@@ -141,6 +143,28 @@ def test_a_log_whose_head_was_forged_is_not_gone_on_with(world: World) -> None:
             decide()
     put(genuine)
     world.submit()
+
+
+def test_a_policy_that_was_put_into_the_database_allows_nothing(world: World) -> None:
+    """Whoever can write the database, and not sign, does not write policies: each decision verifies the owner's signature on its own."""
+    world.enrol()
+    job_id = world.submit()
+    wider = world.owner.policy(rule_for(world.analyst.public, columns=(ANY,)))
+    tree = json.loads(wider.to_bytes())
+    tree["signatures"][0]["sig"] = STRANGER.signature(wider.payload_type, wider.payload).hex()
+
+    def put(signed: bytes) -> bytes:
+        with world.broker.custody().store.transaction() as session:
+            row = session.scalars(select(PolicyRow)).one()
+            before, row.signed = row.signed, signed
+        return before
+
+    genuine = put(json.dumps(tree).encode())
+    for ask in (world.submit, lambda: world.granted(job_id), lambda: world.submit(inputs={"features": "ssn"})):
+        with pytest.raises(SignatureError):
+            ask()
+    put(genuine)
+    world.granted(world.submit())
 
 
 def test_a_backup_is_made_for_the_brokers_own_recovery_key(world: World) -> None:

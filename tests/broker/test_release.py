@@ -38,6 +38,16 @@ def test_a_job_is_the_analysts(world: World) -> None:
         world.submit()
 
 
+def test_each_job_has_keys_of_its_own(world: World) -> None:
+    """What seals one job's messages or model opens nothing of another job's: all keys are different, and stay the job's."""
+    world.enrol()
+    jobs = [world.submit() for _ in range(2)]
+    grants = [grant for job_id in (*jobs, *jobs) if (grant := world.granted(job_id).grant) is not None]
+    assert len({key for grant in grants for key in (grant.job_key, grant.model_key)}) == 4
+    assert [(grant.job_key, grant.model_key) for grant in grants[:2]] == [(grant.job_key, grant.model_key) for grant in grants[2:]]
+    assert not any(len(set(key)) == 1 for grant in grants for key in (grant.job_key, grant.model_key))
+
+
 def test_a_new_policy_does_not_start_the_count_again(world: World) -> None:
     """Runs belong to the rule's name, across serials of the policy; a higher maximum allows more."""
     rule = rule_for(world.analyst.public, maximum_runs=1)

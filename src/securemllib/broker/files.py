@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from securemllib.broker.keystore import write_private
+from securemllib.crypto.locked import write_private
 
 __all__ = ["BrokerFiles"]
 
@@ -68,7 +68,7 @@ class BrokerFiles:
 
     def use_kek(self, name: str) -> None:
         """Name the key-encryption key from now on."""
-        write_private(self.kek, f"{name}\n".encode())
+        write_private(self.kek, f"{name}\n".encode(), replace=True)
 
     @property
     def collateral(self) -> Path:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import KEY_BYTES, DataKey
+from securemllib.crypto.locked import write_private
 from securemllib.errors import RefusedError, UnavailableError, UnsealError, UsageError
 from securemllib.wire.encoding import length_prefixed
 from securemllib.wire.identity import PublicIdentity
@@ -28,7 +29,6 @@ __all__ = [
     "read_public_identity",
     "unpack",
     "write_keystore",
-    "write_private",
 ]
 
 # OWASP's password storage sheet asks for at least N = 2**17, r = 8, p = 1: 128 MiB and about a third of a second a guess.
@@ -106,7 +106,7 @@ def write_keystore(path: Path, keystore: Keystore, passphrase: str | None) -> No
         raise UsageError("The passphrase is empty.")
     salt = os.urandom(_SALT_BYTES)
     if passphrase is None:
-        write_private(_key_file(path), os.urandom(KEY_BYTES))
+        write_private(_key_file(path), os.urandom(KEY_BYTES), replace=True)
         protection, key = _KEY_FILE, _file_key(path)
     else:
         protection, key = _PASSPHRASE, _passphrase_key(passphrase, salt, _SCRYPT_LOG2_N)
@@ -153,17 +153,6 @@ def has_passphrase(path: Path) -> bool:
 def read_public_identity(path: Path) -> PublicIdentity:
     """Return the broker's public identity without opening the keystore."""
     return _File.from_bytes(_read_private(path)).public
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only this user may read, replacing the old one in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def _read_private(path: Path) -> bytes:

@@ -11,9 +11,9 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from securemllib.broker.audit_log import AuditHead
-from securemllib.broker.keystore import write_private
 from securemllib.broker.schema import AuditRow, DatasetRow
 from securemllib.crypto.identity import PrivateIdentity, verify
+from securemllib.crypto.locked import write_private
 from securemllib.errors import FreshnessError, RefusedError
 from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.signed import Signed
@@ -93,5 +93,5 @@ class RollbackGuard:
         """Remember a head that was committed to the database."""
         with self._lock:
             if self._last is None or head.sequence > self._last.sequence:
-                write_private(self._path, self._identity.sign(head).to_bytes())
+                write_private(self._path, self._identity.sign(head).to_bytes(), replace=True)
                 self._last = head

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from securemllib.broker.http import create_app
-from securemllib.broker.keystore import write_private
 from securemllib.broker.service import Broker
+from securemllib.crypto.locked import write_private
 from securemllib.errors import UnavailableError, UsageError
 
 __all__ = ["KEEP_ALIVE_SECONDS", "Listening", "certificate_digest", "configure_logs", "make_certificate", "serve"]
@@ -134,7 +134,7 @@ def make_certificate(host: str, certificate: Path, key: Path) -> None:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(private, SHA256())
     )
-    write_private(key, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    write_private(key, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), replace=True)
     certificate.write_bytes(built.public_bytes(Encoding.PEM))
 
 

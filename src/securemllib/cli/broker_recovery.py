@@ -11,7 +11,7 @@ import typer
 from securemllib.broker.audit_log import AuditHead
 from securemllib.broker.backup import read_keystore, read_rows, write_backup
 from securemllib.broker.files import BrokerFiles
-from securemllib.broker.keystore import Keystore, has_passphrase, open_keystore, write_keystore, write_private
+from securemllib.broker.keystore import Keystore, has_passphrase, open_keystore, write_keystore
 from securemllib.broker.recovery import combine, split
 from securemllib.broker.server import configure_logs
 from securemllib.broker.service import Broker
@@ -27,6 +27,7 @@ from securemllib.cli.broker_home import (
     open_broker,
     read_identity,
 )
+from securemllib.crypto.locked import write_private
 from securemllib.errors import UsageError
 from securemllib.owner.atomic import new_file
 from securemllib.wire.signed import Signed
@@ -64,7 +65,7 @@ def custodians(
         with target.open("xb") as file:
             file.write(share.to_bytes())
         console.print(f"share  {target}   for {custodian.fingerprint} alone; they open it with `securemllib identity share`", markup=False)
-    write_private(files.recovery, key.to_bytes())
+    write_private(files.recovery, key.to_bytes(), replace=True)
     console.print(f"any {threshold} of {len(named)} restore this broker from a backup", markup=False)
 
 
@@ -113,7 +114,7 @@ def restore(
     broker.close()
     # The keys come last: a restoration that is cut off leaves no broker that would serve what is not frozen.
     write_keystore(files.keystore, keystore, passphrase)
-    write_private(files.recovery, key.to_bytes())
+    write_private(files.recovery, key.to_bytes(), replace=True)
     files.public.write_text(b64encode(keystore.identity.public.to_bytes()).decode() + "\n", encoding="ascii")
     console.print(f"restored {keystore.identity.public.fingerprint}   compare it with what owners know", markup=False)
     _tell(head)
