@@ -29,6 +29,7 @@ from securemllib.errors import (
     FreshnessError,
     IntegrityError,
     SecureMLlibError,
+    SignatureError,
     UnavailableError,
     UnsealError,
 )
@@ -156,6 +157,53 @@ def test_an_attestation_result_is_of_this_enclave_and_job(world, other):
     with pytest.raises(IntegrityError) as refused:
         relay.ask(request)
     assert refused.value.error_code == "integrity.grant"
+
+
+@pytest.mark.parametrize("forged", ["nothing", "grant", "result", "job"])
+def test_a_signature_is_its_signers(world, forged):
+    """A host wraps keys for an enclave as the broker does, and names whom it likes: it cannot sign as broker or analyst, so none opens."""
+
+    def by_the_host(signed, what):
+        signature = PrivateIdentity.generate("host").signature(signed.payload_type, signed.payload)
+        return replace(signed, signature=signature) if what == forged else signed
+
+    job, relay = world.job(), Relay(world)
+    evidence = attested(world, job, relay)
+    told = by_the_host(result(world, job.job_id, evidence.identity), "result")
+    grant = world.grant(job, evidence, result=told, signed_job=by_the_host(world.analyst.sign(job), "job"))
+    request = Install(grant=by_the_host(grant, "grant"), manifest=world.dataset.manifest.to_bytes(), models=())
+    if forged == "nothing":
+        assert relay.ask(request)
+        return
+    with pytest.raises(SignatureError):
+        relay.ask(request)
+
+
+def test_a_grant_of_another_job_is_refused(world):
+    """A genuine grant, wrapped for this very enclave, opens for the job that the enclave was challenged for and for no other."""
+    job, other, relay = world.job(), world.job(), Relay(world)
+    evidence, manifest = attested(world, job, relay), world.dataset.manifest.to_bytes()
+    with pytest.raises(IntegrityError):
+        relay.ask(Install(grant=world.grant(other, evidence), manifest=manifest, models=()))
+    assert relay.ask(Install(grant=world.grant(job, evidence), manifest=manifest, models=()))[0].job_id == job.job_id
+
+
+def test_randomness_follows_from_the_job_alone(world):
+    """The host draws nothing: the same seed gives the same numbers, and another seed, operation or dataset others; splits are shared."""
+
+    def seeds(around, **changes):
+        job, relay = around.job(**changes), Relay(around)
+        relay.install(job)
+        session = relay.enclave.session(job.job_id)
+        return session.algorithm_seed.value, session.split_seed.value
+
+    algorithm, splits = seeds(world)
+    assert seeds(world) == (algorithm, splits)
+    elsewhere = World(Dataset(binomial_table(120), parts=4))
+    different = [seeds(world, seed=8), seeds(world, operation="LinearRegression"), seeds(elsewhere)]
+    assert len({algorithm, splits, *(found for found, _ in different)}) == 5
+    assert [found for _, found in different[:2]] == [splits, splits]
+    assert different[2][1] != splits
 
 
 def test_a_job_for_another_broker_is_refused(world):
