@@ -193,7 +193,7 @@ class _Boosting(TreeParams):
             start, margins = (0, np.zeros(block.rows)) if before is None else (trees - 1, before)
             for tree in range(start, trees):
                 held = block.scratch.held(f"trees/rows/{tree}", growth.earlier[tree].tobytes())
-                margins = margins + ((1.0 if tree == 0 else self.step_size) * values)[forest.reached(bins, tree, held)]
+                margins = margins + ((1.0 if tree == 0 else self.step_size) * values).take(forest.reached(bins, tree, held))
             return margins
 
         found: Floats = block.scratch.get("trees/margins", growth.marks[:trees].tobytes(), make)
@@ -281,13 +281,13 @@ class GBTRegressionModel(TreesModel):
         means = self.means()
         total = np.zeros(len(leaves[0]))
         for leaf, weight in zip(leaves, self.tree_weights, strict=True):
-            total += weight * means[leaf]
+            total += weight * means.take(leaf)
         return total
 
     def sums(self, leaves: NDArray[np.int32]) -> Floats:
         """Return the weighted sums of the first 1, 2, ... t trees, ``(n, t)``."""
         means = self.means()
-        return np.cumsum(means[leaves].T * self.tree_weights, axis=1)
+        return np.cumsum(means.take(leaves).T * self.tree_weights, axis=1)
 
     def with_leaves(self, outputs: dict[str, Floats], leaves: NDArray[np.int32], *, single: bool) -> dict[str, Floats]:
         """Return the outputs, and the leaves' numbers and the sums of the first trees if they are asked for."""

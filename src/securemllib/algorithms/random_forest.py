@@ -54,7 +54,7 @@ class RandomForestClassificationModel(TreesModel):
         leaves, shares = self.leaves(features), self.shares()
         votes = np.zeros((len(features), shares.shape[1]))
         for leaf in leaves:
-            votes += shares[leaf]
+            votes += shares.take(leaf, axis=0)
         total = votes.sum(axis=1, keepdims=True)
         probability = np.divide(votes, total, out=np.zeros_like(votes), where=total != 0)
         outputs = {"rawPrediction": votes, "probability": probability, "prediction": chosen(votes, probability, self.thresholds)}
@@ -70,7 +70,7 @@ class RandomForestRegressionModel(TreesModel):
         leaves, means = self.leaves(features), self.means()
         total = np.zeros(len(features))
         for leaf in leaves:
-            total += means[leaf]
+            total += means.take(leaf)
         return self.with_leaves({"prediction": total / len(leaves)}, leaves, single=False)
 
 
