@@ -85,14 +85,18 @@ def _leaf_of(tree: dict[str, Any], row: Any) -> int:
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**31), rows=st.integers(0, 70), columns=st.integers(1, 9), inner=st.integers(0, 40))
-def test_leaves_are_the_twins(seed: int, rows: int, columns: int, inner: int) -> None:
-    """Rows reach the same leaves of true features, NaN and infinity included."""
+@given(
+    seed=st.integers(0, 2**31), rows=st.integers(0, 70), columns=st.integers(1, 9), inner=st.integers(0, 40),
+    lie=st.sampled_from(["rows", "columns", "backwards"]),
+)  # fmt: skip
+def test_leaves_are_the_twins(seed: int, rows: int, columns: int, inner: int, lie: str) -> None:
+    """Rows reach the same leaves of true features, NaN and infinity included, however their matrix lies in memory."""
     generator = np.random.default_rng(seed)
     tree = _tree(generator, columns, 12, inner)
     features = generator.choice([np.nan, np.inf, -np.inf, 0.0, 0.5, 1.0], (rows, columns))
     threshold = generator.choice([0.0, 0.5], len(tree["left"]))
     roots = generator.integers(0, len(tree["left"]), 3).astype(np.int32)
+    features = {"rows": features, "columns": np.asfortranarray(features), "backwards": features[::-1]}[lie]
     found = trees.find_leaves(features, tree["left"], tree["feature"], threshold, roots)
     assert rows == 0 or found is not None
     for mine, root in zip(found if rows else [], roots, strict=rows > 0):

@@ -48,15 +48,16 @@ BIN_ROWS(bin_rows_8_2, double, uint16_t)
 /* Rows that go down a tree side by side: the next step of one does not wait for the last one of another. */
 #define ABREAST 8
 
-/* Rows as they are to the leaves of trees whose splits are all of continuous features: nodes (trees, rows). */
-KERNEL void find_leaves(const double *features, int64_t rows, int64_t columns, const int32_t *left, const int32_t *feature,
+/* Rows as they are, each value so many others down or across from the next, to leaves of trees whose splits are all of continuous features:
+   nodes (trees, rows). */
+KERNEL void find_leaves(const double *features, int64_t rows, int64_t down, int64_t across, const int32_t *left, const int32_t *feature,
                         const double *threshold, const int32_t *roots, int64_t trees, int32_t *nodes)
 {
     for (int64_t first = 0; first < rows; first += ABREAST) {
         int64_t count = rows - first < ABREAST ? rows - first : ABREAST;
         const double *row[ABREAST];
         for (int64_t r = 0; r < ABREAST; r++)
-            row[r] = features + (first + (r < count ? r : 0)) * columns;
+            row[r] = features + (first + (r < count ? r : 0)) * down;
         for (int64_t t = 0; t < trees; t++) {
             int32_t at[ABREAST], going = 1;
             for (int64_t r = 0; r < ABREAST; r++)
@@ -65,7 +66,7 @@ KERNEL void find_leaves(const double *features, int64_t rows, int64_t columns, c
                 going = 0;
                 for (int64_t r = 0; r < ABREAST; r++) {
                     int32_t node = at[r], child = left[node], inner = child >= 0;
-                    at[r] = inner ? child + !(row[r][feature[node]] <= threshold[node]) : node;
+                    at[r] = inner ? child + !(row[r][feature[node] * across] <= threshold[node]) : node;
                     going |= inner;
                 }
             }

@@ -26,7 +26,9 @@ Ranges = tuple[Ints, Places]
 
 _BINS: dict[int, Any] = {1: np.uint8, 2: np.uint16}
 _VALUES: dict[int, Any] = {4: np.float32, 8: np.float64}
-_READ_32, _READ_64 = array_of(np.int32), array_of(np.int64)
+_READ_32, _READ_64, _READ_REAL = array_of(np.int32), array_of(np.int64), array_of(np.float64)
+_WRITTEN_32, _WRITTEN_64, _WRITTEN_REAL = (array_of(kind, written=True) for kind in (np.int32, np.int64, np.float64))
+_OPTIONAL_32 = array_of(np.int32, optional=True)
 
 _BIN_ROWS = {
     (value, size): function(
@@ -36,30 +38,27 @@ _BIN_ROWS = {
     for value in _VALUES for size in _BINS
 }  # fmt: skip
 _FIND_LEAVES = function(
-    "find_leaves",
-    array_of(np.float64), INTEGER, INTEGER, _READ_32, _READ_32, array_of(np.float64), _READ_32, INTEGER, array_of(np.int32, written=True),
+    "find_leaves", _READ_REAL, *[INTEGER] * 3, _READ_32, _READ_32, _READ_REAL, _READ_32, INTEGER, _WRITTEN_32,
 )  # fmt: skip
 _SPLIT_ROWS = {
     size: function(
         f"split_rows_{size}",
-        array_of(_BINS[size]), INTEGER, _READ_32, _READ_32, _READ_32, _READ_32, array_of(np.uint8), INTEGER, _READ_32, _READ_32, _READ_64,
-        INTEGER, *[array_of(np.int32, written=True)] * 3, array_of(np.int64, written=True),
+        array_of(_BINS[size]), INTEGER, *[_READ_32] * 4, array_of(np.uint8), INTEGER, _READ_32, _READ_32, _READ_64, INTEGER,
+        *[_WRITTEN_32] * 3, _WRITTEN_64,
     )
     for size in _BINS
 }  # fmt: skip
 _ADD_ROWS = {
     size: function(
         f"add_rows_{size}",
-        array_of(_BINS[size]), INTEGER, _READ_32, _READ_64, INTEGER, array_of(np.int32, optional=True), array_of(np.float64), INTEGER,
-        INTEGER, array_of(np.int32, optional=True), _READ_64, INTEGER, INTEGER, array_of(np.float64, written=True),
+        array_of(_BINS[size]), INTEGER, _READ_32, _READ_64, INTEGER, _OPTIONAL_32, _READ_REAL, INTEGER, INTEGER, _OPTIONAL_32, _READ_64,
+        INTEGER, INTEGER, _WRITTEN_REAL,
     )
     for size in _BINS
 }  # fmt: skip
 _SCAN_TARGETS = function(
-    "scan_targets",
-    array_of(np.float64), INTEGER, INTEGER, _READ_64, _READ_64, REAL, REAL, REAL, REAL, INTEGER, array_of(np.float64, written=True),
-    array_of(np.float64, written=True), array_of(np.int64, written=True), array_of(np.float64, written=True),
-    array_of(np.float64, written=True),
+    "scan_targets", _READ_REAL, INTEGER, INTEGER, _READ_64, _READ_64, *[REAL] * 4, INTEGER, _WRITTEN_REAL, _WRITTEN_REAL, _WRITTEN_64,
+    _WRITTEN_REAL, _WRITTEN_REAL,
 )  # fmt: skip
 
 
@@ -104,7 +103,10 @@ def find_leaves(features: Floats, left: Ints, feature: Ints, threshold: Floats, 
     if _FIND_LEAVES is None or not features.size:
         return None
     nodes = np.empty((len(roots), len(features)), dtype=np.int32)
-    _FIND_LEAVES(np.ascontiguousarray(features), *features.shape, left, feature, threshold, roots, len(roots), nodes)
+    # Column by column or row by row, as they lie: a transposed copy would take as long as the trees.
+    rows = features if features.flags.forc else np.ascontiguousarray(features)
+    steps = (step // rows.itemsize for step in rows.strides)
+    _FIND_LEAVES(rows.ravel(order="K"), len(rows), *steps, left, feature, threshold, roots, len(roots), nodes)
     return nodes
 
 
