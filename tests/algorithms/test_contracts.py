@@ -287,6 +287,7 @@ CASES = {
     ),
     "VarianceThresholdSelector": Case("VarianceThresholdSelector", _vectors, {"varianceThreshold": 0.9}, **RAW),
     "VectorIndexer": Case("VectorIndexer", _vectors, **RAW),
+    "Word2Vec": Case("Word2Vec", _texts, {"vectorSize": 3, "maxIter": 2, "numPartitions": 2}, draws=True, **RAW),
 }
 # Operations that read what a model made: the tests of that model run them.
 OF_A_MODEL = {name for name, case in CASES.items() if case is None}

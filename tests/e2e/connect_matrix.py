@@ -132,8 +132,9 @@ class Matrix:
             features.IDF(inputCol="counted", outputCol="weighed"),
             features.OneHotEncoder(inputCols=["group"], outputCols=["slots"]),
             features.TargetEncoder(inputCols=["group"], outputCols=["targets"], labelCol="ill"),
+            features.Word2Vec(inputCol="basket", outputCol="meant", vectorSize=2, seed=1),
         ]
-        return self.has_columns(stages, ["weighed", "slots", "targets"])
+        return self.has_columns(stages, ["weighed", "slots", "targets", "meant"])
 
     def selectors_and_hashes(self):
         univariate = features.UnivariateFeatureSelector(outputCol="univariate", labelCol="ill")

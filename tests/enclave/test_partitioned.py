@@ -187,6 +187,26 @@ def test_partitioned_mode_finds_enclave_modes_patterns():
     assert len(inside["counts"]) > 8
 
 
+def test_partitioned_mode_learns_enclave_modes_words():
+    """Masked sums over parts that learn at once give the vectors of sealed ones, from parts without words too."""
+    generator = np.random.default_rng(9)
+    lists = [[f"w{word}" for word in generator.zipf(1.5, 6) % 9] if row % 100 < 80 else [] for row in range(300)]
+    texts = World(Dataset(pa.table({"words": pa.array(lists, pa.list_(pa.string())), "y": np.zeros(300)}), parts=5))
+    asked = {"operation": "Word2Vec", "params": {"vectorSize": 4, "numPartitions": 2, "maxIter": 2}, "inputs": {"input0": "words"}}
+    asked["plan"] = Plan(source=texts.dataset.manifest.reference, steps=())
+    inside, _, sealed = trained(texts, **asked, shares=3)
+    partitioned, _, masked = trained(texts, **asked, shares=3, mode=Mode.PARTITIONED)
+    assert not any(sealed)
+    # Three rounds an iteration, and before them those of the summary, of the words and of the exponents.
+    assert masked.count(True) == 6
+    assert partitioned["vocabulary"] == inside["vocabulary"]
+    assert len(inside["vocabulary"]) == 9
+    # Single precision, and once in a while a step whose product rounding puts into the next entry of the sigmoid's table.
+    np.testing.assert_allclose(partitioned["vectors"], inside["vectors"], atol=1e-4)
+    other, _, _ = trained(texts, **asked, shares=1)
+    np.testing.assert_allclose(other["vectors"], inside["vectors"], atol=1e-4)
+
+
 def test_partitioned_mode_walks_enclave_modes_graph():
     """Masked sums over edges give the clusters of sealed ones."""
     ends = np.random.default_rng(6).integers(0, 12, (2, 300)) + 12 * (np.arange(300) % 2)

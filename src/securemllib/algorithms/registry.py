@@ -69,6 +69,7 @@ from securemllib.algorithms.standard_scaler import StandardScaler
 from securemllib.algorithms.stat.chi_square_test import ChiSquareTest
 from securemllib.algorithms.stat.correlation import Correlation
 from securemllib.algorithms.stat.summarizer import Summarizer
+from securemllib.algorithms.word2vec import Word2Vec
 from securemllib.errors import UsageError
 
 __all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_name", "types_of"]
@@ -83,7 +84,7 @@ ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation 
     MultilayerPerceptronClassifier, NaiveBayes, NearestNeighbors, OneHotEncoder, PCA, PowerIterationClustering, PrefixSpan,
     QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler,
     StandardScaler, StringIndexer, Summarizer, TargetEncoder, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector,
-    VectorIndexer,
+    VectorIndexer, Word2Vec,
 )}  # fmt: skip
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.

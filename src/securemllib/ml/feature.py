@@ -58,7 +58,7 @@ from securemllib.ml.features.vectors import (
     VectorSizeHint,
     VectorSlicer,
 )
-from securemllib.ml.features.words import IDF, CountVectorizer, CountVectorizerModel, IDFModel
+from securemllib.ml.features.words import IDF, CountVectorizer, CountVectorizerModel, IDFModel, Word2Vec, Word2VecModel
 from securemllib.ml.mirror import mirrors
 from securemllib.ml.persistence import Persistent
 from securemllib.ml.plain import PlainPCAModel, PlainStandardScalerModel
@@ -122,6 +122,8 @@ __all__ = [
     "VectorIndexerModel",
     "VectorSizeHint",
     "VectorSlicer",
+    "Word2Vec",
+    "Word2VecModel",
 ]
 
 

@@ -98,4 +98,8 @@ SHARES: Mapping[str, Share] = {
     "Recommender": Share(share=0.0, reason="factors are multiplied with all partners' in blocks"),
     "RegressionEvaluator": _SUMS,
     "TopicEvaluator": _SUMS,
+    "Word2Vec": Share(
+        share=0.25,
+        reason="vectors of words and of inner nodes are fetched at random, each read in order; those near the root stay in the cache",
+    ),
 }

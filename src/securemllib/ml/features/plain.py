@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyspark.ml.linalg import DenseVector, Vectors
+from numpy.typing import NDArray
+from pyspark.ml.linalg import DenseVector, Vector, Vectors, _convert_to_vector
 
+from securemllib.errors import UsageError
 from securemllib.ml.plain import Plain
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "PlainStringIndexerModel",
     "PlainTargetEncoderModel",
     "PlainVectorIndexerModel",
+    "PlainWord2VecModel",
 ]
 
 
@@ -182,3 +185,47 @@ class PlainMinHashLSHModel(Plain):
     def randCoefficients(self) -> list[tuple[int, int]]:
         """The factor and the summand of each table."""
         return [(int(factor), int(summand)) for factor, summand in self.model.coefficients]
+
+
+class PlainWord2VecModel(Plain):
+    """The vectors of words."""
+
+    def getVectors(self) -> pd.DataFrame:
+        """Return ``word`` and ``vector``, the most frequent word first; a pandas frame, for Spark is the host."""
+        return pd.DataFrame({"word": self.model.vocabulary, "vector": [Vectors.dense(row) for row in self.model.vectors]})
+
+    def findSynonyms(self, word: str | Vector, num: int) -> pd.DataFrame:
+        """Return ``word`` and ``similarity`` as a pandas frame; arguments and errors as those of `findSynonymsArray`."""
+        return pd.DataFrame(self.findSynonymsArray(word, num), columns=["word", "similarity"])
+
+    def findSynonymsArray(self, word: str | Vector, num: int) -> list[tuple[str, float]]:
+        """Return the words whose vectors have the largest cosines with that of a word, which is left out, or with a vector.
+
+        Raises:
+            UsageError: The word has no vector, the vector is of another size, or ``num`` is not positive.
+        """
+        if not num > 0:
+            raise UsageError(f"num must be at least 1, not {num}.")
+        words, cosines = self.model.vocabulary, self._cosines(self._vector(word))
+        nearest = [(words[index], float(cosines[index])) for index in np.argsort(-cosines, kind="stable")[: num + 1]]
+        return [(name, cosine) for name, cosine in nearest if not (isinstance(word, str) and name == word)][:num]
+
+    def _vector(self, word: str | Vector) -> NDArray[np.float32]:
+        if not isinstance(word, str):
+            return np.asarray(_convert_to_vector(word).toArray(), dtype=np.float32)
+        if word not in self.model.vocabulary:
+            raise UsageError(f"{word} not in vocabulary.")
+        vector: NDArray[np.float32] = self.model.vectors[self.model.vocabulary.index(word)]
+        return vector
+
+    def _cosines(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the cosines in single precision as in MLlib; those of a vector of zeros are 0."""
+        vectors, norm = self.model.vectors, np.linalg.norm(vector)
+        if len(vector) != vectors.shape[1]:
+            raise UsageError(f"The vector has {len(vector)} slots, those of words have {vectors.shape[1]}.")
+        norms = np.linalg.norm(vectors, axis=1)
+        if norm == 0:
+            return np.zeros_like(norms)
+        inverse = np.divide(np.float32(1), norms, out=np.zeros_like(norms), where=norms > 0)
+        cosines: NDArray[np.float32] = vectors @ (vector / norm) * inverse
+        return cosines

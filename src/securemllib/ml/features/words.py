@@ -1,16 +1,16 @@
-"""Fitted features of words: count vectors and their weights."""
+"""Fitted features of words: count vectors and their weights, and vectors of words."""
 
 from typing import Any, Self
 
 from pyspark.ml import feature as original
-from pyspark.ml.feature import _CountVectorizerParams, _IDFParams
+from pyspark.ml.feature import _CountVectorizerParams, _IDFParams, _Word2VecParams
 
 from securemllib.errors import UsageError
 from securemllib.ml.features.base import TOKENS, SecureFeatureEstimator, SecureFeatureModel
-from securemllib.ml.features.plain import PlainCountVectorizerModel, PlainIDFModel
-from securemllib.ml.mirror import mirrors
+from securemllib.ml.features.plain import PlainCountVectorizerModel, PlainIDFModel, PlainWord2VecModel
+from securemllib.ml.mirror import mirrors, refuse_sealed
 
-__all__ = ["IDF", "CountVectorizer", "CountVectorizerModel", "IDFModel"]
+__all__ = ["IDF", "CountVectorizer", "CountVectorizerModel", "IDFModel", "Word2Vec", "Word2VecModel"]
 
 
 @mirrors(original.CountVectorizerModel)
@@ -61,3 +61,25 @@ class IDF(SecureFeatureEstimator, _IDFParams):
     """Slots weighed by how few documents have them, as ``pyspark.ml.feature.IDF``."""
 
     MODEL = IDFModel
+
+
+@mirrors(original.Word2VecModel)
+class Word2VecModel(SecureFeatureModel, _Word2VecParams):
+    """A sealed model of `Word2Vec`."""
+
+    ACCEPTS = TOKENS
+
+    @property
+    def getVectors(self) -> Any:
+        """Refuse: vectors are sealed; it is no getter of a Param, for which `mirrors` would take it."""
+        return refuse_sealed(self, "getVectors", original.Word2VecModel)
+
+    def _plain(self, model: Any) -> PlainWord2VecModel:
+        return PlainWord2VecModel(model)
+
+
+@mirrors(original.Word2Vec)
+class Word2Vec(SecureFeatureEstimator, _Word2VecParams):
+    """Vectors of words by those that stand near them, as ``pyspark.ml.feature.Word2Vec``."""
+
+    MODEL = Word2VecModel
