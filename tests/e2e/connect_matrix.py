@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from pyspark.ml.linalg import Vectors
 from pyspark.sql import SparkSession
 
 from securemllib.errors import SecureMLlibError
@@ -145,7 +146,9 @@ class Matrix:
             features.BucketedRandomProjectionLSH(inputCol="features", outputCol="near", bucketLength=2.0, seed=1),
             features.MinHashLSH(inputCol="features", outputCol="common", seed=1),
         ]
-        return self.has_columns(stages, ["varying", "dependent", "univariate", "near", "common"])
+        near = stages[-1].fit(self.features).approxNearestNeighbors(self.features, Vectors.dense(1.0, 1.0, 1.0), 3)
+        found = near.release(columns=["distCol"]).open().num_rows
+        return found == 3 and self.has_columns(stages, ["varying", "dependent", "univariate", "near", "common"])
 
     def has_columns(self, stages, names):
         """Return whether a pipeline of these stages gives sealed rows these columns."""

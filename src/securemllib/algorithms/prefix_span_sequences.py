@@ -72,11 +72,12 @@ class Patterns:
     def more(self, level: "Patterns") -> "Patterns":
         """Return these with those of one more level; `DataError` where they are too many."""
         _require_few(len(self.items) + len(level.items))
-        pairs = zip(
-            (self.parents, self.items, self.joins, self.counts), (level.parents, level.items, level.joins, level.counts), strict=True
+        return Patterns(
+            parents=np.concatenate([self.parents, level.parents]),
+            items=np.concatenate([self.items, level.items]),
+            joins=np.concatenate([self.joins, level.joins]),
+            counts=np.concatenate([self.counts, level.counts]),
         )
-        parents, items, joins, counts = (np.concatenate(pair) for pair in pairs)
-        return Patterns(parents=parents, items=items, joins=joins, counts=counts)
 
     def proposed(self, first: int) -> "Patterns":
         """Return what the next level may hold, if these, whose position among all patterns begins at ``first``, are the whole level.

@@ -78,6 +78,7 @@ SHARES: Mapping[str, Share] = {
     "MaxAbsScaler": _SUMS,
     "MinHashLSH": _SUMS,
     "MinMaxScaler": _SUMS,
+    "NearestNeighbors": Share(share=0.0, reason="distances are read in order, and the smallest of a slice are sorted"),
     "OneHotEncoder": _SUMS,
     "QuantileDiscretizer": _BINS,
     "RobustScaler": _BINS,
