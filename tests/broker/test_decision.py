@@ -1,5 +1,6 @@
 """Does a policy allow exactly what it says, and nothing else?"""
 
+from base64 import b64encode
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import FreshnessError, PolicyError
+from securemllib.policy.approval import ReleaseApproval
 from securemllib.policy.decision import DatasetFacts, Facts, ModelFacts, authorise
-from securemllib.policy.model import ANY, Bound, Policy, Rule
+from securemllib.policy.model import ANY, Approvals, Bound, Policy, Quorum, Rule
 from securemllib.wire.dataset import DatasetRef
+from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.job import Mode, Output, OutputKind
 from securemllib.wire.plan import (
     ApplyModel,
@@ -97,6 +100,62 @@ def test_the_decision_has_the_rules_group_size() -> None:
     """The group size of the rule that allows the job goes with the decision, into the grant; without one it is 0."""
     assert authorise(job(), facts(RULE), now=NOW).min_group_size == 0
     assert authorise(job(), facts(replace(RULE, min_group_size=50)), now=NOW).min_group_size == 50
+
+
+@pytest.mark.parametrize(("source", "behind"), [(5, 100), (100, 5)])
+def test_the_largest_group_size_of_all_owners_counts(source: int, behind: int) -> None:
+    """Where several owners' data are in a job, the strictest of their group sizes goes into the grant, whosever it is."""
+    known = facts(replace(RULE, min_group_size=source), behind=(replace(RULE, min_group_size=behind),))
+    assert authorise(job(apply_model(MODEL)), known, now=NOW).min_group_size == 100
+
+
+def test_an_expired_policy_allows_nothing() -> None:
+    """A policy allows at its last second what it allowed before; a second later it allows nothing, whatever its rules say."""
+    known = dataset(SOURCE, RULE)
+    assert known.policy is not None
+    expiring = replace(facts(RULE), datasets={DATASET: replace(known, policy=replace(known.policy, expires=at(NOW)))})
+    assert authorise(job(), expiring, now=NOW).permissions
+    refused(job(), expiring, "expired", now=NOW + 1)
+
+
+def test_a_release_waits_for_its_approvers() -> None:
+    """A rule alone releases no model of a policy that asks for approvals; as many approvals of this very release as it asks for do."""
+    people = [PrivateIdentity.generate(name).public for name in ("a", "b", "c")]
+    quorum = Quorum(threshold=2, approvers=tuple(b64encode(person.to_bytes()).decode() for person in people))
+    base = facts(RULE, behind=(RULE,))
+    known = base.datasets[BEHIND.dataset_id]
+    assert known.policy is not None
+    policy = replace(known.policy, approvals=Approvals(policy_change=quorum, model_release=quorum))
+    asked = release_of(MODEL, ANALYST, BROKER)
+    word = ReleaseApproval(
+        broker=BROKER.fingerprint,
+        model_id=MODEL.model_id,
+        model_digest=MODEL.digest.hex(),
+        recipients=(ANALYST.fingerprint,),
+        expires=NOW,
+    )
+
+    def with_approvals(*approvals: tuple[PublicIdentity, ReleaseApproval]) -> Facts:
+        signed = tuple((person.fingerprint, approval) for person, approval in approvals)
+        return replace(base, datasets={BEHIND.dataset_id: replace(known, policy=policy)}, approvals=signed)
+
+    first, second, third = ((person, word) for person in people)
+    assert authorise(asked, with_approvals(first, second), now=NOW).permissions
+    others = [
+        replace(word, broker=OTHER.fingerprint),
+        replace(word, model_id="x" * 64),
+        replace(word, model_digest="0" * 64),
+        replace(word, recipients=(OTHER.fingerprint,)),
+        replace(word, expires=NOW - 1),
+    ]
+    for approvals in ((), (first,), (third, third), (first, (OTHER, word)), *((first, (people[1], other)) for other in others)):
+        refused(asked, with_approvals(*approvals), "approval")
+
+
+def test_a_model_of_no_dataset_is_not_released() -> None:
+    """Where no policy is asked none can allow: a job that involves no dataset is refused."""
+    nothing = ModelFacts(reference=MODEL, lineage=(), operation="KMeans", params={})
+    refused(release_of(MODEL, ANALYST, BROKER), facts(RULE, models={MODEL.model_id: nothing}), "dataset")
 
 
 def test_without_a_rule_nothing_is_allowed() -> None:
