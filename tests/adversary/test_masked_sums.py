@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import chi2, norm
 
-from securemllib.crypto.masking import TAG_WORDS, unmask
+from securemllib.enclave.masking import TAG_WORDS, unmask
 from securemllib.enclave.rounds import open_state, statistics_context
 from securemllib.errors import CoverError
 from securemllib.wire.job import Mode
@@ -133,6 +133,18 @@ def test_a_sum_of_an_earlier_round_is_refused(world):
     with pytest.raises(CoverError):
         later.send([held.salts[0], later.salts[1]], added(held.one, later.two))
     assert later.send(later.salts, later.honest)[0].round == later.number + 1
+
+
+def test_a_measured_round_adds_nothing_that_stayed(world):
+    """A host that says of a measured round that its statistics stayed is refused; the exponents that were sent are taken."""
+    job, relay = world.job(params={"regParam": 0.01}, mode=Mode.PARTITIONED, checkpoint_interval=1000), Relay(world)
+    relay.install(job)
+    reply, state = relay.ask(Begin(job_id=job.job_id))
+    measured, state = hand_over(relay, job, computed(job, [relay], reply.round, state))
+    found = computed(job, [relay], measured.round, state, stays=True)
+    with pytest.raises(CoverError):
+        relay.ask(Update(job_id=job.job_id, lengths=(0,) * job.shares))
+    assert hand_over(relay, job, found)[0].round == measured.round + 1
 
 
 def test_a_round_is_handed_over_in_its_own_way_only(world):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from securemllib.algorithms.fixed_point import SUM_BITS, exponents, from_limbs, largest, limb_bits, to_limbs, width
+from securemllib.algorithms.fixed_point import SUM_BITS, TOO_LARGE, WELL, Exponents, from_limbs, largest, limb_bits, to_limbs, width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +54,11 @@ def _like(sums: Sums) -> Sums:
 
 
 def _summed(parts: list[Sums], grown: float = 1.0) -> Sums:
-    found = [exponents(part) for part in parts]
+    found = [Exponents.of(part) for part in parts]
     bound = largest([one for one in found if one is not None])
     bits, limbs = limb_bits(len(parts)), np.zeros((len(parts), 2, width(parts[0])), dtype=np.int64)
     for part, own in zip(parts, limbs, strict=True):
-        assert to_limbs(part, bound, bits, own)
+        assert to_limbs(part, bound, bits, own) != TOO_LARGE
     total = limbs.sum(axis=0)
     assert np.abs(total).max() < 2**SUM_BITS
     return from_limbs(_like(parts[0]), total, bound, bits)
@@ -83,25 +83,25 @@ def test_summed_limbs_are_the_sum(seed: int, shares: int, spread: float) -> None
 
 def test_a_leaf_may_grow_and_not_beyond_the_headroom() -> None:
     """Exponents measured once hold for statistics a million times larger; far larger and non-finite ones are reported, never wrapped."""
-    bound = exponents(_sums(1))
+    bound = Exponents.of(_sums(1))
     assert bound is not None
     limbs = np.zeros((2, width(_sums(1))), dtype=np.int64)
     for factor, accepted in ((1.0, True), (1e6, True), (1e-6, True), (1e30, False), (np.inf, False), (np.nan, False)):
         grown = Sums(rows=1, loss=1e-300, vector=_sums(1).vector * factor, gram=np.ones((4, 4)), counts=np.ones(3, int), cube=_sums(1).cube)
-        assert to_limbs(grown, bound, limb_bits(4), limbs) is accepted
-    assert exponents(_sums(1)) is not None
+        assert (to_limbs(grown, bound, limb_bits(4), limbs) != TOO_LARGE) is accepted
+    assert Exponents.of(_sums(1)) is not None
     infinite = Sums(rows=1, loss=np.inf, vector=np.zeros(4), gram=np.zeros((4, 4)), counts=np.zeros(3, int), cube=np.zeros((2, 3, 4)))
-    assert exponents(infinite) is None
+    assert Exponents.of(infinite) is None
 
 
 def test_a_field_that_was_zero_takes_zeros_only() -> None:
     """A field without exponents says that a number does not fit; the same field of zeros fits."""
-    bound = exponents(_zeros())
+    bound = Exponents.of(_zeros())
     assert bound is not None
     limbs = np.zeros((2, width(_zeros())), dtype=np.int64)
-    assert to_limbs(_zeros(), bound, 56, limbs)
+    assert to_limbs(_zeros(), bound, 56, limbs) == WELL
     assert not limbs.any()
-    assert not to_limbs(_sums(2), bound, 56, limbs)
+    assert to_limbs(_sums(2), bound, 56, limbs) == TOO_LARGE
 
 
 @pytest.mark.parametrize("size", [1.7e308, 8.9e307, 1e-320])
@@ -123,11 +123,11 @@ def test_another_shape_takes_the_largest_exponent() -> None:
         ADDITIVE: ClassVar[tuple[str, ...]] = ("sums",)
         sums: NDArray[np.float64]
 
-    measured = exponents(Groups(sums=np.array([[1e-3, 5e4], [2e-3, 7e4]])))
+    measured = Exponents.of(Groups(sums=np.array([[1e-3, 5e4], [2e-3, 7e4]])))
     assert measured is not None
     more = Groups(sums=np.array([[1.5e-3, 0.0], [0.1e-3, 3.25e4], [9e-3, 1e-9]]))
     limbs = np.zeros((2, 6), dtype=np.int64)
-    assert to_limbs(more, measured, 56, limbs)
+    assert to_limbs(more, measured, 56, limbs) == WELL
     again = from_limbs(Groups(sums=np.zeros((3, 2))), limbs, measured, 56)
     np.testing.assert_allclose(again.sums, more.sums, rtol=1e-6, atol=0)
     np.testing.assert_allclose(again.sums[:, 0], more.sums[:, 0], rtol=1e-14)

@@ -1,16 +1,20 @@
 """Does partitioned mode train the same models, with masked sums where it says so?"""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from securemllib.algorithms.fixed_point import Exponents
 from securemllib.algorithms.trees import training
+from securemllib.enclave.addition import Addition, add_masked, masked_share
 from securemllib.wire.encoding import decode
 from securemllib.wire.job import Mode
 from securemllib.wire.plan import Call, Filter, Literal, Operator, Plan, Reference
 from securemllib.wire.task import Compute, Masked
 from tests.enclave.test_jobs import plain_model
-from tests.world import Dataset, Relay, World, binomial_table, run
+from tests.world import Dataset, Relay, World, binomial_table, masked_sum, run
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +116,46 @@ def test_exponents_of_a_wild_step_do_not_stay():
     partitioned, _, masked = trained(wild, **asked, mode=Mode.PARTITIONED)
     assert any(masked)
     np.testing.assert_allclose(partitioned["coefficients"], inside["coefficients"], rtol=1e-6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """Statistics of one field."""
+
+    ADDITIVE = ("values",)
+
+    values: np.ndarray
+
+
+@pytest.mark.parametrize(
+    ("shares", "is_added"),
+    [
+        ((1.0, 1.0), True),
+        ((1e-9, 1.0), True),
+        ((1e-30, 1.0), True),
+        ((0.0, 1.0), True),
+        ((0.0, 0.0), True),
+        ((1e-30, 1e-30), False),
+        ((0.0, 1e-30), False),
+        ((1e30, 1.0), False),
+    ],
+)
+def test_what_is_measured_again(shares, is_added):
+    """Sums go on where some share keeps its digits or all are exactly 0, and not where one is too large or all that are not 0 shrank."""
+    world = World(Dataset(binomial_table(rows=8), parts=2))
+    job, relay = world.job(mode=Mode.PARTITIONED), Relay(world)
+    relay.install(job)
+    session = relay.enclave.session(job.job_id)
+    statistics = [Sums(values=np.full(3, share)) for share in shares]
+    measured = Addition(kind="masked", exponents=Exponents.of(Sums(values=np.ones(3))), measured=b"state")
+    later = measured.after_update(session, None)
+    masked = [masked_share(session, b"state", b"%d" % k, later.exponents, share) for k, share in enumerate(statistics)]
+    salted = [(b"%d" % k, salt) for k, (salt, _) in enumerate(masked)]
+    total = memoryview(bytearray(masked_sum([(None, bytes(words)) for _, words in masked])))
+    added = add_masked(session, b"state", salted, total, later, Sums(values=np.zeros(3)))
+    assert (added is not None) is is_added
+    if is_added:
+        np.testing.assert_allclose(added.values, sum(shares), rtol=1e-15)
 
 
 def counts_table():

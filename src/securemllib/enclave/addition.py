@@ -7,9 +7,9 @@ A job in partitioned mode decides before each round, from the state alone, how t
 - ``masked``: integers behind one-time masks, which the host adds.
 
 A round is measured when no exponents are known or when the masked round before it did not fit them: a share that does not fit sends
-zeros and counts itself in one more masked leaf, so the host sees no difference. Its other half counts the shares that shrank so far that
-their digits would be lost: exponents of a wild step of a search must not stay. Statistics that are not finite have no exponents;
-their round is sealed.
+zeros and counts itself in one more masked leaf, so the host sees no difference. The leaf counts the shares, too, that shrank so far that
+their digits would be lost: exponents of a wild step of a search must not stay. Exact zeros lose no digits. Statistics that are not finite
+have no exponents; their round is sealed.
 """
 
 from collections.abc import Sequence
@@ -20,22 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms import fixed_point
-from securemllib.algorithms.codec import Packed, unpack
-from securemllib.algorithms.fixed_point import Exponents, additive, from_limbs, largest, limb_bits, to_limbs
+from securemllib.algorithms.fixed_point import SHRUNK, TOO_LARGE, Exponents, additive, from_limbs, largest, limb_bits, to_limbs
 from securemllib.algorithms.registry import types_of
 from securemllib.crypto.keys import DataKey
-from securemllib.crypto.masking import TAG_WORDS, mask, unmask
 from securemllib.enclave.host import Host
+from securemllib.enclave.masking import TAG_WORDS, mask, unmask
 from securemllib.enclave.messages import PIECE_BYTES
 from securemllib.enclave.session import Session
 from securemllib.errors import CoverError
 from securemllib.wire.job import Mode
 from securemllib.wire.task import MESSAGE_BYTES
 
-__all__ = [
-    "MASKED", "MEASURED", "SEALED", "Addition", "add_masked", "fetch_masked", "keep_masked", "masked_share", "measured",
-    "measured_exponents",
-]  # fmt: skip
+__all__ = ["MASKED", "MEASURED", "SEALED", "Addition", "add_masked", "fetch_masked", "keep_masked", "masked_share"]
 
 SEALED, MEASURED, MASKED = "sealed", "measured", "masked"
 _PURPOSE = "securemllib/masked-sum/v1"
@@ -48,16 +44,14 @@ class Addition:
     Attributes:
         kind: ``sealed``, ``measured`` or ``masked``.
         columns: The features of a row; 0 before the summary.
-        exponents: Of a masked round: those of each additive field.
-        settling: Whether an overflow led here: then the exponents serve one round only.
-        aged: Whether the exponents are of an earlier state.
+        exponents: Of a masked round.
+        measured: The digest of the sealed state that the exponents are of; empty where the algorithm's state has changed since.
     """
 
     kind: str = SEALED
     columns: int = 0
-    exponents: tuple[Exponents, ...] = ()
-    settling: bool = False
-    aged: bool = False
+    exponents: Exponents | None = None
+    measured: bytes = b""
 
     def after_update(self, session: Session, state: Any) -> "Addition":
         """Return how the round that a new state opens is added."""
@@ -67,56 +61,34 @@ class Addition:
             return Addition(columns=self.columns)
         if is_additive is not None and not is_additive(state):
             return Addition(columns=self.columns)
-        if self.kind == MASKED and not self.settling:
-            return replace(self, aged=True)
+        if self.kind == MASKED:
+            return replace(self, measured=b"")
         return Addition(kind=MEASURED, columns=self.columns)
 
-    def after_measuring(self, found: list[tuple[Exponents, ...] | None]) -> "Addition":
-        """Return how the measured state's round is added."""
+    def after_measuring(self, found: list[Exponents | None], digest: bytes) -> "Addition":
+        """Return how the round of the measured state of that digest is added."""
         finite = [exponents for exponents in found if exponents is not None]
         if len(finite) < len(found):
             return replace(self, kind=SEALED)
-        return replace(self, kind=MASKED, exponents=largest(finite))
-
-    def after_overflow(self) -> "Addition":
-        """Return how the same state's round is added once more."""
-        return Addition(kind=MEASURED, columns=self.columns, settling=True)
+        return replace(self, kind=MASKED, exponents=largest(finite), measured=digest)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Measured:
-    exponents: tuple[Exponents, ...]
-
-
-def measured(statistics: Any) -> Any:
-    """Return what a worker seals in a measured round."""
-    found = fixed_point.exponents(statistics)
-    return None if found is None else _Measured(exponents=found)
-
-
-def measured_exponents(packed: Packed) -> tuple[Exponents, ...] | None:
-    """Return the exponents that a worker sealed; `FormatError` where they are none."""
-    return None if packed.tree is None else unpack(_Measured, packed).exponents
-
-
-def masked_share(
-    session: Session, state: bytes, context: bytes, exponents: tuple[Exponents, ...], statistics: Any
-) -> tuple[bytes, memoryview]:
+def masked_share(session: Session, state: bytes, context: bytes, exponents: Exponents, statistics: Any) -> tuple[bytes, memoryview]:
     """Return the salt and the masked bytes of one share's statistics.
 
     Args:
         session: The job.
         state: The digest of the round's sealed state.
         context: The associated data of the share's statistics.
-        exponents: Those of each additive field.
+        exponents: The round's.
         statistics: The sum over the share's rows.
     """
-    vector = np.zeros(_words(statistics), dtype="<i8")
+    vector = np.empty(_words(statistics), dtype="<i8")
     limbs = vector[:-TAG_WORDS].reshape(2, -1)
-    if not to_limbs(statistics, exponents, limb_bits(session.job.shares), limbs[:, :-1]):
+    fit = to_limbs(statistics, exponents, limb_bits(session.job.shares), limbs[:, :-1])
+    if fit == TOO_LARGE:
         limbs[:] = 0
-        limbs[0, -1] = 1
-    limbs[1, -1] = fixed_point.has_shrunk(statistics, exponents)
+    limbs[:, -1] = fit, 0
     return mask(_round_key(session, state), context, vector), vector.data.cast("B")
 
 
@@ -165,13 +137,14 @@ def add_masked(
     Raises:
         IntegrityError: The sum is not exactly that of this round's shares.
     """
-    if len(total) % 8:
+    if addition.exponents is None or len(total) % 8:
         raise CoverError(f"{len(total)} bytes are no masked sum.")
     values = unmask(_round_key(session, state), shares, np.frombuffer(total, dtype="<u8"))
     if values.size != 2 * (fixed_point.width(like) + 1):
         raise CoverError(f"A masked sum has {values.size} numbers, not those of the round's statistics.")
     limbs: NDArray[np.int64] = values.reshape(2, -1)
-    if limbs[0, -1] or (addition.aged and limbs[1, -1] == session.job.shares):
+    fits = int(limbs[0, -1])
+    if fits >= TOO_LARGE or (not addition.measured and fits >= SHRUNK and sum(divmod(fits, SHRUNK)) == session.job.shares):
         return None
     return from_limbs(like, limbs[:, :-1], addition.exponents, limb_bits(session.job.shares))
 

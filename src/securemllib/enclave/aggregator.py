@@ -12,7 +12,7 @@ from securemllib.algorithms.registry import types_of
 from securemllib.algorithms.summary import Summary
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.keys import DataKey
-from securemllib.enclave.addition import MASKED, MEASURED, Addition, add_masked, fetch_masked, measured_exponents
+from securemllib.enclave.addition import MASKED, MEASURED, Addition, add_masked, fetch_masked
 from securemllib.enclave.exchange import after_exchange
 from securemllib.enclave.going_on import first_state, keep_statistics, seal_tree, statistics_behind
 from securemllib.enclave.host import Host
@@ -45,7 +45,7 @@ class _Sum:
 
     shares: int = 0
     total: Any = None
-    measured: list[tuple[Exponents, ...] | None] = field(default_factory=list)
+    measured: list[Exponents | None] = field(default_factory=list)
 
 
 class Aggregator:
@@ -144,13 +144,13 @@ class Aggregator:
         if kind == MASKED or first != found.shares or first + len(statistics) > self._session.job.shares:
             raise CoverError(f"{len(statistics)} sealed statistics came after {found.shares} in round {current.round}.")
         for share, message in enumerate(statistics, first):
-            held = None if len(message) else self._session.held.take(share, current.digest)
+            held = None if len(message) or kind == MEASURED else self._session.held.take(share, current.digest)
             try:
                 packed = open_statistics(self._session, current, share, message, host) if held is None else held
             except UnsealError:
                 raise CoverError(f"The statistics of share {share} are not those of round {current.round}.") from None
             if kind == MEASURED:
-                found.measured.append(measured_exponents(packed))
+                found.measured.append(None if packed.tree is None else unpack(Exponents, packed))
             elif packed.tree is not None:
                 one = unpack(Summary if self._state is None else types_of(type(self._algorithm))[1], packed)
                 found.total = one if found.total is None else found.total + one
@@ -162,7 +162,7 @@ class Aggregator:
         if found.shares != self._session.job.shares:
             raise CoverError(f"{found.shares} statistics came for {self._session.job.shares} shares.")
         if addition.kind == MEASURED:
-            self._again(addition.after_measuring(found.measured))
+            self._again(addition.after_measuring(found.measured, self._current.digest))
         else:
             self._step(found.total)
 
@@ -179,7 +179,7 @@ class Aggregator:
         except IntegrityError:
             raise CoverError(f"The masked sum is not that of every share in round {current.round}, once each.") from None
         if total is None:
-            self._again(current.addition.after_overflow())
+            self._again(Addition(kind=MEASURED, columns=current.addition.columns))
         else:
             self._step(total)
 

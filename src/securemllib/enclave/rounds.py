@@ -74,12 +74,6 @@ class SealedState:
         packed = self.packed
         return digest("securemllib/state/v1", encode(packed.tree), *packed.arrays)
 
-    @cached_property
-    def content(self) -> bytes:
-        """What names the algorithm's state in it, whatever round it opens."""
-        state = Packed(None) if self.state is None else self.state
-        return digest("securemllib/state-content/v1", encode(state.tree), *state.arrays)
-
     def value(self, algorithm: Any) -> Any:
         """Return an algorithm's state, whose arrays are not to be written to; None before the summary."""
         return None if self.state is None else unpack(types_of(type(algorithm))[0], self.state)

@@ -12,8 +12,9 @@ from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Block
 from securemllib.algorithms.codec import pack
+from securemllib.algorithms.fixed_point import Exponents
 from securemllib.algorithms.vectors import AnyVector, SparseVector, Vector, numbers
-from securemllib.enclave.addition import MASKED, MEASURED, keep_masked, masked_share, measured
+from securemllib.enclave.addition import MASKED, MEASURED, keep_masked, masked_share
 from securemllib.enclave.cache import BlockCache, CachedBlock
 from securemllib.enclave.exchange import SealedShard
 from securemllib.enclave.host import Host
@@ -87,7 +88,7 @@ class _Round:
         self._opened = open_state(asked.session, asked.state, asked.round, host)
         self._state = self._opened.value(asked.session.algorithm)
         self._addition = self._opened.addition
-        self.total = self.session.held.take(share, self._opened.content) if self._addition.kind == MASKED else None
+        self.total = self.session.held.take(share, self._addition.measured) if self._addition.kind == MASKED else None
 
     @property
     def exchanges(self) -> bool:
@@ -125,15 +126,15 @@ class _Round:
             # Parts whose rows were all filtered out may not tell the shapes of the round.
             nothing = no_rows(session, self._state, addition.columns)
             total = nothing if total is None else nothing + total
-        if addition.kind == MASKED:
+        if addition.exponents is not None:
             salt, masked = masked_share(session, self._opened.digest, context, addition.exponents, total)
             if len(masked) > MESSAGE_BYTES:
                 keep_masked(session, self._opened.round, self._share, salt, masked, host)
                 masked = masked[:0]
             return Masked(salt=salt), masked
         if addition.kind == MEASURED:
-            session.held.put(self._share, self._opened.content, total)
-            total = measured(total)
+            session.held.put(self._share, self._opened.digest, total)
+            total = Exponents.of(total)
         elif self._stays and total is not None:
             session.held.put(self._share, self._opened.digest, pack(total))
             return Computed(), b""

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from securemllib.crypto.keys import DataKey
-from securemllib.crypto.masking import SALT_BYTES, TAG_WORDS, mask, unmask
+from securemllib.enclave.masking import SALT_BYTES, TAG_WORDS, mask, unmask
 from securemllib.errors import FormatError, UnsealError
 
 KEY = DataKey(bytes(range(32)))

@@ -14,7 +14,8 @@ A vector that was changed, or that lacks, repeats or exchanges a share, therefor
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from operator import mul
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import CTR
 from numpy.typing import NDArray
 
+from securemllib.algorithms.kernels.limbs import PRIME, residues
 from securemllib.crypto.keys import KEY_BYTES, DataKey
 from securemllib.errors import FormatError, UnsealError
 
@@ -30,15 +32,11 @@ __all__ = ["SALT_BYTES", "TAG_WORDS", "mask", "unmask"]
 SALT_BYTES = 32
 TAG_WORDS = 2
 
-_PRIME = 2**61 - 1
 _HALF_BITS = 31
 _PAD_BYTES = 32
 _LARGEST = 2**60
-# Products of pieces of 20 and 21 bits, 2048 of them: sums below 2**53 are exact in float64, so BLAS does the multiplying.
 _ROW = 2**11
-_PIECE_BITS = 20
-_PIECES = 3
-# A chunk, its keystream and its pieces stay in a core's second-level cache.
+# A chunk and its keystream stay in a core's second-level cache.
 _CHUNK = 16 * _ROW
 _ZEROS = bytes(8 * _CHUNK)
 
@@ -56,11 +54,12 @@ def mask(key: DataKey, context: bytes, vector: Integers) -> bytes:
     """
     salt = os.urandom(SALT_BYTES)
     values, words = vector[:-TAG_WORDS], vector.view(np.uint64)
-    masks, check = _Masks(key, context, salt), _Check(key, values.size)
-    for part in _chunks(values.size):
+    (stream, pad), check = _masks(key, context, salt), _Check(key, values.size)
+    for start in range(0, values.size, _CHUNK):
+        part = slice(start, min(start + _CHUNK, values.size))
         check.add(values[part])
-        words[part] += masks.take(part.stop - part.start)
-    tag = (check.value + masks.pad) % _PRIME
+        words[part] += stream.take(part.stop - start)
+    tag = (check.value + pad) % PRIME
     words[values.size :] = tag & (2**_HALF_BITS - 1), tag >> _HALF_BITS
     return salt
 
@@ -78,57 +77,20 @@ def unmask(key: DataKey, shares: Sequence[tuple[bytes, bytes]], total: Words) ->
     """
     if total.size < TAG_WORDS or any(len(salt) != SALT_BYTES for _, salt in shares):
         raise FormatError(f"{total.size} words and {len(shares)} salts are no masked sum.")
-    masks = [_Masks(key, context, salt) for context, salt in shares]
+    masks = [_masks(key, context, salt) for context, salt in shares]
     low, high = (int(word) for word in total[-TAG_WORDS:])
-    claimed = (low + (high << _HALF_BITS) - sum(found.pad for found in masks)) % _PRIME
+    claimed = (low + (high << _HALF_BITS) - sum(pad for _, pad in masks)) % PRIME
     words = total[:-TAG_WORDS]
     values, check, in_range = words.view(np.int64), _Check(key, words.size), True
-    for part in _chunks(words.size):
-        for found in masks:
-            words[part] -= found.take(part.stop - part.start)
+    for start in range(0, words.size, _CHUNK):
+        part = slice(start, min(start + _CHUNK, words.size))
+        for stream, _ in masks:
+            words[part] -= stream.take(part.stop - start)
         in_range &= bool(values[part].max() < _LARGEST and values[part].min() > -_LARGEST)
-        check.add(values[part] if in_range else np.zeros(part.stop - part.start, dtype=np.int64))
+        check.add(values[part] if in_range else np.zeros(part.stop - start, dtype=np.int64))
     if not in_range or check.value != claimed:
         raise UnsealError(f"A masked sum of {len(shares)} shares was changed, or is not of exactly these shares.")
     return values
-
-
-class _Masks:
-    """The mask and the pad of one share, the mask in pieces."""
-
-    def __init__(self, key: DataKey, context: bytes, salt: bytes) -> None:
-        derived = key.derive_bytes(KEY_BYTES + _PAD_BYTES, "securemllib/mask/v1", context, salt)
-        self._stream = _Stream(derived[:KEY_BYTES])
-        self.pad = int.from_bytes(derived[KEY_BYTES:], "big") % _PRIME
-
-    def take(self, count: int) -> Words:
-        """Return the next words of the mask; valid until the next call."""
-        return self._stream.take(count)
-
-
-class _Check:
-    """The check of a vector of some size that comes in chunks; all but the last have `_CHUNK` entries."""
-
-    def __init__(self, key: DataKey, size: int) -> None:
-        self._width = min(max(size, 1), _ROW)
-        derived = key.derive_bytes(2 * KEY_BYTES, "securemllib/check/v1")
-        words = _Stream(derived[:KEY_BYTES]).take(self._width)
-        self._rows = _Stream(derived[KEY_BYTES:])
-        self._coefficients = _pieces((words >> np.uint64(3)).view(np.int64)).T
-        self.value = 0
-
-    def add(self, values: Integers) -> None:
-        """Add the next entries."""
-        rows = -(-values.size // self._width)
-        if rows * self._width != values.size:
-            values = np.concatenate([values, np.zeros(rows * self._width - values.size, dtype=np.int64)])
-        sums = _pieces(values).reshape(_PIECES * rows, self._width) @ self._coefficients
-        scales = self._rows.take(rows).tolist()
-        for piece in range(_PIECES):
-            for scale, (low, middle, high) in zip(scales, sums[piece * rows : (piece + 1) * rows].tolist(), strict=True):
-                product = int(low) + (int(middle) << _PIECE_BITS) + (int(high) << 2 * _PIECE_BITS)
-                self.value += (scale >> 3) * (product << piece * _PIECE_BITS)
-        self.value %= _PRIME
 
 
 class _Stream:
@@ -146,16 +108,27 @@ class _Stream:
         return np.frombuffer(self._buffer, dtype="<u8", count=count)
 
 
-def _pieces(values: Integers) -> NDArray[np.float64]:
-    """Return ``(3, n)``: 20 low bits, 20 middle bits, and the rest with the sign."""
-    found = np.empty((_PIECES, values.size))
-    low = 2**_PIECE_BITS - 1
-    found[0] = values & low
-    found[1] = (values >> _PIECE_BITS) & low
-    found[2] = values >> 2 * _PIECE_BITS
-    return found
+class _Check:
+    """The check of a vector of some size that comes in chunks; all but the last have `_CHUNK` entries."""
+
+    def __init__(self, key: DataKey, size: int) -> None:
+        self._width = min(max(size, 1), _ROW)
+        derived = key.derive_bytes(2 * KEY_BYTES, "securemllib/check/v1")
+        words = _Stream(derived[:KEY_BYTES]).take(self._width)
+        self._rows = _Stream(derived[KEY_BYTES:])
+        self._factors = (words >> np.uint64(3)).view(np.int64)
+        self.value = 0
+
+    def add(self, values: Integers) -> None:
+        """Add the next entries."""
+        rows = -(-values.size // self._width)
+        if rows * self._width != values.size:
+            values = np.concatenate([values, np.zeros(rows * self._width - values.size, dtype=np.int64)])
+        sums, scales = residues(values.reshape(rows, self._width), self._factors), self._rows.take(rows) >> np.uint64(3)
+        self.value = (self.value + sum(map(mul, sums.tolist(), scales.tolist()))) % PRIME
 
 
-def _chunks(size: int) -> Iterator[slice]:
-    for start in range(0, size, _CHUNK):
-        yield slice(start, min(start + _CHUNK, size))
+def _masks(key: DataKey, context: bytes, salt: bytes) -> tuple[_Stream, int]:
+    """Return the mask and the pad of one share."""
+    derived = key.derive_bytes(KEY_BYTES + _PAD_BYTES, "securemllib/mask/v1", context, salt)
+    return _Stream(derived[:KEY_BYTES]), int.from_bytes(derived[KEY_BYTES:], "big") % PRIME
