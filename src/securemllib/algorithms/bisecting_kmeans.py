@@ -192,7 +192,7 @@ class BisectingKMeans:
 
     def initial(self, summary: Summary, seed: Seed) -> BisectingState:
         """Return the state before the first round; a dataset without rows raises DataError."""
-        summary.require_rows()
+        summary.require_rows(columns=True)
         origin = np.zeros((1, summary.columns)) if self._cosine else summary.mean[None]
         return BisectingState(
             phase=_ROOT, seed=seed, centers=origin, children=np.full((1, 2), -1), rows=np.zeros(1), costs=np.zeros(1), level=0, step=0,

@@ -28,7 +28,15 @@ from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.columns import weights_of
-from securemllib.algorithms.gaussian_mixture_steps import Components, components_of, expectation, log_densities, responsibilities, slices_of
+from securemllib.algorithms.gaussian_mixture_steps import (
+    Components,
+    components_of,
+    exact,
+    expectation,
+    log_densities,
+    responsibilities,
+    slices_of,
+)
 from securemllib.algorithms.params import require_integer, require_number
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import DataError, UsageError
@@ -175,7 +183,7 @@ class GaussianMixture:
             DataError: There are no rows.
             UsageError: There are more features than MLlib takes.
         """
-        summary.require_rows()
+        summary.require_rows(columns=True)
         columns = summary.columns
         if columns >= _FEATURES:
             raise UsageError(f"a Gaussian mixture takes fewer than {_FEATURES} features, not {columns}", code="usage.param")
@@ -220,12 +228,13 @@ class GaussianMixture:
         )
         if state.components is None:
             return self._drawn(state, block, empty)
+        features = exact(block.features, block.offset, state.components)
         if state.phase == _STEP:
-            found = expectation(block.features, block.offset, None if block.weight is None else weights_of(block), state.components)
+            found = expectation(features, block.offset, None if block.weight is None else weights_of(block), state.components)
             return replace(empty, weight=found.weight, sums=found.sums, products=found.products, log_likelihood=found.log_likelihood)
         likeliest = np.empty(block.rows, dtype=np.int64)
         for rows in slices_of(block.rows, state.components):
-            likeliest[rows] = log_densities(block.features[rows], block.offset, state.components).argmax(axis=0)
+            likeliest[rows] = log_densities(features[rows], block.offset, state.components).argmax(axis=0)
         return replace(empty, sizes=np.bincount(likeliest, minlength=self.k).astype(np.float64))
 
     def update(self, state: GaussianMixtureState, total: GaussianMixtureStatistics) -> GaussianMixtureState:

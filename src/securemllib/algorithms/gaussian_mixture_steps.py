@@ -16,13 +16,15 @@ from securemllib.algorithms.base import Array
 from securemllib.algorithms.kernels.mixture import products_by_share, whitened_squares
 from securemllib.errors import DataError
 
-__all__ = ["Components", "Sums", "components_of", "expectation", "log_densities", "responsibilities", "slices_of"]
+__all__ = ["Components", "Sums", "components_of", "exact", "expectation", "log_densities", "responsibilities", "slices_of"]
 
 Floats = NDArray[np.float64]
 
 # Responsibilities of a slice's rows: with what they are computed from, about what a core's second-level cache holds.
 _CACHE_BYTES = 1 << 19
 _FEWEST_ROWS = 64
+# Squares of these, and of their inverses, and sums of many of them are numbers of float32.
+_LARGEST = 2.0**50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +57,10 @@ def components_of(weights: Floats, means: Floats, covariances: Floats) -> Compon
     """Return what densities are computed from.
 
     Raises:
-        DataError: A component has no variance in any direction.
+        DataError: A component has no variance in any direction, or its moments are no numbers.
     """
+    if not np.isfinite(covariances).all():
+        raise DataError("a component's moments are no numbers", code="data.diverged")
     values, vectors = zip(*(eigh(covariance) for covariance in covariances), strict=True)
     columns = means.shape[1]
     roots, constants = np.zeros_like(covariances), np.zeros(len(weights))
@@ -70,6 +74,13 @@ def components_of(weights: Floats, means: Floats, covariances: Floats) -> Compon
         constants[index] = -0.5 * (columns * math.log(2.0 * math.pi) + float(np.log(value[kept]).sum()))
     with np.errstate(divide="ignore"):
         return Components(means=means, roots=roots, constants=constants + np.log(weights))
+
+
+def exact(features: Array, offset: Floats, components: Components) -> Array:
+    """Return rows in float64 where the scale of other parts leaves the range of their own precision, otherwise as they are."""
+    shifts = np.abs(components.means - offset).max(initial=0.0)
+    sizes = np.abs(components.roots).max(axis=(1, 2))
+    return features if shifts < _LARGEST and sizes.max() < _LARGEST and sizes.min() > 1.0 / _LARGEST else features.astype(np.float64)
 
 
 def slices_of(rows: int, components: Components) -> Iterator[slice]:

@@ -194,7 +194,7 @@ class KMeans:
 
     def initial(self, summary: Summary, seed: Seed) -> KMeansState:
         """Return the state before the first round; a dataset without rows raises DataError."""
-        summary.require_rows()
+        summary.require_rows(columns=True)
         columns = summary.columns
         phase, centers = (_FIRST if self.init_mode == "k-means||" else _RANDOM), np.zeros((0, columns))
         if self.initial_centers is not None:

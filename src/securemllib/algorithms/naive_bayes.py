@@ -162,7 +162,7 @@ class NaiveBayes:
             DataError: There are no rows, or labels are no class indices.
             UsageError: There are not as many thresholds as classes.
         """
-        summary.require_rows()
+        summary.require_rows(squares=self._is_gaussian)
         if summary.label_weights is None or summary.has_invalid_label:
             raise DataError("labels must be class indices 0, 1, 2, ...", code="data.label")
         # As in MLlib a class without rows has no model, though it be declared.

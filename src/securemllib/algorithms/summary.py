@@ -35,6 +35,8 @@ MAX_CLASSES = 1000
 _SLICE_BYTES = 1600 << 10
 _FEWEST_ROWS = 64
 _ROUNDING = 1e-9
+# Distances and weighted products of rows, a few times as large as what is summed here, stay numbers of float64.
+_LARGEST = 2.0**1000
 
 Vector = NDArray[np.float64]
 
@@ -149,6 +151,7 @@ class Summary:
             invalid_weights=int((~(np.isfinite(weight) & (weight >= 0))).sum()),
         )
 
+    @np.errstate(invalid="ignore", over="ignore")
     def __add__(self, other: Self) -> Self:
         # One column would be broadcast to any number.
         if self.columns != other.columns:
@@ -240,8 +243,12 @@ class Summary:
         freedom = self.weight_sum - self.weight_square_sum / self.weight_sum
         return 1.0 / freedom if freedom > 0.0 else 0.0
 
-    def require_rows(self) -> None:
+    def require_rows(self, *, squares: bool = True, columns: bool = False) -> None:
         """Raise unless there are rows to learn from and every feature and weight is usable.
+
+        Args:
+            squares: Whether squares of features, and of their differences, have to be numbers, too.
+            columns: Whether there has to be a feature.
 
         Raises:
             DataError: There is no row of positive weight, a feature is NaN or infinite, or a weight is negative, NaN or infinite.
@@ -252,6 +259,10 @@ class Summary:
             raise DataError(f"{self.invalid_features} rows have a NaN or infinite feature", code="data.features")
         if not self.weight_sum > 0.0:
             raise DataError("there is no row of positive weight to learn from", code="data.no_rows")
+        if columns and not self.columns:
+            raise DataError("there is no feature to learn from", code="data.no_columns")
+        if not (float(self.m2.sum()) if squares else 0.0) + self.label_m2 + self.weight_square_sum < _LARGEST:
+            raise DataError("the squares of features, labels or weights are no numbers of float64", code="data.large")
 
 
 def _moments(label: Vector | None, weight: Vector | None, scale: float) -> tuple[float, float]:

@@ -272,7 +272,7 @@ def _listed(array: pa.BinaryArray, kind: pa.ListType) -> pa.ListArray:
     return pa.Array.from_buffers(kind, len(array), [valid, pa.py_buffer(ends)], array.null_count, array.offset, [flat])
 
 
-def _from_lists(array: pa.Array, name: str) -> Vector:
+def _from_lists(array: pa.Array, name: str) -> AnyVector:
     if array.null_count:
         raise DataError(f"{array.null_count} rows of the vector column {name!r} are null.", code="data.null")
     flat = numbers(array.flatten(), name)
@@ -280,7 +280,8 @@ def _from_lists(array: pa.Array, name: str) -> Vector:
     lengths = np.asarray(array.value_lengths()) if not pa.types.is_fixed_size_list(array.type) else np.full(len(array), width)
     if len(array) and (lengths != width).any():
         raise DataError(f"The vectors of column {name!r} differ in length.", code="data.length")
-    return Vector.of(flat.reshape(len(array), width))
+    # Vectors without slots are sparse: no column would tell how many they are.
+    return Vector.of(flat.reshape(len(array), width)) if width or not len(array) else SparseVector(sparse.csr_array((len(array), 0)))
 
 
 def _from_spark(array: pa.StructArray, name: str) -> AnyVector:

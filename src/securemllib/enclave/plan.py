@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Seed
 from securemllib.algorithms.expressions import evaluate
@@ -90,7 +91,7 @@ def _assemble(step: Assemble, rows: Rows) -> Rows:
         if isinstance(array, pa.Array) and array.null_count and is_stored_vector(array.type):
             rows = rows.take(np.asarray(array.is_valid()))
     inputs = [rows.vector(name) for name in step.input_columns]
-    vector = beside(inputs)
+    vector = beside(inputs) if inputs else SparseVector(csr_array((rows.count, 0)))
     arities = [rows.arity(name) for name in step.input_columns]
     arity = None
     if any(found is not None for found in arities):

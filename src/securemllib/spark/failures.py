@@ -31,6 +31,11 @@ _REASONS: dict[str, tuple[str, str | None]] = {
     "data.censor": ("A value of the censor column is neither 0 nor 1.", _FILTER),
     "data.weight": ("A weight is negative, NaN or infinite.", _FILTER),
     "data.distinct": ("A feature has too many distinct values for this algorithm.", "Round it with `withColumn`."),
+    "data.large": (
+        "Features, labels or weights are so large, or weights so small, that their squares and sums leave the numbers of float64.",
+        "Keep them between 1e-150 and 1e150: scale the column, or filter the rows.",
+    ),
+    "data.no_columns": ("The vectors have no slots to learn from.", "Assemble at least one column."),
     "data.features": ("A feature is NaN or infinite.", _FILTER),
     "data.not_binary": ("Bernoulli naive Bayes takes features 0 and 1 only.", _FILTER),
     "data.negative": ("A feature is negative, which this algorithm does not take.", _FILTER),

@@ -77,7 +77,7 @@ class Contingency:
         cuts = np.searchsorted(self.pairs[:, 0], np.arange(self.columns + 1))
         labels = _categories(self.labels)
         tests = [_tested(self.pairs[low:high], self.counts[low:high], labels) for low, high in itertools.pairwise(cuts)]
-        statistics, freedom = (np.array(column) for column in zip(*tests, strict=True))
+        statistics, freedom = np.array(tests).reshape(-1, 2).T.copy()
         p_values = np.where(freedom > 0, chdtrc(np.maximum(freedom, 1), statistics), 1.0)
         return Independence(p_values=p_values, degrees_of_freedom=freedom.astype(np.int64), statistics=statistics)
 

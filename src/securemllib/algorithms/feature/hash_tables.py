@@ -112,7 +112,7 @@ class JavaRandom:
 
     def gaussians(self, count: int) -> NDArray[np.float64]:
         """Return as many numbers as ``nextGaussian`` draws first."""
-        found, missing = [], count
+        found, missing = [np.zeros(0)], count
         while missing > 0:
             words = self._next(27).reshape(-1, 2)
             # The first word of a double has 26 bits.

@@ -105,9 +105,7 @@ def facts_of(summary: Summary, *, classification: bool) -> Facts:
     Raises:
         DataError: There are no rows or no columns, or a feature, weight or label is not usable.
     """
-    summary.require_rows()
-    if not summary.columns:
-        raise DataError("there is no feature to split", code="data.features")
+    summary.require_rows(squares=False, columns=True)
     if classification and (summary.label_weights is None or summary.has_invalid_label):
         raise DataError("labels must be class indices 0, 1, 2, ...", code="data.label")
     if summary.invalid_labels:
