@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from securemllib.crypto.keys import DataKey
+from securemllib.errors import DataError
 from securemllib.wire.encoding import decode
 from tests.enclave.test_jobs import plain_model
 from tests.world import Dataset, Relay, World, run
@@ -18,6 +20,10 @@ CASES = {
     "mixture": ("GaussianMixture", {"k": 2, "maxIter": 3}, None),
     "pca": ("PCA", {"k": 2}, None),
 }
+# Of float32 they have other digits only where rows are as good as equally far.
+ALIKE = {"bisecting": ("BisectingKMeans", {"k": 2}, None), "tree": ("DecisionTreeRegressor", {"maxDepth": 3}, "y")}
+# What is drawn hangs on both.
+DRAWN = {"dataset_id": "ab" * 16, "secret": DataKey(bytes(32))}
 
 
 def scaled(features=1.0, label=1.0, weight=1.0, nobody=1.0):
@@ -45,7 +51,7 @@ SCALES = {
 
 def trained(world, name, dtype):
     """Return the arrays of a model."""
-    operation, params, label = CASES[name]
+    operation, params, label = {**CASES, **ALIKE}[name]
     inputs = {"features": "features", "weight": "w", **({"label": label} if label else {})}
     job = world.job(operation, params, inputs=inputs, dtype=dtype)
     relay = Relay(world)
@@ -69,9 +75,33 @@ def test_float32_is_float64_to_its_digits_at_any_scale(scale):
 
 def test_rows_of_weight_0_move_no_digit_of_the_others():
     """Rows of weight 0 may hold any number: the model is that of the same rows with moderate ones, to the rounding of float64."""
-    moderate, large = (World(Dataset(scaled(nobody=nobody), parts=3)) for nobody in (1.0, 1e30))
-    for name in ("normal", "glm", "squared"):
+    moderate, large = (World(Dataset(scaled(nobody=nobody), parts=3, **DRAWN)) for nobody in (1.0, 1e30))
+    for name in ("normal", "glm", "squared", "kmeans", "bisecting", "tree"):
         expected, found = trained(moderate, name, "float64"), trained(large, name, "float64")
-        for field, values in expected.items():
+        # As in MLlib every row is one of a cluster's, whatever it weighs.
+        for field, values in ((field, values) for field, values in expected.items() if field != "cluster_sizes"):
             atol = 1e-9 * np.abs(values).max(initial=0)
             np.testing.assert_allclose(found[field], values, rtol=1e-9, atol=atol, err_msg=f"{name} {field}")
+
+
+@pytest.mark.parametrize("gap", [1e19, 1e22, 1e25])
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_parts_of_float32_may_lie_as_far_apart_as_those_of_float64(name, gap):
+    """Parts whose squared distance is no number of float32 train the model of float64, to 0.2 % of an array's largest number."""
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=(ROWS, 3)) + np.repeat([[0.0], [gap]], ROWS // 2, axis=0)
+    columns = {f"x{i}": x[:, i] for i in range(3)}
+    world = World(Dataset(pa.table({**columns, "y": generator.normal(size=ROWS), "w": np.ones(ROWS)}), parts=2, **DRAWN))
+    found = []
+    for dtype in ("float64", "float32"):
+        try:
+            found.append(trained(world, name, dtype))
+        except DataError as error:
+            found.append(error.error_code)
+    exact, rounded = found
+    if isinstance(exact, str):
+        assert rounded == exact
+        return
+    for field, values in exact.items():
+        size = np.abs(values).max(initial=0)
+        np.testing.assert_allclose(rounded[field], values, rtol=2e-3, atol=2e-3 * size, err_msg=field)

@@ -192,7 +192,10 @@ def _products(rows: Any, others: Floats | None, index: Ints) -> Floats:
 
 
 def _resolution(block: Block) -> float:
-    """Return how far the precision of features may have moved a coordinate."""
+    """Return how far the precision of features may have moved a coordinate of a row that has a weight."""
     stored = block.features if block.sparse is None else block.sparse.data
+    if block.weight is not None:
+        used = block.weight > 0
+        stored = stored[used if block.sparse is None else np.repeat(used, np.diff(block.sparse.indptr))]
     largest, offset = (max(float(values.max(initial=0.0)), -float(values.min(initial=0.0))) for values in (stored, block.offset))
     return 2 * float(np.finfo(stored.dtype).eps) * largest + 2 * _EPSILON * offset

@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 
 # MLlib's LocalKMeans makes at most 30 Lloyd steps on the candidates.
 _LOCAL_ITERATIONS = 30
+_FAR = 2.0**60
 
 
 def unit(rows: Floats) -> Floats:
@@ -30,8 +31,9 @@ def unit(rows: Floats) -> Floats:
 
 
 def resolution(block: Block) -> float:
-    """Return how far the block's precision may have moved a coordinate of a row."""
-    largest = float(np.abs(block.features).max(initial=0))
+    """Return how far the block's precision may have moved a coordinate of a row that has a weight."""
+    used = True if block.weight is None else (block.weight > 0)[:, None]
+    largest = float(np.abs(block.features).max(initial=0, where=used))
     return 2 * float(np.finfo(block.features.dtype).eps) * largest + 2 * float(np.finfo(np.float64).eps) * float(
         np.abs(block.offset).max(initial=0)
     )
@@ -41,7 +43,10 @@ def _local(block: Block, centers: Floats, cosine: bool) -> tuple[Array, Floats, 
     """Return rows and centres in the frame where distances are taken, and the frame's origin."""
     if cosine:
         return unit(true_rows_of(block)), unit(centers), np.zeros(block.columns)
-    return block.features, centers - block.offset, block.offset
+    local = centers - block.offset
+    # Squares of what lies as far from the part as the centres of others may are no numbers of float32.
+    rows = block.features if np.abs(local).max(initial=0.0) < _FAR else block.features.astype(np.float64)
+    return rows, local, block.offset
 
 
 def assign(block: Block, centers: Floats, *, cosine: bool) -> Assigned:

@@ -65,7 +65,7 @@ class ColumnValues:
         """Return the values of a block's used rows (all where ``used`` is None) of positive weight, of so many rows in all blocks."""
         weights = weights_of(block)
         kept = np.flatnonzero(weights > 0 if used is None else used & (weights > 0))
-        resolution = _resolution(block)
+        resolution = _resolution(block, kept)
         distinct, counts = _distinct(block, kept, resolution, cap)
         keys = generator.standard_exponential(block.rows)[kept]
         chosen = np.flatnonzero(keys <= _largest_key(quota, rows if used is None else 0))
@@ -115,10 +115,9 @@ def _largest_key(quota: int, rows: int) -> float:
     return -float(np.log1p(-most / rows)) if most < rows else np.inf
 
 
-def _resolution(block: Block) -> Floats:
-    if not block.rows:
-        return np.zeros(block.columns)
-    largest = np.maximum(block.features.max(axis=0), -block.features.min(axis=0)).astype(np.float64)
+def _resolution(block: Block, kept: Ints) -> Floats:
+    rows = block.features if len(kept) == block.rows else block.features[kept]
+    largest = np.maximum(rows.max(axis=0, initial=0.0), -rows.min(axis=0, initial=0.0)).astype(np.float64)
     coarse, fine = float(np.finfo(block.features.dtype).eps), float(np.finfo(np.float64).eps)
     return np.asarray(coarse * largest + 4.0 * fine * (largest + np.abs(block.offset)))
 
