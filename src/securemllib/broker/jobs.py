@@ -17,6 +17,7 @@ from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import wrap
 from securemllib.errors import FormatError, FreshnessError, PolicyError, UsageError
 from securemllib.policy.decision import Decision, Facts, ModelFacts, authorise, involved
+from securemllib.policy.roles import require_roles
 from securemllib.wire.dataset import DatasetRef
 from securemllib.wire.encoding import decode, encode
 from securemllib.wire.job import RELEASE_OPERATION, JobSpecification, OutputKind
@@ -49,13 +50,14 @@ def submit(transaction: Transaction, signed: Signed) -> str:
 
     1. The analyst whom the job names signed it.
     2. A job that is new here was signed within the last day.
-    3. Every involved owner's policy allows it (`authorise`).
+    3. It names the columns without which its operation has nothing to work on (`require_roles`).
+    4. Every involved owner's policy allows it (`authorise`).
 
     Raises:
         SignatureError: 1 does not hold.
-        PolicyError: 3 does not hold.
+        PolicyError: 4 does not hold.
         FreshnessError: 2 does not hold, or the job reads an older version of its dataset.
-        UsageError: It is no job that enclaves work on.
+        UsageError: 3 does not hold, or it is no job that enclaves work on.
     """
     job = _verified(transaction, signed)
     if job.operation == RELEASE_OPERATION:
@@ -206,6 +208,7 @@ def _accept(transaction: Transaction, job: JobSpecification, signed: Signed, sta
     check_created(job.created, transaction.now, seconds=JOB_SECONDS)
     check_signer(transaction, job.analyst.fingerprint)
     check_not_revoked(transaction, (output.recipient.fingerprint for output in job.outputs))
+    require_roles(job)
     decision = authorised(transaction, job)
     store = transaction.store
     transaction.session.add(
