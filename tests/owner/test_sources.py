@@ -1,5 +1,6 @@
 """Are text files read with the right types, and are misfits told without telling values?"""
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -188,3 +189,29 @@ def test_what_a_frame_cannot_hold_in_columns_is_an_error_with_a_code(frame: pd.D
         open_source(frame)
     assert caught.value.error_code == code
     assert open_source(pd.DataFrame({"a": [2**62]})).rows == 1
+
+
+@pytest.mark.parametrize("odd", ["9007199254740993, 0.5", "123456789012345678901234", "9" * 5000], ids=["double", "80 bits", "5000 digits"])
+def test_integers_of_json_are_not_rounded_unasked(tmp_path: Path, odd: str) -> None:
+    """An integer that neither 64 bits nor doubles hold is refused; those of 64 bits, and doubles without loss, are read."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f'{{"i": {2**63 - 1}}}\n')
+    assert rows_of(path)["i"].to_pylist() == [2**63 - 1]
+    path.write_text("".join(f'{{"i": {number.strip()}}}\n' for number in odd.split(",")))
+    with pytest.raises(DataError) as caught:
+        rows_of(path)
+    assert caught.value.error_code in {"data.type", "data.value"}
+    path.write_text('{"i": 18446744073709551616}\n{"i": 0.5}\n')
+    assert rows_of(path)["i"].to_pylist() == [2.0**64, 0.5]
+
+
+def test_a_pipe_is_refused_by_name(tmp_path: Path) -> None:
+    """Rows are read more than once, which a pipe does not allow: nobody waits for it, and a file of its name is read."""
+    path = tmp_path / "rows.csv"
+    os.mkfifo(path)
+    with pytest.raises(UsageError) as caught:
+        open_source(path)
+    assert caught.value.error_code == "usage.pipe"
+    path.unlink()
+    path.write_text("a\n1\n")
+    assert rows_of(path)["a"].to_pylist() == [1]

@@ -1,5 +1,7 @@
 """Where rows come from: readers that yield Arrow record batches of a few megabytes, whatever the source's size."""
 
+import contextlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,8 +85,7 @@ def open_source(
 
 
 def _from_path(path: Path, types: Mapping[str, pa.DataType], null_values: Sequence[str] | None, keys: ParquetKeys | None) -> Source:
-    if not path.exists():
-        raise UsageError(f"There is no {path}.", code="usage.missing_file")
+    _require_file(path)
     suffixes = [suffix for suffix in path.suffixes if suffix not in {".gz", ".bz2", ".zst"}]
     suffix = suffixes[-1].lower() if suffixes else ""
     is_parquet = path.is_dir() or suffix in _PARQUET_SUFFIXES
@@ -101,6 +102,17 @@ def _from_path(path: Path, types: Mapping[str, pa.DataType], null_values: Sequen
     if is_parquet:
         return from_parquet(path, keys=keys)
     raise UsageError(f"{path.name} has no suffix that names its format.", next_step="Rename it to .parquet, .csv, .tsv or .jsonl.")
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists():
+        raise UsageError(f"There is no {path}.", code="usage.missing_file")
+    if not (path.is_file() or path.is_dir()):
+        raise UsageError(
+            f"{path} is no file or directory: rows are read more than once, which a pipe does not allow.",
+            next_step="Write the rows to a file first, or read them in Python and give an Arrow table.",
+            code="usage.pipe",
+        )
 
 
 def _separated(path: Path, delimiter: str, types: Mapping[str, pa.DataType], null_values: Sequence[str] | None) -> Source:
@@ -215,11 +227,27 @@ def from_json(path: Path, *, types: Mapping[str, pa.DataType] | None = None) -> 
         options = pa_json.ParseOptions(explicit_schema=pa.schema(list(declared.items())), unexpected_field_behavior="infer")
         return pa_json.open_json(input_, read_options=pa_json.ReadOptions(block_size=block), parse_options=options)
 
-    return _from_text(reader, types or {}, path)
+    source = _from_text(reader, types or {}, path)
+    doubles = [name for name, kind in source.inferred.items() if kind == "double"]
+    for row in _json_rows(path) if doubles else ():
+        for name in doubles:
+            if isinstance(value := row.get(name), int) and not _is_double(value):
+                raise _rounded(name, path, "Write them as texts, in quotation marks")
+    return source
+
+
+def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the first rows of a file, with all digits of their integers; what is no row is for Arrow to tell."""
+    for line in _head(path).splitlines():
+        with contextlib.suppress(ValueError):
+            row = json.loads(line, parse_int=lambda digits: int(digits[:_MOST_DIGITS]))
+            yield row if isinstance(row, dict) else {}
 
 
 # Shorter integers are doubles without loss.
 _LONG_INTEGER = "^[+-]?[0-9]{16,}$"
+# No double has more before its point.
+_MOST_DIGITS = 400
 _Reader = Callable[[pa.NativeFile, int, Mapping[str, pa.DataType]], Any]
 
 
@@ -251,12 +279,23 @@ def _require_digits(reader: _Reader, source: Source, types: Mapping[str, pa.Data
     with pa.input_stream(path, compression="detect") as stream, reader(stream, _INFERENCE_BYTES, {**types, **texts}) as opened:
         for name, column in zip(texts, next(iter(opened)).select(list(texts)).columns, strict=True):
             integers = column.filter(pc.match_substring_regex(column, _LONG_INTEGER).fill_null(False))
-            if any(int(float(text)) != int(text) for text in set(integers.to_pylist())):
-                raise DataError(
-                    f"Column {name!r} of {path.name} has integers that neither 64 bits nor doubles hold.",
-                    next_step=f"Declare its type: --types {name}=string, or {name}=double to round them.",
-                    code="data.type",
-                )
+            if not all(_is_double(int(text)) for text in set(integers.to_pylist())):
+                raise _rounded(name, path, f"Declare its type: --types {name}=string")
+
+
+def _is_double(value: int) -> bool:
+    try:
+        return int(float(value)) == value
+    except OverflowError:
+        return False
+
+
+def _rounded(name: str, path: Path, advice: str) -> DataError:
+    return DataError(
+        f"Column {name!r} of {path.name} has integers that neither 64 bits nor doubles hold.",
+        next_step=f"{advice}; or declare --types {name}=double to round them.",
+        code="data.type",
+    )
 
 
 def _head(path: Path) -> bytes:
