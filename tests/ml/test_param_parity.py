@@ -8,7 +8,10 @@ from pyspark.ml import Model, pipeline
 from pyspark.ml.param import Params
 
 from securemllib import ml
+from securemllib.errors import UsageError
 from securemllib.ml import classification as our_classification
+from securemllib.ml.clustering import KMeans
+from securemllib.ml.mirror import converted
 
 MODULES = ("classification", "clustering", "evaluation", "feature", "fpm", "recommendation", "regression")
 
@@ -104,3 +107,12 @@ def test_thresholds_must_be_consistent():
     assert our_classification.LogisticRegression(threshold=0.25, thresholds=[0.75, 0.25]).getThreshold() == 0.25
     with pytest.raises(ValueError, match="inconsistent"):
         our_classification.LogisticRegression(threshold=0.5, thresholds=[0.75, 0.25])
+
+
+@pytest.mark.parametrize("name", ["seed", "maxIter"])
+def test_params_of_more_than_64_bits_are_refused(name):
+    """A Param that no integer of Java holds is a mistake of the call, not a broken message."""
+    assert converted(KMeans(**{name: 2**31 - 1}), name) == 2**31 - 1
+    with pytest.raises(UsageError) as refused:
+        converted(KMeans(**{name: 2**70}), name)
+    assert refused.value.error_code == "usage.param"

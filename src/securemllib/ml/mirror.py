@@ -11,11 +11,14 @@ from typing import Any, TypeVar
 from pyspark.ml.linalg import Matrix, Vector
 from pyspark.ml.param import Param, Params
 
-from securemllib.errors import SealedError
+from securemllib.errors import SealedError, UsageError
 
 __all__ = ["converted", "frozen", "mirrors", "refuse_sealed"]
 
 C = TypeVar("C", bound=type)
+
+# What Java's long holds from its negative on.
+_LONG = 2**63
 
 
 def mirrors(original: type[Any]) -> Callable[[C], C]:
@@ -52,10 +55,16 @@ def refuse_sealed(instance: object, name: str, original: type[Any]) -> Any:
 
 
 def converted(params: Params, name: str) -> Any:
-    """Return a Param's value as a job carries it, None where it is neither set nor has a default."""
+    """Return a Param's value as a job carries it, None where it is neither set nor has a default.
+
+    Raises:
+        UsageError: It is an integer of more than 64 bits.
+    """
     if not params.hasParam(name) or not params.isDefined(name):
         return None
     value = params.getOrDefault(name)
+    if isinstance(value, int) and not -_LONG <= value < _LONG:
+        raise UsageError(f"{name} has more than the 64 bits of Spark's largest integers.", code="usage.param")
     return frozen(value.toArray().tolist() if isinstance(value, (Matrix, Vector)) else value)
 
 
