@@ -176,13 +176,24 @@ def test_rows_go_to_a_folder_that_was_named_and_not_through_the_driver(frame, ta
     assert len(released) == frame.part_count
     assert sorted(released.open()["name"].to_pylist()) == sorted(table["name"].to_pylist())
     released.save(str(tmp_path / "copy"))
-    with pytest.raises(UsageError) as caught:
-        released.save(str(tmp_path / "copy"))
-    assert caught.value.error_code == "usage.exists"
+    for again in (lambda: released.save(str(tmp_path / "copy")), lambda: frame.release(columns=["age"], path=str(tmp_path / "out"))):
+        with pytest.raises(UsageError) as caught:
+            again()
+        assert caught.value.error_code == "usage.exists"
+    released = frame.release(columns=["name"], path=str(tmp_path / "out"), overwrite=True)
+    assert sorted(released.open()["name"].to_pylist()) == sorted(table["name"].to_pylist())
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+    with pytest.raises(UsageError):
+        frame.release(columns=["name"], path=str(tmp_path / "precious"), overwrite=True)
+    assert (tmp_path / "precious" / "thesis.txt").exists()
+    released.save(str(tmp_path / "copy2"))
     (tmp_path / "out" / files[0]).write_bytes((tmp_path / "out" / files[1]).read_bytes())
     with pytest.raises(CoverError):
         released.open()
-    assert [(tmp_path / "copy" / name).read_bytes() for name in files[1:]] == [(tmp_path / "out" / name).read_bytes() for name in files[1:]]
+    assert [(tmp_path / "copy2" / name).read_bytes() for name in files[1:]] == [
+        (tmp_path / "out" / name).read_bytes() for name in files[1:]
+    ]
 
 
 def test_splits_cover_the_rows_once(frame, table):

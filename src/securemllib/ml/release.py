@@ -32,8 +32,9 @@ class ReleasedModel:
     pieces: Folder | None = None
 
     def save(self, path: str) -> None:
-        """Write ``model.sml`` and ``key.sml``, and the pieces of a large model, to a folder for the recipient."""
+        """Write ``model.sml`` and ``key.sml``, and the pieces of a large model, to a new folder for the recipient."""
         folder = Folder.of(path)
+        folder.require_new()
         copy_pieces(SealedModel.from_bytes(self.model), self.pieces, folder)
         folder.write("model.sml", self.model)
         folder.write("key.sml", self.key.to_bytes())

@@ -219,16 +219,22 @@ class SecureDataFrame(RefusesRows):
 
         return [(of(tuple(other for other in range(number) if other != fold)), of((fold,))) for fold in range(number)]
 
-    def release(self, *, to: PublicIdentity | None = None, columns: list[str], path: str | None = None) -> "SealedRows":
+    def release(
+        self, *, to: PublicIdentity | None = None, columns: list[str], path: str | None = None, overwrite: bool = False
+    ) -> "SealedRows":
         """Return sealed rows that one recipient can open, if the owner's policy allows it.
 
         Args:
             to: The recipient; the analyst when not given.
             columns: The columns that leave.
-            path: A folder that all executors reach, to which they write the files that `SealedRows.save` would; without it the rows go
-                through the driver and stay in its memory.
+            path: A new folder that all executors reach, to which they write the files that `SealedRows.save` would; without it the rows
+                go through the driver and stay in its memory.
+            overwrite: Whether rows that an earlier release wrote to the folder are deleted first.
+
+        Raises:
+            UsageError: The folder holds something already.
         """
-        return self.session.release_rows(self, to, tuple(columns), path)
+        return self.session.release_rows(self, to, tuple(columns), path, overwrite=overwrite)
 
     @property
     def writeStream(self) -> "SealedStreamWriter":

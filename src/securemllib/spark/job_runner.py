@@ -19,7 +19,7 @@ from securemllib.spark.cluster import Cluster
 from securemllib.spark.crossings import Crossings
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.jobs import Outcome, Request, specification, submit
-from securemllib.spark.relay_job import RelayJob
+from securemllib.spark.relay_job import RelayJob, rows_folder
 from securemllib.spark.rounds import Engine
 from securemllib.spark.rows import SealedRows, StoredResults
 from securemllib.spark.settings import Settings
@@ -142,10 +142,10 @@ class JobRunner:
         return [outcome for outcomes in passes for outcome in outcomes]
 
     def release_rows(
-        self, frame: SecureDataFrame, to: PublicIdentity | None, columns: tuple[str, ...], path: str | None = None
+        self, frame: SecureDataFrame, to: PublicIdentity | None, columns: tuple[str, ...], path: str | None = None, *, overwrite: bool = False
     ) -> SealedRows:
         """Run a job that hands out rows; see `SecureDataFrame.release`."""
-        out = None if path is None else Folder.of(path)
+        out = None if path is None else rows_folder(path, overwrite=overwrite)
         job, results = self.sealed_rows(frame, to, columns, out)
         return SealedRows(self, job.job_id, results if out is None else StoredResults(out, len(results)))
 

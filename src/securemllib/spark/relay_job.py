@@ -1,5 +1,6 @@
 """What a Spark task needs to know of a job, and what it returns: nothing of it is secret, because Spark writes both to many places."""
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,10 +11,13 @@ from securemllib.spark.settings import EnclaveSettings
 from securemllib.spark.storage import Folder
 from securemllib.wire.record import Record
 
-__all__ = ["CROSSED", "FAILED", "FINISHED", "MASKED", "ROWS", "STATE", "STATISTICS", "RelayJob", "TaskRow", "crossed", "rows_file"]
+__all__ = [
+    "CROSSED", "FAILED", "FINISHED", "MASKED", "ROWS", "STATE", "STATISTICS", "RelayJob", "TaskRow", "crossed", "rows_file", "rows_folder",
+]  # fmt: skip
 
 FINISHED, FAILED, ROWS, STATE, STATISTICS, MASKED = "finished", "failed", "rows", "state", "statistics", "masked"
 CROSSED = "crossed"
+_ROWS_FILE = re.compile(r"rows-\d{5,}\.sml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,24 @@ class RelayJob:
 def rows_file(ordinal: int) -> str:
     """Return the name of the file of a part's sealed rows."""
     return f"rows-{ordinal:05d}.sml"
+
+
+def rows_folder(path: str, *, overwrite: bool) -> Folder:
+    """Return the folder for sealed rows, of which it holds none.
+
+    Args:
+        path: The folder.
+        overwrite: Whether those of an earlier release are deleted.
+
+    Raises:
+        UsageError: It holds something already.
+    """
+    folder = Folder.of(path)
+    for name in folder.names() if overwrite else ():
+        if _ROWS_FILE.fullmatch(name):
+            folder.remove(name)
+    folder.require_new()
+    return folder
 
 
 def crossed(crossings: Crossings) -> TaskRow:
