@@ -1,11 +1,12 @@
 """Column expressions of a sealed data frame: they become part of the plan that enclaves run, and evaluate nothing here."""
 
+from datetime import date
 from typing import Any, NoReturn
 
 from pyspark.sql.types import DataType, StructType
 
 from securemllib.errors import SealedError, UsageError
-from securemllib.spark.expression_types import type_of
+from securemllib.spark.expression_types import NO_DATES, type_of
 from securemllib.wire.plan import Call, Expression, Literal, Operator, Reference
 
 __all__ = ["Column", "expression_of"]
@@ -170,6 +171,8 @@ def expression_of(value: Any) -> Expression:
     for kind in (bool, int, float, str):
         if isinstance(value, kind):  # as numpy's doubles are
             return Literal(value=kind(value))
+    if isinstance(value, date):
+        raise UsageError("A date or a timestamp is no constant of enclaves.", next_step=NO_DATES, code="usage.expression")
     raise UsageError(
         f"A {type(value).__name__} is no column and no constant.",
         next_step="Use numbers, strings, booleans and columns of `securemllib.spark.functions`.",

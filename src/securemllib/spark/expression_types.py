@@ -9,7 +9,12 @@ from pyspark.sql.types import DataType, StructType
 from securemllib.errors import UsageError
 from securemllib.wire.plan import Call, Expression, Literal, Operator, Reference
 
-__all__ = ["type_of"]
+__all__ = ["NO_DATES", "type_of"]
+
+NO_DATES = (
+    "Dates and timestamps are compared with columns of their kind only: let the owner encrypt a column of days or of seconds, which are "
+    "numbers, or one that holds the date to compare with."
+)
 
 _COMPARISONS = (Operator.EQUAL, Operator.NOT_EQUAL, Operator.LESS, Operator.LESS_EQUAL, Operator.GREATER, Operator.GREATER_EQUAL)
 _LOGIC = (Operator.AND, Operator.OR, Operator.NOT)
@@ -74,7 +79,11 @@ def _call_type(call: Call, kinds: list[DataType]) -> DataType:
         return spark_types.BooleanType()
     if operator in _COMPARISONS:
         if known and not any(all(isinstance(kind, group) for kind in known) for group in _ALIKE):
-            raise _refused(operator, known, "Compare values of one kind: numbers, or texts, or dates; `cast` makes doubles of texts.")
+            has_dates = any(
+                isinstance(kind, (spark_types.DateType, spark_types.TimestampType, spark_types.TimestampNTZType)) for kind in known
+            )
+            alike = "Compare values of one kind: numbers, or texts, or dates; `cast` makes doubles of texts."
+            raise _refused(operator, known, NO_DATES if has_dates else alike)
         return spark_types.BooleanType()
     if operator is Operator.CAST_DOUBLE:
         castable = (spark_types.NumericType, spark_types.BooleanType, spark_types.StringType)
