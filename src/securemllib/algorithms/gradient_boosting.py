@@ -123,16 +123,9 @@ class _Boosting(TreeParams):
             DataError: There are no rows, or features, weights or labels are not usable.
         """
         return BoostingState(
-            phase=_CANDIDATES,
-            seed=seed,
-            facts=self._facts(summary),
-            columns=summary.columns,
-            binning=None,
-            growth=None,
-            validates=False,
-            best_error=np.inf,
-            best_trees=0,
-        )
+            phase=_CANDIDATES, seed=seed, facts=self._facts(summary), columns=summary.columns, binning=None, growth=None, validates=False,
+            best_error=np.inf, best_trees=0,
+        )  # fmt: skip
 
     def is_done(self, state: BoostingState) -> bool:
         """Return whether the last tree has grown, and was checked."""

@@ -46,9 +46,11 @@ READ: dict[str, tuple[str, ...]] = {
     "MultilabelClassificationEvaluator": ("input0", "input1"),
     "MultilayerPerceptronClassifier": _LEARNED,
     "NaiveBayes": _LEARNED,
+    "NearestNeighbors": ("input0", "input1"),
     "OneHotEncoder": ("input0",),
     "PCA": ("features",),
     "PowerIterationClustering": ("input0", "input1"),
+    "PrefixSpan": ("input0",),
     "QuantileDiscretizer": ("input0",),
     "RandomForestClassifier": _LEARNED,
     "RandomForestRegressor": _LEARNED,
@@ -64,6 +66,7 @@ READ: dict[str, tuple[str, ...]] = {
     "UnivariateFeatureSelector": ("input0", "label"),
     "VarianceThresholdSelector": ("input0",),
     "VectorIndexer": ("input0",),
+    "Word2Vec": ("input0",),
 }
 
 

@@ -142,7 +142,13 @@ class JobRunner:
         return [outcome for outcomes in passes for outcome in outcomes]
 
     def release_rows(
-        self, frame: SecureDataFrame, to: PublicIdentity | None, columns: tuple[str, ...], path: str | None = None, *, overwrite: bool = False
+        self,
+        frame: SecureDataFrame,
+        to: PublicIdentity | None,
+        columns: tuple[str, ...],
+        path: str | None = None,
+        *,
+        overwrite: bool = False,
     ) -> SealedRows:
         """Run a job that hands out rows; see `SecureDataFrame.release`."""
         out = None if path is None else rows_folder(path, overwrite=overwrite)
