@@ -8,7 +8,7 @@ from pyspark.ml.feature import _CountVectorizerParams, _IDFParams, _Word2VecPara
 from securemllib.errors import UsageError
 from securemllib.ml.features.base import TOKENS, SecureFeatureEstimator, SecureFeatureModel
 from securemllib.ml.features.plain import PlainCountVectorizerModel, PlainIDFModel, PlainWord2VecModel
-from securemllib.ml.mirror import mirrors, refuse_sealed
+from securemllib.ml.mirror import mirrors
 
 __all__ = ["IDF", "CountVectorizer", "CountVectorizerModel", "IDFModel", "Word2Vec", "Word2VecModel"]
 
@@ -71,8 +71,9 @@ class Word2VecModel(SecureFeatureModel, _Word2VecParams):
 
     @property
     def getVectors(self) -> Any:
-        """Refuse: vectors are sealed; it is no getter of a Param, for which `mirrors` would take it."""
-        return refuse_sealed(self, "getVectors", original.Word2VecModel)
+        """Refuse: vectors are sealed, and there is no Param of that name, of which `mirrors` would take the getter."""
+        # What has no attribute is asked for by `__getattr__`, which says that it is sealed.
+        raise AttributeError("getVectors")
 
     def _plain(self, model: Any) -> PlainWord2VecModel:
         return PlainWord2VecModel(model)
