@@ -86,10 +86,10 @@ MORE = {
         ),
         Workload(
             name="frequent_patterns",
-            rows=200_000,
+            rows=50_000,
             columns=500,
             generate=generators.baskets,
-            estimator=lambda api, _: api.FPGrowth(minSupport=0.01, minConfidence=0.5),
+            estimator=lambda api, _: api.FPGrowth(minSupport=0.02, minConfidence=0.5),
             read=quality.read_sets,
             quality=quality.frequent_sets,
             quality_name="frequent sets",
