@@ -73,7 +73,8 @@ def group_sums_twin(rows: Array, group: NDArray[np.integer[Any]], weight: Floats
     squares = np.einsum("nd,nd->n", wide, wide)
     found = [np.bincount(group, weights=values, minlength=count) for values in (np.ones(len(group)), weight, weight * squares)]
     member = csr_array((weight, (group, np.arange(len(group)))), shape=(count, len(group)))
-    return np.stack(found, axis=1).astype(np.float64), np.asarray(member @ wide)
+    sums: Floats = np.asarray(member @ wide)
+    return np.stack(found, axis=1).astype(np.float64), sums
 
 
 def _fits(rows: Array, place: NDArray[np.integer[Any]], count: int, width: int) -> bool:
