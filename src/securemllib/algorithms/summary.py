@@ -101,7 +101,6 @@ class Summary:
         weight_sum = float(count) if weight is None else float(weight.sum())
         scale = 1.0 / weight_sum if weight_sum > 0 else 0.0
         mean, m2, minimum, maximum = moments(features, weight, scale)
-        finite = bool(np.isfinite(m2).all())
         label_mean, label_m2 = _moments(None if block.label is None else block.label[rows], weight, scale)
         return cls(
             rows=count,
@@ -115,7 +114,7 @@ class Summary:
             maximum=maximum + block.offset,
             label_mean=label_mean,
             label_m2=label_m2,
-            invalid_features=0 if finite else int((~np.isfinite(block.features[rows]).all(axis=1)).sum()),
+            invalid_features=0 if np.isfinite(m2).all() else int((~np.isfinite(block.features[rows]).all(axis=1)).sum()),
             invalid_labels=0 if block.label is None else int((~np.isfinite(block.label[rows])).sum()),
             invalid_weights=0 if weight is None else int((~(np.isfinite(weight) & (weight >= 0))).sum()),
         )
@@ -123,8 +122,7 @@ class Summary:
     @classmethod
     def _of_sparse(cls, block: Block, rows: csr_array) -> Self:
         """Return the same of sparse rows, whose zeros cost nothing: ``m2 = sum w (x - mean)^2 + (W - sum w) mean^2`` over the non-zeros."""
-        count = rows.shape[0]
-        weight = np.ones(count) if block.weight is None else block.weight
+        weight = np.ones(block.rows) if block.weight is None else block.weight
         weight_sum = float(weight.sum())
         scale = 1.0 / weight_sum if weight_sum > 0 else 0.0
         used = int(np.count_nonzero(weight))
@@ -135,7 +133,7 @@ class Summary:
         invalid = np.flatnonzero(~np.isfinite(rows.data))
         label_mean, label_m2 = _moments(block.label, block.weight, scale)
         return cls(
-            rows=count,
+            rows=block.rows,
             used_rows=used,
             weight_sum=weight_sum,
             weight_square_sum=float(weight @ weight),
@@ -291,6 +289,4 @@ def _merged(one: Vector | None, other: Vector | None) -> Vector | None:
     if one is None or other is None:
         return None
     longer, shorter = (one, other) if len(one) >= len(other) else (other, one)
-    total = longer.copy()
-    total[: len(shorter)] += shorter
-    return total
+    return longer + np.pad(shorter, (0, len(longer) - len(shorter)))
