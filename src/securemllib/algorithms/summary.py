@@ -95,9 +95,8 @@ class Summary:
 
     @classmethod
     def _of_rows(cls, block: Block, rows: slice) -> Self:
-        features = block.features[rows]
+        features, weight = block.features[rows], None if block.weight is None else block.weight[rows]
         count = len(features)
-        weight = None if block.weight is None else block.weight[rows]
         weight_sum = float(count) if weight is None else float(weight.sum())
         scale = 1.0 / weight_sum if weight_sum > 0 else 0.0
         mean, m2, minimum, maximum = moments(features, weight, scale)
@@ -259,7 +258,8 @@ class Summary:
             raise DataError("there is no row of positive weight to learn from", code="data.no_rows")
         if columns and not self.columns:
             raise DataError("there is no feature to learn from", code="data.no_columns")
-        if not (float(self.m2.sum()) if squares else 0.0) + self.label_m2 + self.weight_square_sum < _LARGEST:
+        label_m2 = 0.0 if self.invalid_labels else self.label_m2
+        if not (float(self.m2.sum()) if squares else 0.0) + label_m2 + self.weight_square_sum < _LARGEST:
             raise DataError("the squares of features, labels or weights are no numbers of float64", code="data.large")
 
 
