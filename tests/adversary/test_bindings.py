@@ -21,6 +21,7 @@ from securemllib.crypto.aead import seal
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
 from securemllib.enclave.parts import PART_KEY_PURPOSE
+from securemllib.enclave.results import sealed_result
 from securemllib.enclave.rounds import STATE, SealedState, seal_state
 from securemllib.enclave.service import Conversation, Enclave
 from securemllib.errors import (
@@ -37,6 +38,7 @@ from securemllib.wire.attestation import AttestationResult, Challenge, Evidence
 from securemllib.wire.dataset import Part, aad_prefix, part_key_context
 from securemllib.wire.framing import receive, send
 from securemllib.wire.plan import ApplyModel, ModelRef, Plan
+from securemllib.wire.result import SealedModel
 from securemllib.wire.task import FRAME_BYTES, REPLIES, Attest, Begin, Compute, Failed, Install, NeedPart, PartBytes, Recorded, Update
 from tests.world import MEASUREMENT, Dataset, Relay, World, binomial_table, run, statistics
 
@@ -204,6 +206,29 @@ def test_randomness_follows_from_the_job_alone(world):
     assert len({algorithm, splits, *(found for found, _ in different)}) == 5
     assert [found for _, found in different[:2]] == [splits, splits]
     assert different[2][1] != splits
+
+
+def test_a_model_that_the_job_does_not_name_is_refused(world):
+    """A host that adds a model to a job's is told so: only what the analyst signed is opened."""
+    added = SealedModel(model_id="a" * 64, operation="KMeans", tee="insecure", lineage=(), envelope=bytes(100))
+    with pytest.raises(IntegrityError) as refused:
+        Relay(world).install(world.job(), models=(added.to_bytes(),))
+    assert refused.value.error_code == "integrity.model"
+    assert Relay(world).install(world.job())
+
+
+def test_each_output_of_each_job_has_a_key_of_its_own(world):
+    """What opens one result opens no other: keys of results are drawn for a job, an enclave and an output, and stay that output's."""
+    found = []
+    for _ in range(2):
+        job, relay = world.job(), Relay(world)
+        relay.install(job)
+        session = relay.enclave.session(job.job_id)
+        for output in (*job.outputs, *job.outputs):
+            sealed_result(session, output, b"content")
+            found.append(session.result_keys[output][0].expose())
+    assert len(set(found)) == len(found) / 2 == 4
+    assert not any(len(set(key)) == 1 for key in found)
 
 
 def test_a_job_for_another_broker_is_refused(world):

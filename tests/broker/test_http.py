@@ -4,6 +4,7 @@ import httpx
 import pytest
 from broker_world import Enclave, World, b64, envelope_body, release_of, rule_for, unb64
 
+from securemllib.broker.messages import from_base64
 from securemllib.crypto.identity import verify
 from securemllib.errors import AttestationError, FormatError, FreshnessError, SecureMLlibError, error_from_code
 from securemllib.wire.attestation import AttestationResult, Challenge
@@ -41,6 +42,14 @@ def attested(client: httpx.Client, job_id: str, enclave: Enclave) -> httpx.Respo
     challenge = Challenge.from_bytes(unb64(asked.json()["extra-params"]["challenge"]))
     assert challenge.nonce == unb64(asked.json()["nonce"])
     return client.post("/kbs/v0/attest", json={"tee-evidence": b64(enclave.evidence(challenge))})
+
+
+@pytest.mark.parametrize("text", ["QUJD\n", "QU JD", "QUJ", "QUJ*D", "-_8=", "QUJD====", "QUJ="])
+def test_base64_has_one_alphabet(text: str) -> None:
+    """What is no base64 is refused, not skipped, and so are other forms of it: the same bytes do not come as many texts."""
+    assert [from_base64(found) for found in ("QUJD", "QUI=", "")] == [b"ABC", b"AB", b""]
+    with pytest.raises(FormatError):
+        from_base64(text)
 
 
 def test_a_model_is_trained_and_released(world: World, client: httpx.Client) -> None:

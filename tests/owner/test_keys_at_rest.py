@@ -11,7 +11,7 @@ import pytest
 from tests.owner.conftest import Owner
 
 from securemllib.crypto.identity import PrivateIdentity
-from securemllib.crypto.locked import Locked, lock, unlock
+from securemllib.crypto.locked import Locked, lock, unlock, write_private
 from securemllib.errors import FormatError, FreshnessError, UnavailableError, UnsealError, UsageError
 from securemllib.kms.file import FileKey
 from securemllib.kms.key import Binding, WrappedSecret
@@ -111,6 +111,16 @@ def test_a_cost_that_would_fill_the_memory_is_refused() -> None:
     Locked(purpose="p", public=b"", salt=b"s", log2_cost=20, secret=b"")
     with pytest.raises(FormatError):
         Locked(purpose="p", public=b"", salt=b"s", log2_cost=21, secret=b"")
+
+
+def test_another_secret_is_no_key_encryption_key(tmp_path: Path) -> None:
+    """A file that holds a secret for something else, of whatever length, wraps nothing: its owner meant it for something else."""
+    kek, other = tmp_path / "kek", tmp_path / "other"
+    FileKey.create(kek, None)
+    assert FileKey.open(kek).describe().version == 1
+    write_private(other, lock("something else", b"", bytes(32), None).to_bytes())
+    with pytest.raises(FormatError, match="not a securemllib key-encryption key"):
+        FileKey.open(other)
 
 
 def test_an_empty_passphrase_is_refused(tmp_path: Path) -> None:

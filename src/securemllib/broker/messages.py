@@ -53,11 +53,15 @@ def to_base64(data: bytes) -> str:
 
 
 def from_base64(text: str) -> bytes:
-    """Return the bytes of standard, padded base64; `FormatError` for anything else."""
+    """Return the bytes of standard, padded base64, in its only form; `FormatError` for anything else."""
     try:
-        return b64decode(text, validate=True)
+        found = b64decode(text, validate=True)
     except (Base64Error, ValueError):
-        raise FormatError(f"{len(text)} characters are no base64.") from None
+        found = None
+    # The library takes padding without end, and bits behind the last byte.
+    if found is None or to_base64(found) != text:
+        raise FormatError(f"{len(text)} characters are no base64.")
+    return found
 
 
 class _Body(BaseModel):
