@@ -8,7 +8,7 @@ from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.registry import build
 from securemllib.algorithms.summary import Summary
 from securemllib.crypto.aead import unseal
-from securemllib.enclave import aggregator
+from securemllib.enclave import aggregator, worker
 from securemllib.errors import UnavailableError
 from securemllib.wire.encoding import decode
 from securemllib.wire.job import Output, OutputKind
@@ -103,6 +103,27 @@ def test_statistics_that_stay_do_not_leave(world, stays):
     relay.install(job)
     reply, state = relay.ask(Begin(job_id=job.job_id))
     assert any(payload for _, payload in computed(job, [relay], reply.round, state, stays=stays)) is not stays
+
+
+def test_statistics_that_are_too_large_do_not_stay(monkeypatch):
+    """What would not fit a message is sealed for the host to keep, whoever asks for it to stay."""
+    values = np.random.default_rng(0).normal(size=(400, 60))
+    world = World(Dataset(pa.table({f"x{i}": values[:, i] for i in range(60)}), parts=4))
+    me = world.analyst.public
+    relay = Relay(world)
+    job = world.job(
+        "PCA",
+        {"k": 2},
+        features=tuple(f"x{i}" for i in range(60)),
+        label=None,
+        outputs=(Output(kind=OutputKind.SEALED_MODEL, recipient=me),),
+    )
+    relay.install(job)
+    reply, state = relay.ask(Begin(job_id=job.job_id))
+    reply, state = hand_over(relay, job, computed(job, [relay], reply.round, state, stays=True))
+    assert [payload for _, payload in computed(job, [relay], reply.round, state, stays=True)] == [b"", b""]
+    monkeypatch.setattr(worker, "MESSAGE_BYTES", 60 * 60 * 8 - 1)
+    assert all(payload for _, payload in computed(job, [relay], reply.round, state, stays=True))
 
 
 def test_rounds_do_not_decrypt_again_within_the_bound(world):

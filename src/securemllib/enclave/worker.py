@@ -135,8 +135,9 @@ class _Round:
         if addition.kind == MEASURED:
             session.held.put(self._share, self._opened.digest, total)
             total = Exponents.of(total)
-        elif self._stays and total is not None:
-            session.held.put(self._share, self._opened.digest, pack(total))
+        elif self._stays and total is not None and sum(map(len, (packed := pack(total)).arrays)) <= MESSAGE_BYTES:
+            # Larger ones wait outside, in pieces: a task may have many shares.
+            session.held.put(self._share, self._opened.digest, packed)
             return Computed(), b""
         return Computed(), seal_statistics(session, self._opened, self._share, total, host)
 

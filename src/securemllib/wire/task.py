@@ -86,7 +86,7 @@ class Compute(Record):
         job_id: The job.
         round: The round.
         share: The share.
-        stays: Whether the statistics stay in the enclave, which aggregates the job, too.
+        stays: Whether the statistics stay in the enclave, which aggregates the job, too, if they would fit a message.
     """
 
     TYPE: ClassVar[str] = "compute"
