@@ -36,9 +36,8 @@ def brought_by(package, extras=()):
             needed = [Requirement(text) for text in requires(name) or ()]
         except PackageNotFoundError:
             continue
-        for need in needed:
-            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in wanted or {""}):
-                waiting.append((canonicalize_name(need.name), frozenset(need.extras)))
+        named = (need for need in needed if need.marker is None or any(need.marker.evaluate({"extra": each}) for each in wanted or {""}))
+        waiting += [(canonicalize_name(need.name), frozenset(need.extras)) for need in named]
     return {name for name, _ in found}
 
 

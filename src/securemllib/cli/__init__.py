@@ -47,7 +47,7 @@ class _Absent(TyperCommand):
         super().__init__(name, help=f"Not installed here: it needs the Python package {error.name}.")
         self._error = error
 
-    def make_context(self, *arguments: Any, **options: Any) -> NoReturn:
+    def make_context(self, *_: object, **__: object) -> NoReturn:
         """Raise what is missing."""
         raise self._error
 
