@@ -194,12 +194,19 @@ def test_only_its_analyst_ends_a_job(world: World) -> None:
         world.granted(job_id)
 
 
-def test_a_job_with_a_model_is_not_finished_by_a_notice(world: World) -> None:
-    """Only the aggregator finishes it, with its model; an unknown job is not finished either."""
-    world.enrol()
-    job_id = world.submit()
-    with pytest.raises(UsageError, match="ends with its model"):
-        world.broker.finish(job_id, world.end(job_id))
+def test_a_job_that_trains_is_ended_by_its_analyst(world: World, job: str) -> None:
+    """One that was given up gets no keys and leaves no model; a notice takes back none that is recorded, and ends no unknown job."""
+    enclave = world.granted(job)
+    first, model = moved(world, enclave, None, enclave.head(1)), ModelRef(model_id=job, digest=b"m" * 32)
+    world.broker.finish(job, world.end(job))
+    with pytest.raises(FreshnessError, match="finished"):
+        world.broker.move_head(job, enclave.update(first, enclave.head(2), model))
+    with pytest.raises(FreshnessError, match="finished"):
+        world.granted(job)
+    trained = world.submit()
+    last = world.granted(trained)
+    head = moved(world, last, None, last.head(1), ModelRef(model_id=trained, digest=b"m" * 32))
+    world.broker.finish(trained, world.end(trained))
+    assert world.broker.head(trained) == head
     with pytest.raises(UsageError, match="knows no job"):
         world.broker.finish("0" * 64, world.end("0" * 64))
-    world.granted(job_id)

@@ -7,7 +7,7 @@ from securemllib.broker.standing import check_signer, newest
 from securemllib.crypto.aead import seal, unseal
 from securemllib.crypto.identity import verify
 from securemllib.crypto.keys import DataKey
-from securemllib.errors import FreshnessError, IntegrityError, PolicyError, UsageError
+from securemllib.errors import FreshnessError, IntegrityError, PolicyError
 from securemllib.wire.attestation import Head, HeadUpdate, head_acknowledgement_context, head_context
 from securemllib.wire.job import OutputKind
 from securemllib.wire.notices import JobEnd
@@ -53,16 +53,15 @@ def move_head(transaction: Transaction, job_id: str, update: bytes) -> bytes:
 
 
 def finish(transaction: Transaction, job_id: str, signed: Signed) -> None:
-    """Give no more keys to a job that leaves no model: its results have come. Doing so twice changes nothing.
+    """Give no more keys to a job whose results have come, or are not waited for any more. Doing so twice changes nothing.
 
-    1. The job's analyst says so, who is in force, of this job and to this broker.
-    2. The job leaves no model: with one it is finished when the aggregator records that model.
+    The job's analyst says so, who is in force, of this job and to this broker. A model that is recorded stays; one that is not is never.
 
     Raises:
         SignatureError: Somebody else says so.
         RefusedError: The analyst was revoked.
         FreshnessError: The notice is of another job, or for another broker.
-        UsageError: The job is unknown, or 2 does not hold.
+        UsageError: The job is unknown.
     """
     row = job_row(transaction, job_id)
     transaction.datasets |= {dataset.dataset_id for dataset in lineage_of(row)}
@@ -72,9 +71,8 @@ def finish(transaction: Transaction, job_id: str, signed: Signed) -> None:
     check_signer(transaction, analyst.fingerprint)
     if (end.job_id, end.broker) != (job_id, transaction.identity.public.fingerprint):
         raise FreshnessError(f"The notice ends another job than {job_id}, or is for another broker.", next_step="Sign a new one.")
-    if specification(row).output(OutputKind.SEALED_MODEL) or row.status not in {ACCEPTED, FINISHED}:
-        raise UsageError(f"The job {job_id} ends with its model, not by a request.", code="usage.job_ends_with_model")
-    row.status = FINISHED
+    if row.status == ACCEPTED:
+        row.status = FINISHED
 
 
 def _is_repeated(transaction: Transaction, row: JobRow, current: Head | None, asked: HeadUpdate) -> bool:

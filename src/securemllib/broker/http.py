@@ -170,7 +170,7 @@ def _add_jobs(app: FastAPI, broker: Broker) -> None:
 def _add_ends(app: FastAPI, broker: Broker) -> None:
     @app.post("/v1/jobs/{job_id}/finish", status_code=HTTPStatus.NO_CONTENT)
     def finish(job_id: str, request: body.EndBody) -> None:
-        """Say, as its analyst, that the results of a job without a model have come: it gets no more keys."""
+        """Say, as its analyst, that the results of a job have come, or are not waited for any more: it gets no more keys."""
         broker.finish(job_id, _signed(request.end))
 
     @app.post("/v1/releases")

@@ -215,7 +215,7 @@ class Broker:
             return heads.move_head(transaction, job_id, update)
 
     def finish(self, job_id: str, signed: Signed) -> None:
-        """Give no more keys to a job that leaves no model; see `heads.finish`."""
+        """Give no more keys to a job; see `heads.finish`."""
         with self._custody.decide("finish") as transaction:
             heads.finish(transaction, job_id, signed)
 

@@ -133,7 +133,7 @@ class BrokerClient:
         return _binary(self._call("POST", f"/v1/jobs/{job_id}/head", {"update": _base64(update)}), "acknowledgement")
 
     def finish(self, job_id: str, end: Signed) -> None:
-        """Hand in the analyst's signed notice that the results of a job without a model have come: it gets no more keys."""
+        """Hand in the analyst's signed notice that a job's results have come, or are not waited for: it gets no more keys."""
         self._request("POST", f"/v1/jobs/{job_id}/finish", {"end": _base64(end.to_bytes())})
 
     def release(self, job: Signed) -> tuple[Signed, ...]:

@@ -13,7 +13,7 @@ __all__ = ["JobEnd", "KeyRevocation", "KeyRotation", "RecoveryShare", "StoreAcce
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEnd(Record):
-    """The results of a job that leaves no model have come: it needs no more keys. Signed by the job's analyst.
+    """The results of a job have come, or are not waited for any more: it needs no more keys. Signed by the job's analyst.
 
     Attributes:
         job_id: The job.
