@@ -75,7 +75,7 @@ class Node:
             found: dict[str, Any] = _read(users)
             if found.get("address") != self._address or self._generation not in {found.get("generation"), ANY_GENERATION}:
                 found = {"generation": self._generation, "address": self._address, "head": _attest(self.enclave, job, asked)}
-            _write(users, {**found, "users": int(found.get("users", 0)) + 1})
+            _write(users, {**found, "job": job.job_id, "users": [*found.get("users", ()), os.getpid()]})
         self.jobs.append(job.job_id)
         head: int | None = found["head"]
         return head
@@ -94,6 +94,7 @@ def reached(job: RelayJob, generation: str, *, keep: bool = False) -> Iterator[N
     """
     folder = node_folder()
     with _locked(folder):
+        _reap(folder, job.enclave.idle)
         client, address = _reach(folder, job.enclave, job.broker.url)
     node = Node(folder, client, address, generation)
     try:
@@ -101,7 +102,7 @@ def reached(job: RelayJob, generation: str, *, keep: bool = False) -> Iterator[N
     finally:
         with client, _locked(folder):
             for job_id in node.jobs:
-                _leave(_users(folder, job_id), job_id, generation, keep)
+                _leave(_users(folder, job_id), generation, keep)
 
 
 @contextmanager
@@ -120,18 +121,36 @@ def _users(folder: Path, job_id: str) -> Path:
     return folder / f"securemllib-{job_id[:32]}.json"
 
 
-def _leave(users: Path, job_id: str, generation: str, keep: bool) -> None:
+def _leave(users: Path, generation: str, keep: bool) -> None:
     found = _read(users)
     if generation not in {found.get("generation"), ANY_GENERATION} or not found:
         return
-    if found["users"] > 1 or keep:
-        _write(users, {**found, "users": found["users"] - 1})
-        return
+    left = [user for user in found["users"] if user != os.getpid() and _is_alive(user)]
+    if left or keep:
+        _write(users, {**found, "users": left})
+    else:
+        _forget(users, found)
+
+
+def _reap(folder: Path, idle: float) -> None:
+    """Let the enclave drop the keys of jobs whose tasks were killed before they said so, or that nobody went on with for so long."""
+    for users in folder.glob("securemllib-*.json"):
+        found = _read(users)
+        is_kept = not found.get("users") and time.time() - users.stat().st_mtime < idle
+        if found and not is_kept and not any(map(_is_alive, found["users"])):
+            _forget(users, found)
+
+
+def _is_alive(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
+
+
+def _forget(users: Path, found: dict[str, Any]) -> None:
     users.unlink(missing_ok=True)
     host, _, port = str(found["address"]).rpartition(":")
     # A connection of its own: after an error the task's own may be in the middle of a frame. A lost enclave holds no keys.
     with suppress(ConnectionLostError), EnclaveClient(host, int(port)) as client:
-        client.ask(End(job_id=job_id), types=(Ended,))
+        client.ask(End(job_id=str(found["job"])), types=(Ended,))
 
 
 def _attest(client: EnclaveClient, job: RelayJob, asked: Asked | None) -> int | None:
