@@ -12,8 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
-from securemllib.errors import UsageError
+from securemllib.broker.schema import ACCEPTED, JobRow
+from securemllib.errors import DataError, UsageError
 from securemllib.ml.classification import LogisticRegression
 from securemllib.ml.clustering import LDA
 from securemllib.ml.feature import VectorAssembler
@@ -85,15 +87,34 @@ def ctrl_c(seconds):
         signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_ends_the_job(session, frame):
-    """The tasks of a fit that was interrupted end with their round, and the next fit gets their slots."""
+def waiting_jobs(deployment):
+    """Return the jobs that the broker would give keys to."""
+    with deployment.broker._custody.look() as transaction:
+        return set(transaction.session.scalars(select(JobRow.job_id).where(JobRow.status == ACCEPTED)))
+
+
+def test_ctrl_c_ends_the_job(deployment, session, frame):
+    """The tasks of a fit that was interrupted end with their round, its job gets no more keys, and the next fit gets their slots."""
+    before = waiting_jobs(deployment)
     rows = VectorAssembler(inputCols=["age", "weight"], outputCol="features").transform(frame)
     with ctrl_c(2.0):
         LDA(k=2, maxIter=1_000_000, optimizer="em").fit(rows)
+    assert waiting_jobs(deployment) == before
     for stage in session._engine._stages:
         stage.join(30.0)
         assert not stage.is_alive()
     assert LDA(k=2, maxIter=1).fit(rows).release().vocabSize() == 2
+
+
+def test_a_fit_that_fails_leaves_no_job(deployment, session, frame):
+    """Jobs that were accepted, and that an enclave refused or failed at, get no more keys: neither one that trains nor one of rows."""
+    before = waiting_jobs(deployment)
+    rows = VectorAssembler(inputCols=["age", "dose"], outputCol="features").transform(frame)
+    with pytest.raises(DataError):
+        LogisticRegression(labelCol="pressure").fit(rows)
+    with pytest.raises(DataError):
+        frame.filter(frame["age"] / (frame["age"] - frame["age"]) > 1).release(columns=["age"])
+    assert waiting_jobs(deployment) == before
 
 
 @pytest.fixture

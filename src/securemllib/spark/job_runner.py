@@ -4,10 +4,10 @@ import atexit
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 
 from pyspark.sql import SparkSession
 
@@ -20,7 +20,7 @@ from securemllib.spark.crossings import Crossings
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.jobs import Outcome, Request, specification, submit
 from securemllib.spark.relay_job import RelayJob, rows_folder
-from securemllib.spark.rounds import Engine
+from securemllib.spark.rounds import Accepted, Engine
 from securemllib.spark.rows import SealedRows, StoredResults
 from securemllib.spark.settings import Settings
 from securemllib.spark.storage import Folder
@@ -172,9 +172,10 @@ class JobRunner:
         job, relay = self._prepare(frame, request, tasks, tasks, False)
         # Clusters that are told not to use barrier stages may not let tasks reach the driver either.
         meeting = self._engine.rendezvous() if self.settings.barrier else None
-        found = self._engine.rows(replace(relay, rendezvous=meeting, out=out), partial(self._accepted, (job,)), 1, "rows")
+        with self._accepting((job,)) as accepted:
+            found = self._engine.rows(replace(relay, rendezvous=meeting, out=out), accepted, 1, "rows")
         rows = sorted(found, key=lambda row: row.number)
-        self._give_up(job)
+        self._end(job, self.broker)
         return job, tuple(row.payload for row in rows)
 
     def release_model(self, model: SealedModel, to: PublicIdentity | None) -> tuple[Signed, ...]:
@@ -197,24 +198,36 @@ class JobRunner:
         prepared = [self._prepare(frame, request, self.settings.shares or tasks, tasks, barrier) for frame, request in wanted]
         jobs, relays = tuple(job for job, _ in prepared), tuple(relay for _, relay in prepared)
         title = ", ".join(dict.fromkeys(request.operation for _, request in wanted))
-        finished = self._engine.fit(relays, partial(self._accepted, jobs), title, barrier=barrier, rows=first.known_rows)
+        with self._accepting(jobs) as accepted:
+            finished = self._engine.fit(relays, accepted, title, barrier=barrier, rows=first.known_rows)
         return [self._outcome(job, done) for job, done in zip(jobs, finished, strict=True)]
 
-    def _accepted(self, jobs: tuple[JobSpecification, ...]) -> tuple[Asked | None, ...]:
-        """Have jobs signed and accepted, and return their challenges; one that is refused holds back all: those before it do not run."""
+    @contextmanager
+    def _accepting(self, jobs: tuple[JobSpecification, ...]) -> Iterator[Accepted]:
+        """Give what has jobs signed and accepted and returns their challenges; one that is refused holds back all.
+
+        Where the block fails or is interrupted nobody waits for their results any more, and those that were accepted get no more keys.
+        """
         asked: list[Asked | None] = []
-        try:
+
+        def accepted() -> tuple[Asked | None, ...]:
             for job in jobs:
                 with self._lock:
                     asked.append(submit(job, self.agent, self.broker, self.settings.enclave.announced))
-        except SecureMLlibError:
-            for job in jobs[: len(asked)]:
-                self._give_up(job)
+            return tuple(asked)
+
+        try:
+            yield accepted
+        except BaseException:
+            # A broker that went away is not waited for again.
+            with suppress(SecureMLlibError):
+                for job in jobs[: len(asked)]:
+                    self._end(job, broker_client(replace(self._broker_address, wait=0.0)))
             raise
-        return tuple(asked)
 
     def _outcome(self, job: JobSpecification, finished: Finished) -> Outcome:
-        self._give_up(job)
+        if not job.output(OutputKind.SEALED_MODEL):
+            self._end(job, self.broker)
         trees: dict[OutputKind, Value] = {}
         mine = job.analyst.fingerprint
         for encoded in finished.results:
@@ -223,12 +236,11 @@ class JobRunner:
                 trees[result.kind] = self.agent.open_tree(job.job_id, encoded)
         return Outcome(job_id=job.job_id, rounds=finished.round, model=finished.model, trees=trees, sealed=finished.results)
 
-    def _give_up(self, job: JobSpecification) -> None:
-        """Let a job get no more keys; one with a model ends when that is recorded."""
-        if not job.output(OutputKind.SEALED_MODEL):
-            # The results are here: a broker that went away meanwhile does not take them back.
-            with self._lock, suppress(UnavailableError):
-                self.broker.finish(job.job_id, self.agent.sign_end(job.job_id, job.broker))
+    def _end(self, job: JobSpecification, broker: BrokerClient) -> None:
+        """Let a job get no more keys; one with a model ends by itself when that is recorded."""
+        # The results are here: a broker that went away meanwhile does not take them back.
+        with self._lock, suppress(UnavailableError):
+            broker.finish(job.job_id, self.agent.sign_end(job.job_id, job.broker))
 
     def _placement(self, parts: int) -> tuple[int, bool]:
         """Return how many tasks a round has, and whether they fit into one barrier stage."""

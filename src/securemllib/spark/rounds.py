@@ -26,7 +26,7 @@ from securemllib.spark.round_jobs import RowsRelay, run_round_jobs
 from securemllib.spark.tasks import TaskFunction, run_tasks
 from securemllib.wire.task import Finished
 
-__all__ = ["Engine"]
+__all__ = ["Accepted", "Engine"]
 
 _LOST = "unavailable.stage"
 _MISSING = re.compile(r"ModuleNotFoundError: No module named '([A-Za-z0-9_.]+)'")
