@@ -145,7 +145,7 @@ def test_rows_and_synonyms_are_those_of_mllib(spark: Any) -> None:
 
 
 def test_words_that_stand_together_are_near(spark: Any) -> None:
-    """From enclaves' own random numbers, in parts that learn at once or in turn, words of a topic are nearer than with MLlib's vectors."""
+    """From enclaves' own random numbers, in parts that learn at once or in turn, words of two topics lie about as far apart as MLlib's."""
     rows = corpus()
     params = {"vectorSize": 10, "maxIter": 4, "stepSize": 0.05}
     plain = spark.createDataFrame([(row,) for row in rows], "words array<string>").coalesce(1)

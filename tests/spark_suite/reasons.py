@@ -47,6 +47,7 @@ REASONS: dict[str, dict[str, str]] = {
         "test_min_hash_lsh": _JOINS,
         "test_pca": "Components are those of MLlib up to their sign, which the test takes from LAPACK.",
         "test_vector_assembler": "`head` in the test evaluates the first row alone; a release evaluates all, and the others have nulls.",
+        "test_word2vec": _DRAWS.format("first vectors"),
     },
     "test_algorithms.py": {
         "test_raw_and_probability_prediction": _DRAWS.format("initial weights"),
