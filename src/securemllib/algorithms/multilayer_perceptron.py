@@ -6,7 +6,7 @@ Objective, over weights :math:`W_l` and biases :math:`b_l` of layers :math:`a_l 
 
 Spark MLlib: the same network, objective, order of the weights and both solvers: L-BFGS with a strong Wolfe search, and ``gd``, steps of
 ``stepSize`` along the whole gradient until they are short. MLlib takes the mean of the means of blocks of ``blockSize`` rows, so where
-blocks differ in size its rows weigh differently; here all weigh the same, and ``blockSize`` changes nothing. Initial weights
+blocks differ in size its rows weigh differently; here all weigh the same; at least ``blockSize`` are multiplied at once. Initial weights
 are drawn from MLlib's distribution with other random numbers. The objective has many minima: from the same initial weights both go the
 same way as far as their searches do.
 
@@ -175,7 +175,7 @@ class MultilayerPerceptronClassifier:
         small = [(each.astype(dtype), constant.astype(dtype)) for each, constant in ((matrix, bias + offset @ matrix), *rest)]
         rows: Any = block.features if block.sparse is None else block.sparse
         loss, gradient = 0.0, np.zeros(len(state.search.point))
-        for start in range(0, block.rows, size := max(_STEP_VALUES // max(self.layers), 1)):
+        for start in range(0, block.rows, size := max(_STEP_VALUES // max(self.layers), self.block_size)):
             features, label = rows[start : start + size], labels[start : start + size]
             found = _outputs(features, small)
             losses, delta = _losses(found[-1], label)
