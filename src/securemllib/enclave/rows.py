@@ -101,9 +101,9 @@ def _size(values: pa.Array | AnyVector) -> int:
 def _taken(values: pa.Array | AnyVector, mask: NDArray[np.bool_]) -> pa.Array | AnyVector:
     if isinstance(values, Vector | SparseVector):
         return values.take(mask)
-    # Without rows a stored vector column no longer tells how wide it is, so it is read while there are some.
-    if not mask.any() and _tells_width(values):
-        return stored_vector(values.drop_null()[:1], "").take(np.zeros(1, dtype=bool))
+    # Without rows a stored vector column no longer tells how wide it is, so it is read while there are some; an empty list tells nothing.
+    if not mask.any() and _tells_width(values) and (first := stored_vector(values.drop_null()[:1], "")).width:
+        return first.take(np.zeros(1, dtype=bool))
     return values.filter(pa.array(mask))
 
 
