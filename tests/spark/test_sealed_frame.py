@@ -183,10 +183,11 @@ def test_rows_go_to_a_folder_that_was_named_and_not_through_the_driver(frame, ta
     released = frame.release(columns=["name"], path=str(tmp_path / "out"), overwrite=True)
     assert sorted(released.open()["name"].to_pylist()) == sorted(table["name"].to_pylist())
     (tmp_path / "precious").mkdir()
-    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+    for name in ("thesis.txt", files[0]):
+        (tmp_path / "precious" / name).write_text("years of work")
     with pytest.raises(UsageError):
         frame.release(columns=["name"], path=str(tmp_path / "precious"), overwrite=True)
-    assert (tmp_path / "precious" / "thesis.txt").exists()
+    assert sorted(path.name for path in (tmp_path / "precious").iterdir()) == [files[0], "thesis.txt"]
     released.save(str(tmp_path / "copy2"))
     (tmp_path / "out" / files[0]).write_bytes((tmp_path / "out" / files[1]).read_bytes())
     with pytest.raises(CoverError):

@@ -101,10 +101,12 @@ def rows_folder(path: str, *, overwrite: bool) -> Folder:
         UsageError: It holds something already.
     """
     folder = Folder.of(path)
-    for name in folder.names() if overwrite else ():
-        if _ROWS_FILE.fullmatch(name):
-            folder.remove(name)
-    folder.require_new()
+    names = folder.names()
+    if not overwrite or not all(map(_ROWS_FILE.fullmatch, names)):
+        # Before anything is deleted: beside other files, old rows stay.
+        folder.require_new()
+    for name in names:
+        folder.remove(name)
     return folder
 
 
