@@ -200,7 +200,7 @@ class World:
         grant = Grant(**{**fields, **changes})
         info = grant_context(job_id, evidence.identity.fingerprint)
         wrapped = wrap(evidence.identity.recipient_key, info, grant.to_bytes())
-        return self.broker.sign(WrappedGrant(job_id=job_id, wrapped=wrapped))
+        return self.broker.sign(WrappedGrant(wrapped=wrapped))
 
     def statistics_key(self, job):
         """Return the key of the statistics beside the model that a job goes on from, where it may leave such itself."""

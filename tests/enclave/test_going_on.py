@@ -10,6 +10,7 @@ from securemllib.crypto import models
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.models import open_root, statistics_key, whole_tree
 from securemllib.errors import IntegrityError, PolicyError, UsageError
+from securemllib.wire.dataset import KeptPart, Part
 from securemllib.wire.encoding import encode
 from securemllib.wire.job import Mode, Output, OutputKind
 from securemllib.wire.plan import Parts, Plan
@@ -230,3 +231,24 @@ def test_neither_side_of_a_union_is_a_small_group(world):
     silent = tuple(output for output in many.outputs if output.kind is not OutputKind.SUMMARY)
     asked = job(world, "LinearRegression", 1, 4, few, outputs=silent)
     assert trained(world, asked, few, min_group_size=101).model_id == asked.job_id
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_an_enclave_goes_on_only_behind_the_parts_that_the_model_saw(is_kept):
+    """A later version's new parts are learned behind kept ones; where the version wrote those anew, the enclave opens no session."""
+    first = World(Dataset(binomial_table(), parts=4))
+    dataset = first.dataset
+    model = trained(first, job(first, "LinearRegression", 0, 2))
+    second = Dataset(dataset.table, dataset_id=dataset.dataset_id, version=2, secret=dataset.secret)
+    if is_kept:
+        kept = [KeptPart(**{name: getattr(part, name) for name in Part.__slots__}, version=1) for part in dataset.body.parts[:2]]
+        second.publish((*kept, *second.body.parts[2:]))
+        second.files[:2] = dataset.files[:2]
+    later = World(second, broker=first.broker, analyst=first.analyst)
+    later.keys, later.models, later.blocks = first.keys, first.models, first.blocks
+    relay, asked = Relay(later), job(later, "LinearRegression", 2, 4, model)
+    if is_kept:
+        assert trained(later, asked, model, relay=relay).lineage
+    else:
+        with pytest.raises(UsageError):
+            relay.install(asked, models=[model.to_bytes()])

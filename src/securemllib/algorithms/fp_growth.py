@@ -22,7 +22,7 @@ masked integers. Sets and rules leave with a released model only.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,13 +33,13 @@ from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.feature.counts import TextCounts
 from securemllib.algorithms.feature.values import inputs_of
 from securemllib.algorithms.fp_growth_sets import Itemsets
-from securemllib.algorithms.items import are_integers, as_items, ranked
+from securemllib.algorithms.items import ItemStatistics, are_integers, as_items, least_rows, ranked
 from securemllib.algorithms.params import require_number
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.transformer import Column, Transformed
 from securemllib.errors import DataError, UsageError
 
-__all__ = ["FPGrowth", "FPGrowthModel", "FPGrowthState", "FPGrowthStatistics"]
+__all__ = ["FPGrowth", "FPGrowthModel", "FPGrowthState"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -62,33 +62,6 @@ class FPGrowthState:
     vocabulary: tuple[str, ...]
     found: Itemsets
     proposed: Ints
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FPGrowthStatistics:
-    """Items in the first pass, sets in the others.
-
-    Attributes:
-        rows: Rows that are not null; 0 but in the first pass.
-        integers: Whether items are known to be integers; False but in the first pass.
-        items: The rows of each item.
-        supports: ``(c,)`` the rows that hold each proposed set.
-    """
-
-    ADDITIVE: ClassVar[tuple[str, ...]] = ("supports",)
-
-    rows: int
-    integers: bool
-    items: TextCounts
-    supports: Floats
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(
-            rows=self.rows + other.rows,
-            integers=self.integers or other.integers,
-            items=self.items + other.items,
-            supports=self.supports + other.supports,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +133,7 @@ class FPGrowth:
         """Return whether the next pass counts sets."""
         return state.rows is not None
 
-    def statistics(self, state: FPGrowthState, block: Block) -> FPGrowthStatistics:
+    def statistics(self, state: FPGrowthState, block: Block) -> ItemStatistics:
         """Return the block's rows by item, or by proposed set."""
         (column,) = inputs_of(block)
         if state.rows is None:
@@ -168,23 +141,22 @@ class FPGrowth:
             kept = lists.drop_null()
             items = kept.flatten().dictionary_encode()
             sets.require_unique(kept, items)
-            return FPGrowthStatistics(rows=len(kept), integers=are_integers(kind), items=TextCounts.of(items), supports=np.zeros(0))
+            return ItemStatistics.of_items(len(kept), kind, TextCounts.of(items))
 
         def bits() -> NDArray[np.uint64]:
             return sets.bits_of(sets.lists_in(column)[0], state.vocabulary)
 
         held = block.scratch.get("itemsets", state.vocabulary, bits)
-        supports = sets.supports(held, state.proposed).astype(np.float64)
-        return FPGrowthStatistics(rows=0, integers=False, items=_NO_ITEMS, supports=supports)
+        return ItemStatistics.of_supports(sets.supports(held, state.proposed))
 
-    def update(self, state: FPGrowthState, total: FPGrowthStatistics) -> FPGrowthState:
+    def update(self, state: FPGrowthState, total: ItemStatistics) -> FPGrowthState:
         """Return the state after a pass; `DataError` where the next level has too many sets."""
         if state.rows is not None:
             counts = np.rint(total.supports).astype(np.int64)
-            frequent = counts >= self._least(state.rows)
+            frequent = counts >= least_rows(self.min_support, state.rows)
             level = state.proposed[frequent]
             return replace(state, found=state.found.more(level, counts[frequent]), proposed=sets.joined(level))
-        vocabulary, counts = ranked(total.items, self._least(total.rows), integers=total.integers)
+        vocabulary, counts = ranked(total.items, least_rows(self.min_support, total.rows), integers=total.integers)
         level = np.arange(len(vocabulary))[:, None]
         return FPGrowthState(
             rows=total.rows,
@@ -205,10 +177,3 @@ class FPGrowth:
             rows=state.rows,
             min_confidence=self.min_confidence,
         )
-
-    def _least(self, rows: int) -> int:
-        """Return how many rows a frequent set has at least; MLlib finds sets that occur, also where that is 0."""
-        return max(int(np.ceil(self.min_support * rows)), 1)
-
-
-_NO_ITEMS = TextCounts.of(pa.array([], pa.string()))

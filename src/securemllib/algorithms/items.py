@@ -1,6 +1,9 @@
 """Items of sets, texts or integers: inside enclaves an integer is the text of its decimals, outside of them a number again."""
 
+import math
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +12,52 @@ from numpy.typing import NDArray
 from securemllib.algorithms.feature.counts import TextCounts
 from securemllib.errors import DataError
 
-__all__ = ["are_integers", "as_items", "as_texts", "item_type", "ranked", "shown"]
+__all__ = ["ItemStatistics", "are_integers", "as_items", "as_texts", "item_type", "least_rows", "ranked", "shown"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemStatistics:
+    """What a search for what is frequent counts: items in its first pass, sets or sequences of them in the others.
+
+    Attributes:
+        rows: Rows that are not null; 0 but in the first pass.
+        integers: Whether items are known to be integers; False but in the first pass.
+        items: The rows of each item.
+        supports: ``(c,)`` the rows that hold each thing that was proposed.
+    """
+
+    ADDITIVE: ClassVar[tuple[str, ...]] = ("supports",)
+
+    rows: int
+    integers: bool
+    items: TextCounts
+    supports: NDArray[np.float64]
+
+    @classmethod
+    def of_items(cls, rows: int, kind: pa.DataType, items: TextCounts) -> Self:
+        """Return the statistics of a first pass over so many rows, with items of a type."""
+        return cls(rows=rows, integers=are_integers(kind), items=items, supports=np.zeros(0))
+
+    @classmethod
+    def of_supports(cls, supports: NDArray[np.int64]) -> Self:
+        """Return the statistics of a later pass."""
+        return cls(rows=0, integers=False, items=_NO_ITEMS, supports=supports.astype(np.float64))
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(
+            rows=self.rows + other.rows,
+            integers=self.integers or other.integers,
+            items=self.items + other.items,
+            supports=self.supports + other.supports,
+        )
+
+
+_NO_ITEMS = TextCounts.of(pa.array([], pa.string()))
+
+
+def least_rows(min_support: float, rows: int) -> int:
+    """Return in how many rows something frequent is at least; MLlib finds what occurs, also where that is 0."""
+    return max(math.ceil(min_support * rows), 1)
 
 
 def item_type(kind: pa.DataType, depth: int) -> pa.DataType:

@@ -23,7 +23,7 @@ as masked integers. The patterns leave only as the policy says, as a summary who
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,13 +32,13 @@ from numpy.typing import NDArray
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.feature.counts import TextCounts
 from securemllib.algorithms.feature.values import inputs_of
-from securemllib.algorithms.items import are_integers, ranked
+from securemllib.algorithms.items import ItemStatistics, least_rows, ranked
 from securemllib.algorithms.params import require_integer, require_number
 from securemllib.algorithms.prefix_span_sequences import Found, Index, Patterns, items_in
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import UsageError
 
-__all__ = ["FrequentSequences", "PrefixSpan", "PrefixSpanState", "PrefixSpanStatistics"]
+__all__ = ["FrequentSequences", "PrefixSpan", "PrefixSpanState"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -63,33 +63,6 @@ class PrefixSpanState:
     found: Patterns
     length: int
     proposed: Patterns
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PrefixSpanStatistics:
-    """Items in the first pass, patterns in the others.
-
-    Attributes:
-        rows: Rows that are not null; 0 but in the first pass.
-        integers: Whether items are known to be integers; False but in the first pass.
-        items: The rows of each item.
-        supports: ``(c,)`` the rows that hold each proposed pattern.
-    """
-
-    ADDITIVE: ClassVar[tuple[str, ...]] = ("supports",)
-
-    rows: int
-    integers: bool
-    items: TextCounts
-    supports: Floats
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(
-            rows=self.rows + other.rows,
-            integers=self.integers or other.integers,
-            items=self.items + other.items,
-            supports=self.supports + other.supports,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +114,7 @@ class PrefixSpan:
         """Return whether the next pass counts patterns."""
         return state.rows is not None
 
-    def statistics(self, state: PrefixSpanState, block: Block) -> PrefixSpanStatistics:
+    def statistics(self, state: PrefixSpanState, block: Block) -> ItemStatistics:
         """Return the block's rows by item, or by proposed pattern."""
         (column,) = inputs_of(block)
         if state.rows is None:
@@ -152,17 +125,16 @@ class PrefixSpan:
 
         row, items, starts = block.scratch.get("sequences", state.vocabulary, index)
         held = Index(row, items, starts, len(state.vocabulary))
-        supports = Found(held, state.found).supports(state.proposed).astype(np.float64)
-        return PrefixSpanStatistics(rows=0, integers=False, items=_NO_ITEMS, supports=supports)
+        return ItemStatistics.of_supports(Found(held, state.found).supports(state.proposed))
 
-    def update(self, state: PrefixSpanState, total: PrefixSpanStatistics) -> PrefixSpanState:
+    def update(self, state: PrefixSpanState, total: ItemStatistics) -> PrefixSpanState:
         """Return the state after a pass; `DataError` where the next level has too many patterns."""
         if state.rows is None:
-            vocabulary, counts = ranked(total.items, self._least(total.rows), integers=total.integers)
+            vocabulary, counts = ranked(total.items, least_rows(self.min_support, total.rows), integers=total.integers)
             state = replace(state, rows=total.rows, vocabulary=vocabulary, integers=total.integers)
             return self._after(state, Patterns.singles(counts))
         counts = np.rint(total.supports).astype(np.int64)
-        return self._after(state, state.proposed.where(counts >= self._least(state.rows), counts))
+        return self._after(state, state.proposed.where(counts >= least_rows(self.min_support, state.rows), counts))
 
     def _after(self, state: PrefixSpanState, level: Patterns) -> PrefixSpanState:
         """Return the state with the patterns of one more level."""
@@ -181,20 +153,12 @@ class PrefixSpan:
             counts=found.counts,
         )  # fmt: skip
 
-    def _least(self, rows: int) -> int:
-        """Return how many rows a frequent pattern has at least; MLlib finds patterns that occur, also where that is 0."""
-        return max(int(np.ceil(self.min_support * rows)), 1)
 
-
-_NO_ITEMS = TextCounts.of(pa.array([], pa.string()))
-
-
-def _items_of(column: pa.Array) -> PrefixSpanStatistics:
+def _items_of(column: pa.Array) -> ItemStatistics:
     """Return the rows of each item, however many sets of a row hold it."""
     found = items_in(column)
     encoded = found.texts.dictionary_encode()
     kinds = max(len(encoded.dictionary), 1)
     once = np.unique(found.row[found.place] * kinds + np.asarray(encoded.indices, dtype=np.int64)) % kinds
     counts = np.bincount(once, minlength=len(encoded.dictionary))[: len(encoded.dictionary)]
-    items = TextCounts.among(encoded.dictionary, counts[:, None])
-    return PrefixSpanStatistics(rows=found.rows, integers=are_integers(found.item), items=items, supports=np.zeros(0))
+    return ItemStatistics.of_items(found.rows, found.item, TextCounts.among(encoded.dictionary, counts[:, None]))

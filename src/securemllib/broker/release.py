@@ -197,7 +197,7 @@ def _granted(transaction: Transaction, row: SessionRow, evidence: Evidence) -> t
     transaction.session.add(GrantRow(job_id=job.job_id, epoch=job.epoch, result=result.to_bytes()))
     given = _grant(transaction, job, result, decision.min_group_size)
     wrapped = wrap(evidence.identity.recipient_key, grant_context(job.job_id, evidence.identity.fingerprint), given.to_bytes())
-    return transaction.identity.sign(WrappedGrant(job_id=job.job_id, wrapped=wrapped)), given.head
+    return transaction.identity.sign(WrappedGrant(wrapped=wrapped)), given.head
 
 
 def _name(session: str) -> str:

@@ -93,7 +93,7 @@ def open_grant(wrapped: Signed, challenge: Challenge, identity: PrivateIdentity)
     """Return the grant that answers one challenge.
 
     1. It is signed by the broker that the evidence was made for.
-    2. It is wrapped for this enclave's fresh key, in the context of the challenge's job, whatever job it names.
+    2. It is wrapped for this enclave's fresh key, in the context of the challenge's job.
 
     Raises:
         IntegrityError: One of them does not hold.

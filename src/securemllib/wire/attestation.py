@@ -156,11 +156,10 @@ class Grant(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrappedGrant(Record):
-    """A `Grant`, HPKE-wrapped for the enclave's identity with `grant_context`; the broker signs this record."""
+    """A `Grant`, HPKE-wrapped for the enclave's identity with `grant_context`, which binds its job; the broker signs this record."""
 
     TYPE: ClassVar[str] = "securemllib/wrapped-grant/v1"
 
-    job_id: str
     wrapped: bytes
 
 
