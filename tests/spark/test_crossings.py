@@ -2,10 +2,12 @@
 
 import socket
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from securemllib.ml.classification import LogisticRegression
-from securemllib.ml.feature import VectorAssembler
+from securemllib.ml.feature import PCA, VectorAssembler
 from securemllib.spark import SecureSession
 from securemllib.spark.crossings import CountedConnection, Crossings
 from securemllib.wire.framing import receive, send
@@ -72,3 +74,20 @@ def test_a_fit_is_counted(fitted, barrier):
     assert first.frames_in >= 2 * 5
     assert first.bytes_in - again.bytes_in == pytest.approx(parts, rel=0.05)
     assert 0 < first.largest < parts
+
+
+@pytest.mark.parametrize("barrier", ["true", "false"])
+def test_statistics_of_the_aggregators_executor_do_not_cross(spark, deployment, settings, barrier):
+    """Where a stage's tasks run on one executor its enclave keeps what it adds; rounds of jobs of their own send it out and back."""
+    columns, size = [f"f{index}" for index in range(60)], 60 * 60 * 8
+    rows = np.random.default_rng(3).normal(size=(200, 60))
+    path = deployment.dataset(pa.table(dict(zip(columns, rows.T, strict=True))), f"wide-{barrier}", rows_per_part=100)
+    session = SecureSession(spark, deployment.url, {**settings, "spark.securemllib.barrier": barrier, "spark.securemllib.shares": "2"})
+    try:
+        features = VectorAssembler(inputCols=columns, outputCol="features").transform(session.read(path))
+        PCA(k=1, inputCol="features").fit(features)
+        (counts,) = session.crossings.values()
+    finally:
+        session.stop()
+    assert (counts.bytes_out < size) is (barrier == "true")
+    assert barrier == "true" or counts.bytes_out > 2 * size

@@ -107,6 +107,18 @@ def test_an_executor_gets_the_shares_that_it_had(meeting):
     assert dealt("d", "e") == (0, 1)
 
 
+def test_tasks_are_told_who_runs_beside_the_first(meeting):
+    """Tasks on task 0's executor share the enclave that aggregates, and those on others do not."""
+    place, join = meeting
+    for nodes, beside in ((("a", "b", "a"), (True, False, True)), (("a", "b", "b"), (True, False, False))):
+        gathering = place.open(JOB, lambda *_: None)
+        gathering.begin(len(nodes))
+        gathering.accept((None,))
+        found = [told(task).beside for task in [join(task, len(nodes), node=node) for task, node in enumerate(nodes)]]
+        place.close(JOB)
+        assert found == [beside] * len(nodes)
+
+
 def begun(connection):
     """Return what the driver says to a task that need not meet the others."""
     return receive(connection, (Begin, Stop))[0]
