@@ -222,14 +222,14 @@ class Enclave:
         self.job_id = ""
 
     def evidence(self, challenge: Challenge) -> Evidence:
+        self.job_id = challenge.job_id
         report = self._attester.report(report_data(challenge, self.identity.public))
         return Evidence(tee="insecure", report=report, identity=self.identity.public)
 
     def install(self, signed: Signed, broker: PublicIdentity) -> Grant:
         wrapped = verify(signed, WrappedGrant, broker)
-        context = grant_context(wrapped.job_id, self.identity.public.fingerprint)
+        context = grant_context(self.job_id, self.identity.public.fingerprint)
         self.grant = Grant.from_bytes(self.identity.recipient.unwrap(wrapped.wrapped, context))
-        self.job_id = wrapped.job_id
         return self.grant
 
     @property

@@ -38,6 +38,7 @@ class SgxEnclave(Enclave):
         self.body = body
 
     def evidence(self, challenge: Challenge) -> Evidence:
+        self.job_id = challenge.job_id
         quote = ROOT.sgx_quote(replace(self.body, report_data=report_data(challenge, self.identity.public)))
         return Evidence(tee="sgx", report=quote, identity=self.identity.public)
 

@@ -1,10 +1,14 @@
 """A fit in a thread of its own, and where it stands."""
 
+import time
+
 from pyspark import InheritableThread
 
 from tests.e2e.cluster import wait_until
 
 _FIT_SECONDS = 120.0
+# A relay that has a message hands it on within a few milliseconds.
+_QUIET_SECONDS = 0.5
 
 
 class RunningFit:
@@ -40,6 +44,18 @@ class RunningFit:
         found = wait_until(lambda: self.is_over or self._passed(number))
         assert not self.is_over, f"the fit ended before round {number} could be disturbed: {self._error}"
         return found
+
+    def settle(self):
+        """Wait until what its suspended enclaves said last is stored and recorded: the relays go on with it."""
+        (folder,) = self._checkpoints.iterdir()
+
+        def is_recorded():
+            stored = sorted(folder.glob("checkpoint-*.sml"))
+            return stored and int(stored[-1].stem.split("-")[1]) == self._session.broker.head(folder.name)
+
+        for _ in range(2):
+            time.sleep(_QUIET_SECONDS)
+            wait_until(is_recorded)
 
     def _passed(self, number):
         (folder,) = self._checkpoints.iterdir()

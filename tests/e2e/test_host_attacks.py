@@ -129,6 +129,7 @@ def test_an_older_checkpoint_is_refused(another, points, cluster, storage, back)
     enclaves = cluster.enclaves()
     for process in enclaves:
         process.suspend()
+    running.settle()
     stored = sorted(storage.rglob("checkpoint-*.sml"))
     older = stored[-1 - back].read_bytes()
     for file in stored[len(stored) - back :]:
