@@ -1,7 +1,7 @@
-"""Compiles the kernels' C files into one shared library beside them, for wheels and for editable installs alike.
+"""Compiles the kernels' C files into shared libraries beside them, one each, for wheels and for editable installs alike.
 
 The compiler is `cc` where it works; elsewhere the build asks for the `ziglang` package, which brings one. A build without a working
-compiler succeeds without the library: the package then computes with numpy, and `securemllib doctor` says so.
+compiler succeeds without them: the package then computes with numpy, and `securemllib doctor` says so.
 """
 
 import hashlib
@@ -17,7 +17,6 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("src/securemllib/algorithms/kernels")
-LIBRARY = "libkernels.so"
 # Runs before it is known what the processor has, so it is compiled for every one of its family.
 ANY_PROCESSOR = "processor.c"
 
@@ -35,7 +34,7 @@ PROBE = "#include <math.h>\n#include <stdint.h>\n#include <string.h>\nint64_t pr
 
 
 def sources_digest(folder: Path) -> str:
-    """Return the SHA-256 over names and contents of the C files and headers, which the library carries too."""
+    """Return the SHA-256 over names and contents of the C files and headers, which `libprocessor.so` carries."""
     digest = hashlib.sha256()
     for file in sorted([*folder.glob("*.c"), *folder.glob("*.h")]):
         digest.update(f"{file.name} {file.stat().st_size}\n".encode() + file.read_bytes())
@@ -71,22 +70,19 @@ def system_compiler() -> list[str] | None:
     return [found] if found and works([found]) else None
 
 
-def compile_library(compiler: list[str], folder: Path) -> str | None:
-    """Compile the folder's C files into its library, and return what the compiler said where it failed."""
-    with tempfile.TemporaryDirectory(dir=folder) as objects:
-        stamp = f'-DSOURCES="{sources_digest(folder)}"'
-        names = []
+def compile_libraries(compiler: list[str], folder: Path) -> str | None:
+    """Compile each of the folder's C files into a library of its own, and return what the compiler said where it failed."""
+    stamp = f'-DSOURCES="{sources_digest(folder)}"'
+    with tempfile.TemporaryDirectory(dir=folder) as libraries:
         for source in sorted(folder.glob("*.c")):
             flags = () if source.name == ANY_PROCESSOR else processor_flags(compiler)
-            names.append(f"{objects}/{source.stem}.o")
-            if problem := run([*compiler, *FLAGS, *flags, stamp, "-c", "-o", names[-1], str(source)]):
+            command = [*compiler, *FLAGS, *flags, *LINK_FLAGS, stamp, "-o", f"{libraries}/lib{source.stem}.so", str(source), "-lm"]
+            if problem := run(command):
                 return problem
-        built = Path(objects, LIBRARY)
-        problem = run([*compiler, *LINK_FLAGS, "-o", str(built), *names, "-lm"])
-        if problem is None:
+        for built in Path(libraries).iterdir():
             # A process that has the old library open keeps it.
-            built.replace(folder / LIBRARY)
-        return problem
+            built.replace(folder / built.name)
+    return None
 
 
 class KernelsHook(BuildHookInterface[Any]):
@@ -97,15 +93,16 @@ class KernelsHook(BuildHookInterface[Any]):
         return [] if system_compiler() else ["ziglang>=0.13"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - wheels and editable installs are alike
-        """Compile the library, and mark the wheel as one of this platform."""
+        """Compile the libraries, and mark the wheel as one of this platform."""
         folder = Path(self.root) / FOLDER
-        (folder / LIBRARY).unlink(missing_ok=True)
+        for old in folder.glob("*.so"):
+            old.unlink()
         compiler = system_compiler() or (ZIG if works(ZIG) else None)
         if compiler is None:
             self.app.display_warning("no compiler works here: numpy will do the kernels' work")
             return
-        if problem := compile_library(compiler, folder):
+        if problem := compile_libraries(compiler, folder):
             raise RuntimeError(f"the kernels do not compile:\n{problem}")
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
-        build_data["artifacts"].append(f"{FOLDER}/{LIBRARY}")
+        build_data["artifacts"].append(f"{FOLDER}/*.so")

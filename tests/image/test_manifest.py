@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from securemllib.cli.image.libraries import GramineRuntime
 from securemllib.cli.image.manifest import JobClass, read_manifest, verify_files
 from securemllib.errors import FormatError, IntegrityError, UnavailableError, UsageError
 from tests.architecture.test_tcb import closure as imported
+from tests.image.native import environment, in_image, manifest_of, running
 
 SMALL = JobClass(memory=2**28, threads=2, idle=20.0)
 
@@ -34,24 +34,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def manifest(image: Path) -> dict:
     """Return the image's manifest."""
-    return tomllib.loads((image / MANIFEST).read_text(encoding="utf-8"))
-
-
-def in_image(image: Path, manifest: dict, code: str | None = None) -> list[str]:
-    """Return the manifest's command line, run natively by the image's own loader; with other code where it is given."""
-    root = str(image / "root")
-    arguments = [text.replace("/python/", f"{root}/python/") for text in manifest["loader"]["argv"]]
-    if code is not None:
-        place = arguments.index("-c") + 1
-        path = arguments[place].split(";")[1]
-        arguments = [*arguments[:place], f"import sys;{path}\n{code}"]
-    (loader,) = (image / "root" / "lib").glob("ld-linux-*.so.*")
-    return [str(loader), "--library-path", f"{root}/lib", *arguments]
-
-
-def environment(image: Path, manifest: dict) -> dict[str, str]:
-    """Return the manifest's variables, as they read outside the enclave."""
-    return {name: value.replace("/lib", f"{image}/root/lib") for name, value in manifest["loader"]["env"].items()}
+    return manifest_of(image)
 
 
 def trusted(manifest: dict) -> set[str]:
@@ -136,18 +119,10 @@ def test_every_import_of_the_enclave_is_a_trusted_file(image: Path, manifest: di
     assert len(files) > 300
 
 
-def test_the_enclave_runs_from_the_image(image: Path, manifest: dict) -> None:
+def test_the_enclave_runs_from_the_image(image: Path) -> None:
     """The manifest's command line, run natively from the image, becomes an enclave with the measurement of this installation."""
-    command = in_image(image, manifest)
-    with subprocess.Popen(
-        command, env=environment(image, manifest), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"
-    ) as process:
-        try:
-            line = process.stdout.readline()
-            assert line.startswith("listening 127.0.0.1:"), process.stderr.read() if process.poll() is not None else line
-            assert ask_claims(int(line.rpartition(":")[2])).measurement == measure_package()
-        finally:
-            process.terminate()
+    with running(image) as port:
+        assert ask_claims(port).measurement == measure_package()
 
 
 @pytest.mark.skipif(GramineRuntime.find() is None, reason="needs Gramine 1.9: gramine-direct on the PATH")

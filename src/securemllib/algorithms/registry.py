@@ -5,99 +5,134 @@ where such a name becomes code: a name that is not in it does not run.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any, cast, get_type_hints
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, TypeVar, cast, get_type_hints
 
-from securemllib.algorithms.aft_survival_regression import AFTSurvivalRegression
-from securemllib.algorithms.als import ALS
-from securemllib.algorithms.bisecting_kmeans import BisectingKMeans
-from securemllib.algorithms.decision_tree import DecisionTreeClassifier, DecisionTreeRegressor
-from securemllib.algorithms.evaluation.binary import BinaryClassificationEvaluator
-from securemllib.algorithms.evaluation.boosting import BoostingEvaluator
-from securemllib.algorithms.evaluation.clustering import ClusteringEvaluator
-from securemllib.algorithms.evaluation.generalized_linear import GeneralizedLinearEvaluator
-from securemllib.algorithms.evaluation.generalized_linear_residuals import GeneralizedLinearResiduals
-from securemllib.algorithms.evaluation.multiclass import MulticlassClassificationEvaluator
-from securemllib.algorithms.evaluation.multilabel import MultilabelClassificationEvaluator
-from securemllib.algorithms.evaluation.ranking import RankingEvaluator
-from securemllib.algorithms.evaluation.recommendations import Recommender
-from securemllib.algorithms.evaluation.regression import RegressionEvaluator
-from securemllib.algorithms.evaluation.topics import TopicEvaluator
-from securemllib.algorithms.factorization_machines import FMClassifier, FMRegressor
-from securemllib.algorithms.feature.bucketed_random_projection_lsh import BucketedRandomProjectionLSH
-from securemllib.algorithms.feature.buckets import Binarizer, Bucketizer
-from securemllib.algorithms.feature.chi_sq_selector import ChiSqSelector
-from securemllib.algorithms.feature.count_vectorizer import CountVectorizer, CountVectorizerModel
-from securemllib.algorithms.feature.hashing import FeatureHasher, HashingTF
-from securemllib.algorithms.feature.idf import IDF
-from securemllib.algorithms.feature.imputer import Imputer
-from securemllib.algorithms.feature.labels import IndexToString
-from securemllib.algorithms.feature.max_abs_scaler import MaxAbsScaler
-from securemllib.algorithms.feature.min_hash_lsh import MinHashLSH
-from securemllib.algorithms.feature.min_max_scaler import MinMaxScaler
-from securemllib.algorithms.feature.nearest_neighbors import NearestNeighbors
-from securemllib.algorithms.feature.one_hot_encoder import OneHotEncoder
-from securemllib.algorithms.feature.quantile_discretizer import QuantileDiscretizer
-from securemllib.algorithms.feature.robust_scaler import RobustScaler
-from securemllib.algorithms.feature.scaling import DCT, ElementwiseProduct, Normalizer
-from securemllib.algorithms.feature.shape import Interaction, PolynomialExpansion, VectorSizeHint, VectorSlicer
-from securemllib.algorithms.feature.string_indexer import StringIndexer, StringIndexerModel
-from securemllib.algorithms.feature.target_encoder import TargetEncoder
-from securemllib.algorithms.feature.text import NGram, RegexTokenizer, StopWordsRemover, Tokenizer
-from securemllib.algorithms.feature.univariate_feature_selector import UnivariateFeatureSelector
-from securemllib.algorithms.feature.variance_threshold_selector import VarianceThresholdSelector
-from securemllib.algorithms.feature.vector_indexer import VectorIndexer
-from securemllib.algorithms.fp_growth import FPGrowth
-from securemllib.algorithms.gaussian_mixture import GaussianMixture
-from securemllib.algorithms.generalized_linear_regression import GeneralizedLinearRegression
-from securemllib.algorithms.gradient_boosting import GBTClassifier, GBTRegressor
-from securemllib.algorithms.isotonic_regression import IsotonicRegression
-from securemllib.algorithms.kmeans import KMeans
-from securemllib.algorithms.lda import LDA
-from securemllib.algorithms.linear_regression import LinearRegression
-from securemllib.algorithms.linear_svc import LinearSVC
-from securemllib.algorithms.logistic_regression import LogisticRegression
-from securemllib.algorithms.multilayer_perceptron import MultilayerPerceptronClassifier
-from securemllib.algorithms.naive_bayes import NaiveBayes
-from securemllib.algorithms.one_vs_rest import ClassAgainstRest, ClassCounter, HighestScore
-from securemllib.algorithms.pca import PCA
-from securemllib.algorithms.power_iteration_clustering import PowerIterationClustering
-from securemllib.algorithms.prefix_span import PrefixSpan
-from securemllib.algorithms.random_forest import RandomForestClassifier, RandomForestRegressor
-from securemllib.algorithms.standard_scaler import StandardScaler
-from securemllib.algorithms.stat.chi_square_test import ChiSquareTest
-from securemllib.algorithms.stat.correlation import Correlation
-from securemllib.algorithms.stat.summarizer import Summarizer
-from securemllib.algorithms.word2vec import Word2Vec
 from securemllib.errors import UsageError
 
-__all__ = ["ALGORITHMS", "TRANSFORMERS", "build", "build_transformer", "param_name", "types_of"]
+__all__ = ["ALGORITHMS", "TRANSFORMERS", "algorithm_of", "build", "build_transformer", "module_of", "param_name", "sums_of", "types_of"]
 
-# What a job may name; a job trusts these lines too, so they are few.
-ALGORITHMS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
-    AFTSurvivalRegression, ALS, BinaryClassificationEvaluator, BisectingKMeans, BoostingEvaluator, BucketedRandomProjectionLSH,
-    ChiSqSelector, ChiSquareTest, ClassCounter, ClusteringEvaluator, Correlation, CountVectorizer, DecisionTreeClassifier,
-    DecisionTreeRegressor, FMClassifier, FMRegressor, FPGrowth, GBTClassifier, GBTRegressor, GaussianMixture, GeneralizedLinearEvaluator,
-    GeneralizedLinearRegression, IDF, Imputer, IsotonicRegression, KMeans, LDA, LinearRegression, LinearSVC, LogisticRegression,
-    MaxAbsScaler, MinHashLSH, MinMaxScaler, MulticlassClassificationEvaluator, MultilabelClassificationEvaluator,
-    MultilayerPerceptronClassifier, NaiveBayes, NearestNeighbors, OneHotEncoder, PCA, PowerIterationClustering, PrefixSpan,
-    QuantileDiscretizer, RandomForestClassifier, RandomForestRegressor, RankingEvaluator, Recommender, RegressionEvaluator, RobustScaler,
-    StandardScaler, StringIndexer, Summarizer, TargetEncoder, TopicEvaluator, UnivariateFeatureSelector, VarianceThresholdSelector,
-    VectorIndexer, Word2Vec,
-)}  # fmt: skip
+_Found = TypeVar("_Found")
+
+# Where each operation is that a job may name.
+_ALGORITHMS = {
+    "AFTSurvivalRegression": "aft_survival_regression",
+    "ALS": "als",
+    "BinaryClassificationEvaluator": "evaluation.binary",
+    "BisectingKMeans": "bisecting_kmeans",
+    "BoostingEvaluator": "evaluation.boosting",
+    "BucketedRandomProjectionLSH": "feature.bucketed_random_projection_lsh",
+    "ChiSqSelector": "feature.chi_sq_selector",
+    "ChiSquareTest": "stat.chi_square_test",
+    "ClassCounter": "one_vs_rest",
+    "ClusteringEvaluator": "evaluation.clustering",
+    "Correlation": "stat.correlation",
+    "CountVectorizer": "feature.count_vectorizer",
+    "DecisionTreeClassifier": "decision_tree",
+    "DecisionTreeRegressor": "decision_tree",
+    "FMClassifier": "factorization_machines",
+    "FMRegressor": "factorization_machines",
+    "FPGrowth": "fp_growth",
+    "GBTClassifier": "gradient_boosting",
+    "GBTRegressor": "gradient_boosting",
+    "GaussianMixture": "gaussian_mixture",
+    "GeneralizedLinearEvaluator": "evaluation.generalized_linear",
+    "GeneralizedLinearRegression": "generalized_linear_regression",
+    "IDF": "feature.idf",
+    "Imputer": "feature.imputer",
+    "IsotonicRegression": "isotonic_regression",
+    "KMeans": "kmeans",
+    "LDA": "lda",
+    "LinearRegression": "linear_regression",
+    "LinearSVC": "linear_svc",
+    "LogisticRegression": "logistic_regression",
+    "MaxAbsScaler": "feature.max_abs_scaler",
+    "MinHashLSH": "feature.min_hash_lsh",
+    "MinMaxScaler": "feature.min_max_scaler",
+    "MulticlassClassificationEvaluator": "evaluation.multiclass",
+    "MultilabelClassificationEvaluator": "evaluation.multilabel",
+    "MultilayerPerceptronClassifier": "multilayer_perceptron",
+    "NaiveBayes": "naive_bayes",
+    "NearestNeighbors": "feature.nearest_neighbors",
+    "OneHotEncoder": "feature.one_hot_encoder",
+    "PCA": "pca",
+    "PowerIterationClustering": "power_iteration_clustering",
+    "PrefixSpan": "prefix_span",
+    "QuantileDiscretizer": "feature.quantile_discretizer",
+    "RandomForestClassifier": "random_forest",
+    "RandomForestRegressor": "random_forest",
+    "RankingEvaluator": "evaluation.ranking",
+    "Recommender": "evaluation.recommendations",
+    "RegressionEvaluator": "evaluation.regression",
+    "RobustScaler": "feature.robust_scaler",
+    "StandardScaler": "standard_scaler",
+    "StringIndexer": "feature.string_indexer",
+    "Summarizer": "stat.summarizer",
+    "TargetEncoder": "feature.target_encoder",
+    "TopicEvaluator": "evaluation.topics",
+    "UnivariateFeatureSelector": "feature.univariate_feature_selector",
+    "VarianceThresholdSelector": "feature.variance_threshold_selector",
+    "VectorIndexer": "feature.vector_indexer",
+    "Word2Vec": "word2vec",
+}
 
 # Transformers that nothing is trained for, models of given labels among them: a plan names them.
-TRANSFORMERS: dict[str, type[Any]] = {operation.__name__: operation for operation in (
-    Binarizer, Bucketizer, ClassAgainstRest, CountVectorizerModel, DCT, ElementwiseProduct, FeatureHasher, GeneralizedLinearResiduals,
-    HashingTF, HighestScore, IndexToString, Interaction, NGram, Normalizer, PolynomialExpansion, RegexTokenizer, StopWordsRemover,
-    StringIndexerModel, Tokenizer, VectorSizeHint, VectorSlicer,
-)}  # fmt: skip
+_TRANSFORMERS = {
+    "Binarizer": "feature.buckets",
+    "Bucketizer": "feature.buckets",
+    "ClassAgainstRest": "one_vs_rest",
+    "CountVectorizerModel": "feature.count_vectorizer",
+    "DCT": "feature.scaling",
+    "ElementwiseProduct": "feature.scaling",
+    "FeatureHasher": "feature.hashing",
+    "GeneralizedLinearResiduals": "evaluation.generalized_linear_residuals",
+    "HashingTF": "feature.hashing",
+    "HighestScore": "one_vs_rest",
+    "IndexToString": "feature.labels",
+    "Interaction": "feature.shape",
+    "NGram": "feature.text",
+    "Normalizer": "feature.scaling",
+    "PolynomialExpansion": "feature.shape",
+    "RegexTokenizer": "feature.text",
+    "StopWordsRemover": "feature.text",
+    "StringIndexerModel": "feature.string_indexer",
+    "Tokenizer": "feature.text",
+    "VectorSizeHint": "feature.shape",
+    "VectorSlicer": "feature.shape",
+}
+
+
+def module_of(name: str) -> str:
+    """Return the module of an operation, whether this installation has it or not; `UsageError` where none has that name."""
+    return f"securemllib.algorithms.{_found('operation', _ALGORITHMS | _TRANSFORMERS, name)}"
+
+
+def _present(names: Iterable[str]) -> dict[str, type[Any]]:
+    """Return the operations whose files are here: an enclave may have been built without the others."""
+    return {name: getattr(import_module(module_of(name)), name) for name in names if find_spec(module_of(name))}
+
+
+def _found(kind: str, table: Mapping[str, _Found], name: str) -> _Found:
+    if name not in table:
+        raise UsageError(f"no {kind} is called {name!r} here; there are {', '.join(sorted(table))}", code="usage.algorithm")
+    return table[name]
+
+
+# All are loaded at once: a file that is read when its job comes is another one than was measured, where nothing but software measures.
+ALGORITHMS, TRANSFORMERS = _present(_ALGORITHMS), _present(_TRANSFORMERS)
 
 
 def param_name(field: str) -> str:
     """Return the pyspark.ml Param name of a snake_case field: ``reg_param`` is ``regParam``."""
     return re.sub(r"_([a-z0-9])", lambda found: found.group(1).upper(), field).replace("InMb", "InMB")
+
+
+def algorithm_of(name: str) -> type[Any]:
+    """Return the class of an algorithm; `UsageError` where none here has that name."""
+    return _found("algorithm", ALGORITHMS, name)
 
 
 def build(name: str, params: Mapping[str, object]) -> Any:
@@ -110,16 +145,12 @@ def build(name: str, params: Mapping[str, object]) -> Any:
     Raises:
         UsageError: The name or a Param is unknown, or a value is out of its domain.
     """
-    if name not in ALGORITHMS:
-        raise UsageError(f"no algorithm is called {name!r}; there are {', '.join(sorted(ALGORITHMS))}", code="usage.algorithm")
-    return _built(name, ALGORITHMS[name], params)
+    return _built(name, algorithm_of(name), params)
 
 
 def build_transformer(name: str, params: Mapping[str, object]) -> Any:
     """Return a transformer that nothing was trained for; arguments and errors as those of `build`."""
-    if name not in TRANSFORMERS:
-        raise UsageError(f"no transformer is called {name!r}; there are {', '.join(sorted(TRANSFORMERS))}", code="usage.algorithm")
-    return _built(name, TRANSFORMERS[name], params)
+    return _built(name, _found("transformer", TRANSFORMERS, name), params)
 
 
 def _built(name: str, algorithm: type[Any], params: Mapping[str, object]) -> Any:

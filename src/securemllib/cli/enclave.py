@@ -9,8 +9,8 @@ import typer
 from securemllib.attestation.measurement import measure_package
 from securemllib.cli.enclave_process import command
 from securemllib.cli.image.build import build as build_image
+from securemllib.cli.image.build import own_code, signed_enclave
 from securemllib.cli.image.build import sign as sign_image
-from securemllib.cli.image.build import signed_enclave
 from securemllib.cli.image.manifest import JobClass
 from securemllib.cli.image.sigstruct import SignedEnclave
 
@@ -33,10 +33,13 @@ def build(
     memory: _Memory = _DEFAULT_MEMORY,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Tasks that one enclave serves at once.")] = _DEFAULT_THREADS,
     idle: _Idle = _DEFAULT_IDLE_SECONDS,
+    operations: Annotated[
+        list[str] | None, typer.Option("--operation", help="What its jobs may name, and nothing else is in it: once for each. Else all.")
+    ] = None,
 ) -> None:
     """Write an image: every file that the enclave may open, and the Gramine manifest that trusts exactly those. Reproducible."""
-    built = build_image(folder, JobClass(memory=memory, threads=threads, idle=idle))
-    typer.echo(f"image     {folder}: {built.files} files, {built.size // 10**6} MB")
+    built = build_image(folder, JobClass(memory=memory, threads=threads, idle=idle, operations=tuple(operations or ())))
+    typer.echo(f"image     {folder}: {built.files} files, {built.ours} of them SecureMLlib's, {built.size // 10**6} MB")
     typer.echo(f"manifest  {built.manifest}")
     if not built.has_gramine:
         typer.echo("without Gramine: it is not installed here, so the image can be compared and looked into, not signed", err=True)
@@ -62,8 +65,9 @@ def measure(
         return
     if folder is not None:
         typer.echo(f"{folder} is not signed, so it has no MRENCLAVE yet.", err=True)
-    typer.echo("insecure: what follows is the measurement of enclaves without a TEE, of this installation", err=True)
-    typer.echo(measure_package().hex())
+    what = "this installation" if folder is None else "this image's code"
+    typer.echo(f"insecure: what follows is the measurement of enclaves without a TEE, of {what}", err=True)
+    typer.echo(measure_package(None if folder is None else own_code(folder)).hex())
 
 
 @app.command("serve")

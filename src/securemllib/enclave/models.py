@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Scratch
 from securemllib.algorithms.codec import from_tree
-from securemllib.algorithms.registry import ALGORITHMS, types_of
+from securemllib.algorithms.registry import algorithm_of, types_of
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.models import ModelRoot, open_piece, open_root, whole_tree
 from securemllib.enclave.host import Host
@@ -59,4 +59,4 @@ def open_model(sealed: SealedModel, key: DataKey, host: Host) -> OpenedModel:
     """Return a model; one that was split for its size is put together here. `IntegrityError` where it is not what an enclave sealed."""
     root = open_root(sealed, key)
     tree = whole_tree(sealed, key, root, lambda index: host.block(sealed.model_id, piece_name(index)))
-    return OpenedModel(sealed=sealed, key=key, root=root, model=from_tree(types_of(ALGORITHMS[sealed.operation])[2], tree))
+    return OpenedModel(sealed=sealed, key=key, root=root, model=from_tree(types_of(algorithm_of(sealed.operation))[2], tree))

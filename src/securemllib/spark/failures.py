@@ -88,7 +88,10 @@ _REASONS: dict[str, tuple[str, str | None]] = {
     "data.zero_vector": ("Cosine distance is not defined for a vector of length zero.", _FILTER),
     "usage": ("The job's Params do not fit the data or each other.", None),
     "usage.param": ("A Param is out of its domain, or does not fit the number of classes or features.", "Correct the Param."),
-    "usage.algorithm": ("An enclave knows no operation of this name.", "Install the same version of securemllib everywhere."),
+    "usage.algorithm": (
+        "The enclave has no operation of this name.",
+        "Install the same version of securemllib everywhere, or take an enclave that was built with this --operation too.",
+    ),
     "usage.job": ("The job does not fit what it goes on from, or its dataset.", "Read the dataset again, and train anew."),
     "usage.size": (
         "The terms times the topics, times the iterations of em, are more than a state holds.",

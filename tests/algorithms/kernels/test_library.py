@@ -23,13 +23,26 @@ def test_the_library_is_built_from_these_sources():
 
 def test_a_folder_without_library_leaves_numpy(monkeypatch, tmp_path):
     """Where no library was built, none is loaded, the reason says so, and every function's twin does its work."""
-    monkeypatch.setattr(library, "_PATH", str(tmp_path / "libkernels.so"))
+    monkeypatch.setattr(library, "_FOLDER", str(tmp_path))
     loaded, status = library._load()
     assert loaded is None
     assert status == "numpy: no compiler built the kernels"
-    monkeypatch.setattr(library, "_LIBRARY", loaded)
-    assert library.function("processor_suffices") is None
+    monkeypatch.setattr(library, "_PROCESSOR", loaded)
+    assert library.function("processor", "processor_suffices") is None
     assert library.sources_digest() is None
+
+
+def test_every_c_file_has_its_library():
+    """Each C file is a library of its own, and no other library lies beside them: an enclave holds those alone that it needs."""
+    assert {file.stem for file in FOLDER.glob("*.so")} == {f"lib{file.stem}" for file in FOLDER.glob("*.c")}
+
+
+@pytest.mark.parametrize("asked", [("kmeans", "no_such_function"), ("no_such_library", "kmeans_assign")])
+def test_an_older_library_is_told(asked):
+    """A function that the library beside its source lacks, or a library that is not there, is an error that says what to do."""
+    assert library.function("kmeans", "kmeans_assign") is not None
+    with pytest.raises(ImportError, match="make setup"):
+        library.function(*asked)
 
 
 @pytest.mark.parametrize(("suffices", "status"), [(1, "compiled"), (0, "numpy: this processor is older")])

@@ -65,7 +65,7 @@ def test_a_rerun_gives_the_same_bytes():
 
 def test_the_exponential_is_exact_to_two_units():
     """Over its whole range the exponential is within 2 units in the last place; 0 below the normal numbers; NaN stays."""
-    exponentials = function("exponentials", array_of(np.float32), INTEGER, array_of(np.float32, written=True))
+    exponentials = function("logistic", "exponentials", array_of(np.float32), INTEGER, array_of(np.float32, written=True))
     assert exponentials is not None
     values = np.concatenate([np.linspace(-87.3, 0, 2**18 - 16), np.full(8, -0.0), np.full(8, -1e-30)]).astype(np.float32)
     found = np.empty_like(values)

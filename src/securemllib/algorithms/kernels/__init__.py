@@ -8,11 +8,11 @@ To add a kernel:
 1. ``name.c`` beside this file includes ``kernel.h`` and marks its functions ``KERNEL``. Sizes are ``int64_t``, arrays are pointers to
    C-contiguous data, results are written to arrays that the caller made or returned as a number; no allocation, no state, no
    dependence on the number of threads, sums in a fixed order (lanes, then lanes together), so that a rerun gives the same bytes.
-   The build takes every ``.c`` file here into one library, ``libkernels.so``, with the flags of ``hatch_build.py``; ``make setup``
-   builds anew when a file changed.
+   The build makes a library of every ``.c`` file here, ``libname.so``, with the flags of ``hatch_build.py``; ``make setup`` builds
+   anew when a file changed.
 2. ``name.py`` names the function's types and holds the twin::
 
-       _COMPILED = function("name", array_of(np.float32), INTEGER, array_of(np.float64, written=True))
+       _COMPILED = function("name", "name", array_of(np.float32), INTEGER, array_of(np.float64, written=True))
 
        def name(rows):                    # what algorithms call
            if _COMPILED is None or rows.dtype != np.float32:
@@ -28,5 +28,5 @@ To add a kernel:
 3. ``tests/algorithms/kernels/test_name.py`` compares the two on Hypothesis' inputs (odd sizes, no rows, one column, extreme values,
    NaN and infinity where rows may have them) with a tolerance that gives its reason.
 
-Files are read by the measurement of the enclave: the C sources, and the library that was built from them.
+Files are read by the measurement of the enclave: the C sources, and the libraries that were built from them.
 """

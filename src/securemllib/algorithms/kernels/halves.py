@@ -18,9 +18,9 @@ Ints = NDArray[np.int64]
 _FEW = 8
 
 _FLOATS, _DOUBLES, _PLACES = array_of(np.float32), array_of(np.float64), array_of(np.int64)
-_SIDES = function("halves_sides", _FLOATS, _PLACES, INTEGER, INTEGER, _DOUBLES, _DOUBLES, array_of(np.int64, written=True))
+_SIDES = function("halves", "halves_sides", _FLOATS, _PLACES, INTEGER, INTEGER, _DOUBLES, _DOUBLES, array_of(np.int64, written=True))
 _SUMS_OUT = array_of(np.float64, written=True)
-_SUMS = function("halves_sums", _FLOATS, _DOUBLES, _PLACES, INTEGER, INTEGER, _SUMS_OUT, _SUMS_OUT)
+_SUMS = function("halves", "halves_sums", _FLOATS, _DOUBLES, _PLACES, INTEGER, INTEGER, _SUMS_OUT, _SUMS_OUT)
 
 
 def sides(rows: Array, pair: NDArray[np.integer[Any]], direction: Floats, threshold: Floats) -> Ints:

@@ -13,7 +13,8 @@ Vector = NDArray[np.float64]
 
 _DOUBLES, _SUMS = array_of(np.float64), array_of(np.float64, written=True)
 _HINGE = function(
-    "hinge_loss", array_of(np.float32), _DOUBLES, array_of(np.float64, optional=True), INTEGER, INTEGER, _DOUBLES, REAL, _SUMS, _SUMS,
+    "hinge", "hinge_loss",
+    array_of(np.float32), _DOUBLES, array_of(np.float64, optional=True), INTEGER, INTEGER, _DOUBLES, REAL, _SUMS, _SUMS,
 )  # fmt: skip
 
 

@@ -25,10 +25,11 @@ _TOGETHER, _GROUP = 4, 16
 _FLOATS, _WEIGHTS = array_of(np.float32), array_of(np.float64, optional=True)
 _SUMS, _SCRATCH = array_of(np.float64, written=True), array_of(np.float32, written=True)
 _ASSIGN = function(
+    "kmeans",
     "kmeans_assign",
     *(_FLOATS, _WEIGHTS, INTEGER, INTEGER, _FLOATS, _FLOATS, INTEGER, _SCRATCH, _SCRATCH, _SUMS, _SUMS, _SUMS),
 )
-_DISTANCES = function("kmeans_distances", _FLOATS, INTEGER, INTEGER, _FLOATS, _FLOATS, INTEGER, _SCRATCH, _SUMS)
+_DISTANCES = function("kmeans", "kmeans_distances", _FLOATS, INTEGER, INTEGER, _FLOATS, _FLOATS, INTEGER, _SCRATCH, _SUMS)
 
 
 @dataclass(slots=True)

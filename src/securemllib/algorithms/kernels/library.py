@@ -1,4 +1,4 @@
-"""The compiled library: loaded once, its functions by name with the types of their arguments.
+"""The compiled libraries, one a C file: each loaded once, its functions by name with the types of their arguments.
 
 The only module of the algorithms that calls C. Arrays are checked before their addresses are passed, so that a wrong type is an
 error here and not a stray read there. `ctypes` lets go of the interpreter's lock during a call.
@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 __all__ = ["INTEGER", "LANES", "REAL", "array_of", "function", "padded", "sources_digest", "status"]
 
-_PATH = f"{__file__.rpartition('/')[0]}/libkernels.so"
+_FOLDER = __file__.rpartition("/")[0]
 
 INTEGER = ctypes.c_int64
 REAL = ctypes.c_double
@@ -47,7 +47,7 @@ class array_of:  # noqa: N801 - it reads as a type: `array_of(np.float32)`
 
 def _load() -> tuple[ctypes.CDLL | None, str]:
     try:
-        library = ctypes.CDLL(_PATH)
+        library = ctypes.CDLL(f"{_FOLDER}/libprocessor.so")
     except OSError:
         return None, "numpy: no compiler built the kernels"
     if not library.processor_suffices():
@@ -55,7 +55,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     return library, "compiled"
 
 
-_LIBRARY, _STATUS = _load()
+_PROCESSOR, _STATUS = _load()
 
 
 def padded(columns: int) -> int:
@@ -69,27 +69,29 @@ def status() -> str:
 
 
 def sources_digest() -> str | None:
-    """Return the digest of the C sources that the library was built from; None without a library."""
-    if _LIBRARY is None:
+    """Return the digest of the C sources that the libraries were built from; None without libraries."""
+    if _PROCESSOR is None:
         return None
-    _LIBRARY.sources_digest.restype = ctypes.c_char_p
-    return str(_LIBRARY.sources_digest().decode())
+    _PROCESSOR.sources_digest.restype = ctypes.c_char_p
+    return str(_PROCESSOR.sources_digest().decode())
 
 
-def function(name: str, *arguments: Any, result: Any = None) -> Callable[..., Any] | None:
-    """Return a function of the library, or None where there is no library and its numpy twin must do.
+def function(library: str, name: str, *arguments: Any, result: Any = None) -> Callable[..., Any] | None:
+    """Return a compiled function, or None where nothing is compiled and its numpy twin must do.
 
     Args:
+        library: The C file's name without its suffix.
         name: As in the C file.
         arguments: `array_of`, `INTEGER` or `REAL`, in the order of the C function.
         result: `REAL`, `INTEGER` or None for nothing.
     """
-    if _LIBRARY is None:
+    if _PROCESSOR is None:
         return None
-    found = getattr(_LIBRARY, name, None)
-    if found is None:
+    try:
+        found = getattr(ctypes.CDLL(f"{_FOLDER}/lib{library}.so"), name)
+    except (OSError, AttributeError):
         raise ImportError(
-            f"The compiled library has no {name}: it is older than its sources. Run `make setup`, or install the package again."
-        )
+            f"The compiled lib{library}.so has no {name}: it is older than its source. Run `make setup`, or install the package again."
+        ) from None
     found.argtypes, found.restype = arguments, result
     return found  # type: ignore[no-any-return]

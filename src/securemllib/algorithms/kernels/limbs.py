@@ -17,9 +17,9 @@ PRIME = 2**61 - 1
 
 _FLOATS, _INTEGERS, _INTEGERS_OUT = array_of(np.float64), array_of(np.int64), array_of(np.int64, written=True)
 _PLACES = INTEGER, INTEGER, INTEGER, _FLOATS, _FLOATS, INTEGER
-_SPLIT = function("split", _FLOATS, *_PLACES, _INTEGERS_OUT, _INTEGERS_OUT, result=REAL)
-_JOIN = function("join", array_of(np.float64, written=True), *_PLACES, _INTEGERS, _INTEGERS)
-_RESIDUES = function("residues", _INTEGERS, INTEGER, INTEGER, _INTEGERS, _INTEGERS_OUT)
+_SPLIT = function("limbs", "split", _FLOATS, *_PLACES, _INTEGERS_OUT, _INTEGERS_OUT, result=REAL)
+_JOIN = function("limbs", "join", array_of(np.float64, written=True), *_PLACES, _INTEGERS, _INTEGERS)
+_RESIDUES = function("limbs", "residues", _INTEGERS, INTEGER, INTEGER, _INTEGERS, _INTEGERS_OUT)
 
 
 def split(matrix: Floats, symmetric: bool, scales: tuple[Floats, Floats], bits: int, limbs: Integers) -> float:

@@ -16,8 +16,8 @@ _FACTORS = 64
 
 _FLOATS, _DOUBLES, _WEIGHTS = array_of(np.float32), array_of(np.float64), array_of(np.float64, optional=True)
 _SUMS, _SCRATCH = array_of(np.float64, written=True), array_of(np.float32, written=True)
-_BINOMIAL = function("binomial_loss", _FLOATS, _DOUBLES, _WEIGHTS, INTEGER, INTEGER, _FLOATS, REAL, _SCRATCH, _SUMS, _SUMS)
-_SOFTMAX = function("softmax_residuals", _SCRATCH, _DOUBLES, _WEIGHTS, INTEGER, INTEGER, _SUMS)
+_BINOMIAL = function("logistic", "binomial_loss", _FLOATS, _DOUBLES, _WEIGHTS, INTEGER, INTEGER, _FLOATS, REAL, _SCRATCH, _SUMS, _SUMS)
+_SOFTMAX = function("logistic", "softmax_residuals", _SCRATCH, _DOUBLES, _WEIGHTS, INTEGER, INTEGER, _SUMS)
 
 
 def binomial_sums(block: Block, label: Vector, vector: Array, bias: float) -> tuple[float, float, Vector]:

@@ -21,9 +21,9 @@ _FEWEST_ROWS = 16
 
 _DOUBLES, _ADDRESSES, _SUMS = array_of(np.float64), array_of(np.uintp), array_of(np.float64, written=True)
 _FLOATS, _FLOATS_OUT, _WEIGHTS = array_of(np.float32), array_of(np.float32, written=True), array_of(np.float64, optional=True)
-_COLUMN_SUMS = function("column_sums", _ADDRESSES, INTEGER, INTEGER, _SUMS)
-_CENTRED_ROWS = function("centred_rows", _ADDRESSES, INTEGER, INTEGER, _DOUBLES, _FLOATS_OUT)
-_MOMENTS = function("moments", _FLOATS, _WEIGHTS, INTEGER, INTEGER, REAL, _SUMS, _SUMS, _FLOATS_OUT, _FLOATS_OUT)
+_COLUMN_SUMS = function("matrix", "column_sums", _ADDRESSES, INTEGER, INTEGER, _SUMS)
+_CENTRED_ROWS = function("matrix", "centred_rows", _ADDRESSES, INTEGER, INTEGER, _DOUBLES, _FLOATS_OUT)
+_MOMENTS = function("matrix", "moments", _FLOATS, _WEIGHTS, INTEGER, INTEGER, REAL, _SUMS, _SUMS, _FLOATS_OUT, _FLOATS_OUT)
 
 
 def column_sums(columns: Sequence[Vector]) -> Vector:

@@ -14,8 +14,8 @@ Floats = NDArray[np.float64]
 _WIDEST, _TOGETHER = 128, 4
 
 _FLOATS, _SUMS = array_of(np.float32), array_of(np.float64, written=True)
-_SQUARES = function("mixture_squares", _FLOATS, INTEGER, INTEGER, _FLOATS, _FLOATS, INTEGER, _SUMS)
-_PRODUCTS = function("mixture_products", _FLOATS, _FLOATS, INTEGER, INTEGER, _FLOATS, INTEGER, _SUMS)
+_SQUARES = function("mixture", "mixture_squares", _FLOATS, INTEGER, INTEGER, _FLOATS, _FLOATS, INTEGER, _SUMS)
+_PRODUCTS = function("mixture", "mixture_products", _FLOATS, _FLOATS, INTEGER, INTEGER, _FLOATS, INTEGER, _SUMS)
 
 
 def whitened_squares(features: Array, means: Array, roots: Array) -> Floats:

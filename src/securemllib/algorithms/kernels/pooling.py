@@ -11,7 +11,7 @@ Floats = NDArray[np.float64]
 Blocks = tuple[NDArray[np.int64], Floats, Floats]
 
 _READ, _WRITTEN = array_of(np.float64), array_of(np.float64, written=True)
-_POOL = function("pool", _READ, _READ, INTEGER, array_of(np.int64, written=True), _WRITTEN, _WRITTEN, result=INTEGER)
+_POOL = function("pooling", "pool", _READ, _READ, INTEGER, array_of(np.int64, written=True), _WRITTEN, _WRITTEN, result=INTEGER)
 
 
 def pooled(weights: Floats, moments: Floats) -> Blocks:

@@ -27,7 +27,7 @@ KERNEL int32_t processor_suffices(void)
 }
 #endif
 
-/* The digest of the sources that the library was built from. */
+/* The digest of the sources that all libraries were built from. */
 KERNEL const char *sources_digest(void)
 {
     return SOURCES;

@@ -16,7 +16,7 @@ _WIDEST = 128
 _PRODUCT_ROWS = 4096
 
 _PRODUCTS = function(
-    "products", array_of(np.float32), array_of(np.float64, optional=True), array_of(np.float64), INTEGER, INTEGER,
+    "products", "products", array_of(np.float32), array_of(np.float64, optional=True), array_of(np.float64), INTEGER, INTEGER,
     array_of(np.float64, written=True),
 )  # fmt: skip
 

@@ -21,10 +21,11 @@ _WIDTH, _TOGETHER = 4, 64
 
 _READ, _WRITTEN = array_of(np.float64), array_of(np.float64, written=True)
 _EQUATIONS = function(
-    "ratings_equations", array_of(np.int64), array_of(np.int32), array_of(np.float64, optional=True), _READ, INTEGER, array_of(np.float32),
-    INTEGER, INTEGER, _WRITTEN, _WRITTEN,
+    "ratings", "ratings_equations",
+    array_of(np.int64), array_of(np.int32), array_of(np.float64, optional=True), _READ, INTEGER, array_of(np.float32), INTEGER, INTEGER,
+    _WRITTEN, _WRITTEN,
 )  # fmt: skip
-_SOLVE = function("ratings_solve", _READ, _READ, INTEGER, INTEGER, _WRITTEN, _WRITTEN, result=INTEGER)
+_SOLVE = function("ratings", "ratings_solve", _READ, _READ, INTEGER, INTEGER, _WRITTEN, _WRITTEN, result=INTEGER)
 
 
 def width(rank: int) -> int:

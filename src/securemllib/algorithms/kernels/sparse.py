@@ -13,9 +13,11 @@ Index = NDArray[np.int64]
 
 _INDEX, _COLUMNS, _VALUES = array_of(np.int64), array_of(np.int32), array_of(np.float32)
 _WEIGHTS, _DOUBLES, _SUMS = array_of(np.float64, optional=True), array_of(np.float64), array_of(np.float64, written=True)
-_CLASS_SUMS = function("sparse_class_sums", _INDEX, _COLUMNS, _VALUES, _INDEX, _INDEX, _DOUBLES, INTEGER, INTEGER, _SUMS, result=INTEGER)
-_MOMENTS = function("sparse_moments", _INDEX, _COLUMNS, _VALUES, _WEIGHTS, INTEGER, INTEGER, _SUMS, result=INTEGER)
-_SQUARES = function("sparse_squares", _INDEX, _COLUMNS, _VALUES, _WEIGHTS, INTEGER, _DOUBLES, _SUMS)
+_CLASS_SUMS = function(
+    "sparse", "sparse_class_sums", _INDEX, _COLUMNS, _VALUES, _INDEX, _INDEX, _DOUBLES, INTEGER, INTEGER, _SUMS, result=INTEGER
+)
+_MOMENTS = function("sparse", "sparse_moments", _INDEX, _COLUMNS, _VALUES, _WEIGHTS, INTEGER, INTEGER, _SUMS, result=INTEGER)
+_SQUARES = function("sparse", "sparse_squares", _INDEX, _COLUMNS, _VALUES, _WEIGHTS, INTEGER, _DOUBLES, _SUMS)
 # Of a column's stored values: weight, weighted sum, number, least and largest.
 _NO_MOMENTS = (0.0, 0.0, 0.0, np.inf, -np.inf)
 

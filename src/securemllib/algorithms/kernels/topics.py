@@ -23,9 +23,9 @@ _WIDTH = 4
 
 _STARTS, _INDICES, _READ, _WRITTEN = array_of(np.int64), array_of(np.int32), array_of(np.float64), array_of(np.float64, written=True)
 _INFER = function(
-    "topics_infer", _STARTS, _INDICES, _READ, INTEGER, _READ, _READ, INTEGER, INTEGER, REAL, _WRITTEN, _WRITTEN, _WRITTEN
+    "topics", "topics_infer", _STARTS, _INDICES, _READ, INTEGER, _READ, _READ, INTEGER, INTEGER, REAL, _WRITTEN, _WRITTEN, _WRITTEN
 )  # fmt: skip
-_EXPECT = function("topics_expect", _STARTS, _INDICES, _READ, INTEGER, _READ, _READ, _READ, INTEGER, _WRITTEN, _WRITTEN)
+_EXPECT = function("topics", "topics_expect", _STARTS, _INDICES, _READ, INTEGER, _READ, _READ, _READ, INTEGER, _WRITTEN, _WRITTEN)
 
 
 def infer(counts: csr_array, terms: Floats, alpha: Floats, gamma: Floats, tolerance: float) -> tuple[Floats, Floats]:

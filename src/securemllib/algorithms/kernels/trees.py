@@ -32,17 +32,17 @@ _OPTIONAL_32 = array_of(np.int32, optional=True)
 
 _BIN_ROWS = {
     (value, size): function(
-        f"bin_rows_{value}_{size}",
+        "trees", f"bin_rows_{value}_{size}",
         array_of(_VALUES[value]), INTEGER, INTEGER, array_of(_VALUES[value]), _READ_64, array_of(_BINS[size], written=True),
     )
     for value in _VALUES for size in _BINS
 }  # fmt: skip
 _FIND_LEAVES = function(
-    "find_leaves", _READ_REAL, *[INTEGER] * 3, _READ_32, _READ_32, _READ_REAL, _READ_32, INTEGER, _WRITTEN_32,
+    "trees", "find_leaves", _READ_REAL, *[INTEGER] * 3, _READ_32, _READ_32, _READ_REAL, _READ_32, INTEGER, _WRITTEN_32,
 )  # fmt: skip
 _SPLIT_ROWS = {
     size: function(
-        f"split_rows_{size}",
+        "trees", f"split_rows_{size}",
         array_of(_BINS[size]), INTEGER, *[_READ_32] * 4, array_of(np.uint8), INTEGER, _READ_32, _READ_32, _READ_64, INTEGER,
         *[_WRITTEN_32] * 3, _WRITTEN_64,
     )
@@ -50,15 +50,16 @@ _SPLIT_ROWS = {
 }  # fmt: skip
 _ADD_ROWS = {
     size: function(
-        f"add_rows_{size}",
+        "trees", f"add_rows_{size}",
         array_of(_BINS[size]), INTEGER, _READ_32, _READ_64, INTEGER, _OPTIONAL_32, _READ_REAL, INTEGER, INTEGER, _OPTIONAL_32, _READ_64,
         INTEGER, INTEGER, _WRITTEN_REAL,
     )
     for size in _BINS
 }  # fmt: skip
 _SCAN_TARGETS = function(
-    "scan_targets", _READ_REAL, INTEGER, INTEGER, _READ_64, _READ_64, *[REAL] * 4, INTEGER, _WRITTEN_REAL, _WRITTEN_REAL, _WRITTEN_64,
-    _WRITTEN_REAL, _WRITTEN_REAL,
+    "trees", "scan_targets",
+    _READ_REAL, INTEGER, INTEGER, _READ_64, _READ_64, *[REAL] * 4, INTEGER, _WRITTEN_REAL, _WRITTEN_REAL, _WRITTEN_64, _WRITTEN_REAL,
+    _WRITTEN_REAL,
 )  # fmt: skip
 
 

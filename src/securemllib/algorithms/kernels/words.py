@@ -27,10 +27,10 @@ _SIGMOID = (_exponentials / (_exponentials + 1.0)).astype(np.float32)
 _INTS, _LONGS, _BYTES, _FLOATS = (array_of(kind) for kind in (np.int32, np.int64, np.uint8, np.float32))
 _WRITTEN_BYTES, _WRITTEN_FLOATS = array_of(np.uint8, written=True), array_of(np.float32, written=True)
 _TREE = function(
-    "words_tree", _LONGS, INTEGER, array_of(np.int64, written=True), array_of(np.int32, written=True), _WRITTEN_BYTES
+    "words", "words_tree", _LONGS, INTEGER, array_of(np.int64, written=True), array_of(np.int32, written=True), _WRITTEN_BYTES
 )  # fmt: skip
 _TRAIN = function(
-    "words_train", _INTS, _LONGS, INTEGER, _INTS, _INTS, _BYTES, INTEGER, _FLOATS, REAL, REAL, REAL, REAL, REAL, INTEGER,
+    "words", "words_train", _INTS, _LONGS, INTEGER, _INTS, _INTS, _BYTES, INTEGER, _FLOATS, REAL, REAL, REAL, REAL, REAL, INTEGER,
     _WRITTEN_FLOATS, _WRITTEN_BYTES, _WRITTEN_FLOATS,
 )  # fmt: skip
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import securemllib
-from securemllib.cli.image.closure import FILE_LIMIT, closure
+from securemllib.cli.image.closure import FILE_LIMIT, OURS, closure
 from securemllib.cli.image.libraries import GramineRuntime
 from securemllib.cli.image.manifest import ROOT, JobClass, read_manifest, render, sha256_of, verify_files
 from securemllib.cli.image.sigstruct import SignedEnclave, read_sigstruct
 from securemllib.errors import CapacityError, FormatError, UnavailableError, UsageError
 
-__all__ = ["ENTRYPOINT", "MANIFEST", "SIGNATURE", "SIGNED_MANIFEST", "Built", "build", "sign", "signed_enclave"]
+__all__ = ["ENTRYPOINT", "MANIFEST", "SIGNATURE", "SIGNED_MANIFEST", "Built", "build", "own_code", "sign", "signed_enclave"]
 
 # Gramine's programs take the first part of these names.
 MANIFEST, SIGNED_MANIFEST, SIGNATURE = "enclave.manifest", "enclave.manifest.sgx", "enclave.sig"
@@ -29,12 +29,14 @@ class Built:
 
     Attributes:
         files: How many trusted files.
+        ours: How many of them are this project's.
         size: Their bytes.
         manifest: The SHA-256 of the manifest, in hexadecimal.
         has_gramine: Whether Gramine's runtime is part of it.
     """
 
     files: int
+    ours: int
     size: int
     manifest: str
     has_gramine: bool
@@ -49,7 +51,7 @@ def build(folder: Path, job_class: JobClass, *, package: Path | None = None) -> 
         package: The folder of this package; the installed one when not given.
 
     Raises:
-        UsageError: The folder exists.
+        UsageError: The folder exists, or there is no such operation.
         UnavailableError: A file of the environment is missing.
         IntegrityError: A package's file was changed since it was installed.
         CapacityError: There are more files than an enclave starts with in a reasonable time.
@@ -57,7 +59,9 @@ def build(folder: Path, job_class: JobClass, *, package: Path | None = None) -> 
     if folder.exists():
         raise UsageError(f"{folder} exists.", next_step="Name a new folder.", code="usage.exists")
     runtime = GramineRuntime.find()
-    found = closure(package or Path(securemllib.__file__).resolve().parent, {} if runtime is None else runtime.libraries)
+    found = closure(
+        package or Path(securemllib.__file__).resolve().parent, {} if runtime is None else runtime.libraries, job_class.operations
+    )
     if len(found) > FILE_LIMIT:
         raise CapacityError(f"The environment has {len(found)} files, over {FILE_LIMIT}.", code="unavailable.capacity.image")
     copies = {f"{ROOT}/{each.path}": each.source for each in found}
@@ -73,7 +77,8 @@ def build(folder: Path, job_class: JobClass, *, package: Path | None = None) -> 
         digests[path], size = sha256_of(target), size + target.stat().st_size
     text = render(digests, job_class, entrypoint=f"file:{_USUAL_ENTRYPOINT if runtime is None else ENTRYPOINT}")
     (folder / MANIFEST).write_text(text, encoding="utf-8")
-    return Built(files=len(digests), size=size, manifest=sha256_of(folder / MANIFEST), has_gramine=runtime is not None)
+    ours = sum(path.startswith(f"{ROOT}/{OURS}/") for path in digests)
+    return Built(files=len(digests), ours=ours, size=size, manifest=sha256_of(folder / MANIFEST), has_gramine=runtime is not None)
 
 
 def sign(folder: Path, key: Path) -> SignedEnclave:
@@ -113,6 +118,12 @@ def sign(folder: Path, key: Path) -> SignedEnclave:
     if signed is None:
         raise UnavailableError(f"{_SIGNER} left no {SIGNATURE}.", code="unavailable.gramine")
     return signed
+
+
+def own_code(folder: Path) -> Path:
+    """Return the folder of our own code in an image, which is what is measured without a TEE; `UsageError` where it is no image."""
+    read_manifest(folder / MANIFEST)
+    return folder / ROOT / OURS
 
 
 def signed_enclave(folder: Path) -> SignedEnclave | None:

@@ -3,17 +3,17 @@
 import sys
 import sysconfig
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path, PurePosixPath
 
-from securemllib.attestation.measurement import MEASURED
 from securemllib.cli.image.libraries import shared_libraries
+from securemllib.cli.image.sources import sources
 from securemllib.errors import IntegrityError, UnavailableError
 
-__all__ = ["FILE_LIMIT", "INTERPRETER", "LIBRARIES", "PACKAGES", "ImageFile", "closure", "verified_files"]
+__all__ = ["FILE_LIMIT", "INTERPRETER", "LIBRARIES", "OURS", "PACKAGES", "ImageFile", "closure", "verified_files"]
 
 # Gramine registers each trusted file when the enclave starts: 363 take 1.2 s, 60,000 take 134 s.
 FILE_LIMIT = 2_000
@@ -23,6 +23,7 @@ INTERPRETER = f"python/bin/{_VERSION}"
 LIBRARIES = "lib"
 _STANDARD_LIBRARY = f"python/lib/{_VERSION}"
 PACKAGES = f"{_STANDARD_LIBRARY}/site-packages"
+OURS = f"{PACKAGES}/securemllib"
 
 # `cryptography` needs the one compiled module of cffi.
 _DISTRIBUTIONS = {"cbor2": "", "cffi": "_cffi_backend.", "cryptography": "", "numpy": "", "pyarrow": "", "scipy": ""}
@@ -33,8 +34,6 @@ _NOT_STANDARD = frozenset(
     | {"__pycache__", "sqlite3", "curses", "dbm", "distutils", "msilib", "wsgiref", "xmlrpc"}
 )
 _NOT_MODULES = ("_tkinter", "_curses", "_dbm", "_gdbm", "_sqlite3", "_test", "_ctypes_test", "_xx", "xx", "readline", "nis", "ossaudiodev")
-# What runs or is read while it runs; the measurement without a TEE also covers our C sources.
-_OURS = frozenset({".py", ".so", ".c", ".h"})
 _DATA = frozenset({".npz", ".json"})
 
 
@@ -51,14 +50,16 @@ class ImageFile:
     source: Path
 
 
-def closure(package: Path, replaced: dict[str, Path]) -> list[ImageFile]:
+def closure(package: Path, replaced: dict[str, Path], operations: Sequence[str] = ()) -> list[ImageFile]:
     """Return the files of an image, sorted by path.
 
     Args:
         package: The folder of this package.
         replaced: Libraries to use in place of the system's, by the name that programs ask for.
+        operations: What the enclave runs; everything when empty.
 
     Raises:
+        UsageError: There is no such operation.
         UnavailableError: A file, package or library is missing.
         IntegrityError: A package's file is not the one that was installed.
     """
@@ -66,7 +67,8 @@ def closure(package: Path, replaced: dict[str, Path]) -> list[ImageFile]:
     found += _standard_library()
     for name in _DISTRIBUTIONS:
         found += _packaged(name)
-    found += _ours(package)
+    for file in sources(package, operations):
+        found.append(ImageFile(path=f"{OURS}/{file.relative_to(package).as_posix()}", source=file.resolve()))
     inside = {each.source for each in found}
     wanted = [each.source for each in found if ".so" in each.source.name or each.path == INTERPRETER]
     libraries = {**{name: path for name, path in shared_libraries(wanted).items() if path not in inside}, **replaced}
@@ -145,13 +147,3 @@ def _is_needed(path: PurePosixPath) -> bool:
 def _record_digest(source: Path) -> str:
     """Return a file's digest as the list of installed files writes it (PEP 376)."""
     return urlsafe_b64encode(sha256(source.read_bytes()).digest()).rstrip(b"=").decode()
-
-
-def _ours(package: Path) -> Iterator[ImageFile]:
-    for name in MEASURED:
-        top = package / name
-        files = [top] if top.is_file() else [file for file in top.rglob("*") if file.suffix in _OURS and "__pycache__" not in file.parts]
-        if not files:
-            raise UnavailableError(f"{top} is missing: the enclave's own code is not complete.", code="unavailable.image")
-        for file in files:
-            yield ImageFile(path=f"{PACKAGES}/securemllib/{file.relative_to(package).as_posix()}", source=file.resolve())

@@ -39,11 +39,13 @@ class JobClass:
         memory: Bytes for decrypted blocks, and for the largest part.
         threads: Tasks that it serves at once.
         idle: Seconds without a connection before it ends.
+        operations: What its jobs and their plans may name, by the class names of pyspark.ml; everything when empty.
     """
 
     memory: int
     threads: int
     idle: float
+    operations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.memory <= _SIZE_LIMIT // 4:
