@@ -153,10 +153,11 @@ class VectorAssembler(Transformer, HasInputCols, HasOutputCol, HasHandleInvalid,
     def _check_types(frame: SecureDataFrame, names: list[str]) -> None:
         if not frame.has_schema:
             return
+        kinds = {field.name: field.dataType for field in frame.schema}
         for name in names:
-            if name not in frame.columns:
+            if name not in kinds:
                 raise UsageError(f"{name} does not exist. Available: {', '.join(frame.columns)}", code="usage.column")
-            kind = frame.schema[name].dataType
+            kind = kinds[name]
             if not is_number(kind) and not is_vector(kind):
                 raise UsageError(f"Data type {kind.simpleString()} of column {name} is not supported.", code="usage.column")
 

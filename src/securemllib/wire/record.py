@@ -77,6 +77,8 @@ def _to_tree(value: object) -> Value:
 
 
 def _from_tree(hint: Any, value: Value, where: str) -> Any:
+    if type(value) is hint:
+        return value
     origin = get_origin(hint)
     if origin in {Union, types.UnionType}:
         return _from_union(get_args(hint), value, where)
@@ -113,6 +115,4 @@ def _from_simple(hint: Any, value: Value, where: str) -> Any:
         if not isinstance(value, str) or value not in hint._value2member_map_:
             raise FormatError(f"{where} is none of {[member.value for member in hint]}.")
         return hint(value)
-    if type(value) is not hint:
-        raise FormatError(f"{where} is no {hint.__name__}.")
-    return value
+    raise FormatError(f"{where} is no {hint.__name__}.")
