@@ -32,6 +32,19 @@ _LIBRARIES = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
 
+# What the enclave may import, whatever else is installed; cryptography brings cffi's one module.
+_PACKAGES = sys.stdlib_module_names | {"securemllib", "cbor2", "cryptography", "_cffi_backend", "numpy", "pyarrow", "scipy"}
+
+
+class _Closure:
+    """Finds no package that is not the enclave's, where libraries load what they happen to find: pyarrow all of pandas."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        """Refuse a module of another package; otherwise leave it to the finders that follow."""
+        if name.partition(".")[0] not in _PACKAGES and not name.startswith("_sysconfigdata"):
+            raise ModuleNotFoundError(f"{name} is none of the enclave's packages.", name=name)
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the process: listen, harden, measure, and say on standard output where it listens."""
@@ -49,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     protections = harden()
     allocate_frugally()
     os.environ.update(_LIBRARIES)
+    sys.meta_path.insert(0, _Closure)
     from securemllib.enclave.server import serve  # after hardening, so that the libraries' threads inherit it
 
     # What was loaded stays: the collector, which holds up all threads, need not look at it again for each part of many columns.

@@ -1,5 +1,6 @@
 """Is the compiled library the one of these sources, and does its door refuse what C could not?"""
 
+import ctypes
 import hashlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,18 +19,17 @@ def test_the_library_is_built_from_these_sources():
     for file in sorted([*FOLDER.glob("*.c"), *FOLDER.glob("*.h")]):
         digest.update(f"{file.name} {file.stat().st_size}\n".encode() + file.read_bytes())
     assert library.status() == "compiled"
-    assert library.sources_digest() == digest.hexdigest()
+    carried = ctypes.CDLL(f"{FOLDER}/libprocessor.so").sources_digest
+    carried.restype = ctypes.c_char_p
+    assert carried().decode() == digest.hexdigest()
 
 
 def test_a_folder_without_library_leaves_numpy(monkeypatch, tmp_path):
     """Where no library was built, none is loaded, the reason says so, and every function's twin does its work."""
     monkeypatch.setattr(library, "_FOLDER", str(tmp_path))
-    loaded, status = library._load()
-    assert loaded is None
-    assert status == "numpy: no compiler built the kernels"
-    monkeypatch.setattr(library, "_PROCESSOR", loaded)
+    monkeypatch.setattr(library, "_STATUS", library._find())
+    assert library.status() == "numpy: no compiler built the kernels"
     assert library.function("processor", "processor_suffices") is None
-    assert library.sources_digest() is None
 
 
 def test_every_c_file_has_its_library():
@@ -48,10 +48,12 @@ def test_an_older_library_is_told(asked):
 @pytest.mark.parametrize(("suffices", "status"), [(1, "compiled"), (0, "numpy: this processor is older")])
 def test_a_processor_that_is_too_old_leaves_numpy(monkeypatch, suffices, status):
     """The library runs only where its own check says that the processor has the instructions it was compiled for."""
-    monkeypatch.setattr(library.ctypes, "CDLL", lambda path: SimpleNamespace(processor_suffices=lambda: suffices))
-    loaded, said = library._load()
-    assert (loaded is not None) == bool(suffices)
-    assert said.startswith(status)
+    monkeypatch.setattr(
+        library.ctypes, "CDLL", lambda path: SimpleNamespace(processor_suffices=lambda: suffices, kmeans_assign=SimpleNamespace())
+    )
+    monkeypatch.setattr(library, "_STATUS", library._find())
+    assert library.status().startswith(status)
+    assert (library.function("kmeans", "kmeans_assign") is not None) == bool(suffices)
 
 
 def test_an_array_is_checked_before_its_address_is_passed():

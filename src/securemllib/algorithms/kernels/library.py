@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-__all__ = ["INTEGER", "LANES", "REAL", "array_of", "function", "padded", "sources_digest", "status"]
+__all__ = ["INTEGER", "LANES", "REAL", "array_of", "function", "padded", "status"]
 
 _FOLDER = __file__.rpartition("/")[0]
 
@@ -45,17 +45,15 @@ class array_of:  # noqa: N801 - it reads as a type: `array_of(np.float32)`
         return ctypes.c_void_p(value.ctypes.data)
 
 
-def _load() -> tuple[ctypes.CDLL | None, str]:
+def _find() -> str:
     try:
-        library = ctypes.CDLL(f"{_FOLDER}/libprocessor.so")
+        suffices = ctypes.CDLL(f"{_FOLDER}/libprocessor.so").processor_suffices()
     except OSError:
-        return None, "numpy: no compiler built the kernels"
-    if not library.processor_suffices():
-        return None, "numpy: this processor is older than the kernels need (x86-64-v3: AVX2, FMA, BMI2)"
-    return library, "compiled"
+        return "numpy: no compiler built the kernels"
+    return "compiled" if suffices else "numpy: this processor is older than the kernels need (x86-64-v3: AVX2, FMA, BMI2)"
 
 
-_PROCESSOR, _STATUS = _load()
+_STATUS = _find()
 
 
 def padded(columns: int) -> int:
@@ -68,14 +66,6 @@ def status() -> str:
     return _STATUS
 
 
-def sources_digest() -> str | None:
-    """Return the digest of the C sources that the libraries were built from; None without libraries."""
-    if _PROCESSOR is None:
-        return None
-    _PROCESSOR.sources_digest.restype = ctypes.c_char_p
-    return str(_PROCESSOR.sources_digest().decode())
-
-
 def function(library: str, name: str, *arguments: Any, result: Any = None) -> Callable[..., Any] | None:
     """Return a compiled function, or None where nothing is compiled and its numpy twin must do.
 
@@ -85,7 +75,7 @@ def function(library: str, name: str, *arguments: Any, result: Any = None) -> Ca
         arguments: `array_of`, `INTEGER` or `REAL`, in the order of the C function.
         result: `REAL`, `INTEGER` or None for nothing.
     """
-    if _PROCESSOR is None:
+    if _STATUS != "compiled":
         return None
     try:
         found = getattr(ctypes.CDLL(f"{_FOLDER}/lib{library}.so"), name)
