@@ -48,7 +48,7 @@ def infer(counts: csr_array, terms: Floats, alpha: Floats, gamma: Floats, tolera
         raise ValueError(f"alpha {alpha.shape} and terms {terms.shape} do not fit")
     k, found, factors = len(alpha), _padded(gamma), _padded(terms)
     theta, work = np.zeros_like(found), np.zeros(found.shape[1])
-    _INFER(*_arrays(counts), len(found), factors, np.ascontiguousarray(alpha), k, found.shape[1], tolerance, found, theta, work)
+    _INFER(*_arrays(counts), len(found), factors, _padded(alpha[None]), k, found.shape[1], tolerance, found, theta, work)
     return np.ascontiguousarray(found[:, :k]), np.ascontiguousarray(theta[:, :k])
 
 
