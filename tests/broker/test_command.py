@@ -120,6 +120,15 @@ def test_plaintext_stays_on_loopback(tmp_path: Path, host: str) -> None:
         assert Listening(host=loopback, port=0).scheme == "http"
 
 
+@pytest.mark.parametrize("proxy", ["*", "0.0.0.0/0", "::/0", "balancer.example", "10.0.0.7/24", ""])
+def test_a_proxy_is_an_address_or_a_network(proxy: str) -> None:
+    """A proxy that would match nobody, or everybody, who could then name any address and have no rate, is refused; others are taken."""
+    with pytest.raises(UsageError, match="no address of a reverse proxy") as caught:
+        Listening(host="127.0.0.1", port=0, proxies=("10.0.0.7", proxy))
+    assert caught.value.error_code == "usage.proxy"
+    Listening(host="127.0.0.1", port=0, proxies=("10.0.0.7", "10.0.0.0/24", "fd00::1"))
+
+
 def test_a_certificate_names_its_host(tmp_path: Path) -> None:
     """A certificate can be made for an address and for a name, each with a key of its own."""
     digests = set()

@@ -41,10 +41,10 @@ class Listening:
         certificate: A PEM file with the TLS certificate chain, None for no TLS.
         key: A PEM file with its key.
         insecure_plaintext: Whether plain HTTP is accepted off loopback. Keys stay wrapped; session cookies, plans and policies do not.
-        proxies: Addresses of reverse proxies, whose word is taken for the address of a client.
+        proxies: Addresses of reverse proxies, or networks of them, whose word is taken for the address of a client.
 
     Raises:
-        UsageError: The broker would answer other machines without TLS, and nobody said so.
+        UsageError: The broker would answer other machines without TLS, and nobody said so, or a proxy is none.
     """
 
     host: str
@@ -63,6 +63,8 @@ class Listening:
                 next_step="Give --tls-cert and --tls-key, or --tls-self-signed, or say --insecure-plaintext.",
                 code="usage.plaintext",
             )
+        for proxy in self.proxies:
+            _check_proxy(proxy)
 
     @property
     def scheme(self) -> str:
@@ -157,6 +159,20 @@ def configure_logs() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
     )
+
+
+def _check_proxy(proxy: str) -> None:
+    """Raise unless the text is an address or a network: any other word would match nobody, or, as ``*`` does, everybody."""
+    try:
+        everybody = ipaddress.ip_network(proxy).prefixlen == 0
+    except ValueError:
+        everybody = True
+    if everybody:
+        raise UsageError(
+            f"{proxy!r} is no address of a reverse proxy.",
+            next_step="Give its IP address, or its network, like 10.0.0.0/24: whoever it is may name the address of a client.",
+            code="usage.proxy",
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -120,7 +120,7 @@ def serve_command(
     ] = None,
     insecure_plaintext: Annotated[bool, typer.Option("--insecure-plaintext", help="Serve without TLS off loopback.")] = False,
     proxy: Annotated[
-        list[str] | None, typer.Option("--proxy", help="Address of a reverse proxy that names its clients; may be repeated.")
+        list[str] | None, typer.Option("--proxy", help="IP address or network of a reverse proxy that names its clients; may be repeated.")
     ] = None,
     insecure_evidence: Annotated[
         bool, typer.Option("--insecure-evidence", help="Without a TEE, answer owners with evidence that is labelled insecure.")
