@@ -68,6 +68,14 @@ def test_a_driver_imports_with_its_extra_alone():
     assert done.returncode == 0, done.stderr
 
 
+def test_what_plays_every_role_says_what_to_install():
+    """Where only an owner's extra is installed, counting for a prediction ends with the extra that it needs, before it starts a process."""
+    done = run(["owner"], PROGRAM, "bench", "--sgx-model")
+    assert done.returncode == 2
+    assert "pip install 'securemllib[bench]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(("extras", "arguments"), [(["owner"], ("broker", "serve", "--port", "0")), ([], ("init", "alice"))])
 def test_a_command_that_is_not_installed_says_what_to_install(extras, arguments):
     """A command of another role, and any where only an enclave is installed, ends with the package, the extra and no traceback."""

@@ -1,6 +1,7 @@
 """Does `securemllib attest` decide offline as the broker does, and say why?"""
 
 import json
+import socket
 from base64 import b64encode
 from dataclasses import replace
 
@@ -147,6 +148,17 @@ def test_a_time_that_is_none_is_refused(folder):
     """--at takes ISO 8601 times only."""
     assert isinstance(verify(folder, "--at", "yesterday")[1], UsageError)
     assert verify(folder, "--at", "2027-01-15T08:00:00+00:00")[1] is None
+
+
+def test_a_port_where_no_enclave_answers_is_told(tmp_path):
+    """Where nobody listens the error names the port, and the command that starts an enclave."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        error = run("collect", tmp_path / "evidence.json", "--port", port)[1]
+    assert error.error_code == "unavailable.enclave"
+    assert str(port) in error.reason
+    assert "securemllib enclave serve" in error.next_step
 
 
 def test_evidence_is_collected_from_a_running_enclave(tmp_path):

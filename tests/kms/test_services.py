@@ -250,7 +250,7 @@ def test_keys_do_not_leave_the_token(pkcs11_service: Service) -> None:
 
 
 def test_a_file_under_a_passphrase(tmp_path: Path) -> None:
-    """A key file opens with its passphrase only, keeps it when it is rotated, and is refused once others can read it."""
+    """A key file opens with its passphrase only, keeps it when it is rotated, is refused once others read it; a missing one is named."""
     name = f"file://{tmp_path}/kek"
     wrapped = create_key(name, "correct horse").wrap(DataKey.generate(), PLACE)
     key = open_key(name, "correct horse")
@@ -263,6 +263,10 @@ def test_a_file_under_a_passphrase(tmp_path: Path) -> None:
     (tmp_path / "kek").chmod(0o640)
     with pytest.raises(UsageError, match="can be read by others"):
         open_key(name, "correct horse")
+    with pytest.raises(UsageError) as caught:
+        open_key(f"file://{tmp_path}/other")
+    assert caught.value.error_code == "usage.missing_file"
+    assert "securemllib keys kms create" in caught.value.next_step
 
 
 BAD_NAMES = [

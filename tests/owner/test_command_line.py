@@ -187,7 +187,7 @@ def test_results_are_opened(home: Path) -> None:
 
 
 def test_the_agent_runs_until_it_is_stopped(home: Path) -> None:
-    """The agent prints its socket first, answers there, and leaves nothing behind when stopped."""
+    """The agent prints its socket first and what it cannot open, answers there, and leaves nothing behind when stopped."""
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
     command = [sys.executable, "-u", "-c", "from securemllib.cli import main; main()", "agent"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -201,6 +201,7 @@ def test_the_agent_runs_until_it_is_stopped(home: Path) -> None:
                 assert receive(connection, REPLIES)[0] == Identified(identity=load_public(home / "alice.pub"), broker=None)
             process.send_signal(signal.SIGTERM)
             assert process.wait(20) == 0
+            assert "results stay closed until `securemllib trust-broker` has run" in (process.stderr.read() if process.stderr else "")
         finally:
             process.kill()
     assert not Path(path).exists()

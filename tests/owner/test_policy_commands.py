@@ -97,10 +97,11 @@ def test_every_owner_is_asked(examples: Path) -> None:
         (("LogisticRegresion",), "'LogisticRegression'"),
         (("LogisticRegression", "--param", "regParm=1"), "'regParam'"),
         (("LogisticRegression", "--output", "metrics"), "metric"),
+        (("LogisticRegression", "--as", "alise"), "'alice'"),
     ],
 )
 def test_a_misspelt_question_is_refused(arguments: tuple[str, ...], advice: str) -> None:
-    """An operation, Param or output that does not exist is an error with advice, not a refusal of the policy."""
+    """An operation, Param, output or person that does not exist is an error with advice, not a refusal of the policy."""
     error = run(*EXPLAIN, *arguments).exception
     assert isinstance(error, UsageError)
     assert advice in error.next_step

@@ -26,6 +26,7 @@ from securemllib.wire.result import SealedResult
 __all__ = ["register"]
 
 _result = typer.Typer(help="Open results that are for you.", no_args_is_help=True)
+_NO_BROKER = "none: results stay closed until `securemllib trust-broker` has run and the agent starts again"
 _BrokerFile = Annotated[
     Path | None, typer.Option("--broker", help="The trusted broker's .pub file; that of `securemllib trust-broker` when not given.")
 ]
@@ -72,9 +73,7 @@ def agent(
         signal.signal(signal.SIGINT, stop)
     # The first line tells a program that started the agent that it listens.
     typer.echo(f"SECUREMLLIB_AGENT_SOCK={path}")
-    errors.print(
-        f"agent of {analyst.public.fingerprint}; broker {trusted.fingerprint if trusted else 'none: results stay closed'}", markup=False
-    )
+    errors.print(f"agent of {analyst.public.fingerprint}; broker {trusted.fingerprint if trusted else _NO_BROKER}", markup=False)
     server.serve()
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +49,7 @@ def bench(
     if not 0.0 < scale < float("inf"):
         raise UsageError(f"The scale must be more than 0, not {scale}.")
     _check_writable(json_file, markdown_file)
+    _check_installed()
     chosen = [workload for workload in WORKLOADS if not only or workload.operation in only]
     found = list(count_all(chosen, scale=scale, memory=memory, cores=cores))
     if json_file is not None:
@@ -104,6 +106,16 @@ def as_json(found: Sequence[Counted]) -> dict[str, Any]:
         share = SHARES[each.operation]
         trainings.append({**asdict(each), "random_share_reason": share.reason, "exits": exits(each.counts), "predicted": bounds})
     return {"kind": TITLE, "target": TARGET, "constants": {name: asdict(each) for name, each in CONSTANTS.items()}, "trainings": trainings}
+
+
+def _check_installed() -> None:
+    """Raise where a role that the counting starts as a process of its own is not installed: it would tell of that by a traceback."""
+    try:
+        for module in ("securemllib.cli.broker", "securemllib.spark.session"):
+            import_module(module)
+    except ModuleNotFoundError as error:
+        advice = "pip install 'securemllib[bench]'"
+        raise UsageError(f"The counting needs {error.name}.", next_step=advice, code="usage.missing_package") from None
 
 
 def _check_writable(*files: Path | None) -> None:

@@ -58,7 +58,7 @@ def sign(
 def measure(
     folder: Annotated[Path | None, typer.Argument(help="The folder of a signed image; without it, this installation.")] = None,
 ) -> None:
-    """Print what a policy's `measurements` name: a signed image's MRENCLAVE, else the installation's measurement without a TEE."""
+    """Print what a policy's `measurement` names: a signed image's MRENCLAVE, else the installation's measurement without a TEE."""
     signed = None if folder is None else signed_enclave(folder)
     if signed is not None:
         _tell(signed)

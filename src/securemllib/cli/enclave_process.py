@@ -85,7 +85,11 @@ def ask_evidence(port: int) -> tuple[Challenge, Evidence]:
             send(connection, Attest(challenge=challenge))
             reply, _ = receive(connection, REPLIES)
     except OSError as error:
-        raise UnavailableError("The enclave process does not answer.", code="unavailable.enclave") from error
+        raise UnavailableError(
+            f"No enclave process answers on port {port} of this machine.",
+            next_step="Give the port that `securemllib enclave serve` prints, and try again while it serves.",
+            code="unavailable.enclave",
+        ) from error
     if not isinstance(reply, Attested):
         raise AttestationError("The enclave process gave no evidence.")
     return challenge, Evidence.from_bytes(reply.evidence)

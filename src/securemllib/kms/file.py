@@ -139,6 +139,9 @@ def _write(path: Path, versions: tuple[DataKey, ...], passphrase: str | None, *,
 
 
 def _read(path: Path) -> Locked:
+    if not path.exists():
+        advice = "Check the name; `securemllib keys kms create NAME` makes such a key."
+        raise UsageError(f"There is no key file {path}.", next_step=advice, code="usage.missing_file")
     locked = Locked.from_bytes(read_private(path))
     if locked.public == _SHREDDED:
         raise shredded(path.absolute().as_uri())

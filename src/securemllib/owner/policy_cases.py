@@ -17,7 +17,7 @@ from securemllib.errors import UsageError
 from securemllib.owner.policy import Written
 from securemllib.owner.policy_problems import nearest
 from securemllib.owner.strict_yaml import Document, read_yaml_lines
-from securemllib.policy.model import OPERATIONS
+from securemllib.policy.model import FINGERPRINT, OPERATIONS
 from securemllib.policy.rules import Leaving, Question
 from securemllib.wire.job import RELEASE_OPERATION, Mode, OutputKind
 from securemllib.wire.plan import ParamValue
@@ -117,7 +117,10 @@ def question_of(case: Case, written: Written, *, is_source: bool, names: Mapping
     """
 
     def who(person: str) -> str:
-        return {**(names or {}), **written.people()}.get(person) or written.fingerprint(person)
+        known = {**(names or {}), **written.people()}
+        if person in known or person.endswith(".pub") or FINGERPRINT.fullmatch(person):
+            return known.get(person) or written.fingerprint(person)
+        raise UsageError(f"Nobody is called {person!r} in {written.name}.", next_step=nearest(person, sorted(known)), code="usage.person")
 
     analyst = who(case.analyst)
     outputs = case.outputs or {_usual_output(case.operation): (case.analyst,)}
