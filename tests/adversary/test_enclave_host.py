@@ -470,3 +470,16 @@ def test_a_null_feature_is_an_error_with_a_code(world):
     with pytest.raises(DataError) as refused:
         run(holed, holed.job(), [Relay(holed)])
     assert refused.value.error_code == "data.null"
+
+
+@pytest.mark.parametrize(("value", "code"), [("nan", "data.null"), ("inf", "data.features"), ("-inf", "data.features")])
+def test_a_feature_that_is_no_finite_number_is_an_error_with_a_code(world, value, code):
+    """NaN, which MLlib's assembler takes for a null, or infinity stops the job; the untouched rows do not."""
+    table = binomial_table()
+    column = table["x0"].to_pylist()
+    column[5] = float(value)
+    odd = World(Dataset(table.set_column(0, "x0", [column])))
+    with pytest.raises(DataError) as refused:
+        run(odd, odd.job(), [Relay(odd)])
+    assert refused.value.error_code == code
+    assert run(world, world.job(), [Relay(world)])

@@ -44,7 +44,8 @@ def cut_blocks(
     """Cut rows into blocks, each centred in float64 before the cast as the loader does."""
     blocks = []
     for ordinal, rows in enumerate(np.array_split(np.arange(len(features)), parts)):
-        offset = features[rows].mean(axis=0) if len(rows) else np.zeros(features.shape[1])
+        means = features[rows].mean(axis=0) if len(rows) else np.zeros(features.shape[1])
+        offset = np.where(np.isfinite(means), means, 0.0)
         blocks.append(
             Block(
                 ordinal=ordinal,

@@ -3,6 +3,7 @@
 An operation that is new to the registry enters the table below, or the first test fails.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -59,7 +60,9 @@ class Rows:
         return [self.take(np.asarray(index, dtype=np.int64))._block(ordinal) for ordinal, index in enumerate(cuts)]
 
     def _block(self, ordinal: int) -> Block:
-        offset = self.features.mean(axis=0) if len(self.features) else np.zeros(self.features.shape[1])
+        means = self.features.mean(axis=0) if len(self.features) else np.zeros(self.features.shape[1])
+        # As the loader centres: a column with a value that is no finite number has no centre.
+        offset = np.where(np.isfinite(means), means, 0.0)
         return Block(
             ordinal=ordinal,
             features=np.ascontiguousarray(self.features - offset),
@@ -430,6 +433,19 @@ def test_a_column_without_values_is_refused(name: str) -> None:
     train(case, lambda: rows.blocks(thirds()))
     broken = rows.features.copy()
     broken[:, 1] = np.nan
+    with pytest.raises(DataError) as refused:
+        train(case, lambda: replace(rows, features=broken).blocks(thirds()))
+    assert refused.value.error_code.startswith("data.")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", [name for name in NAMES if CASES[name].refuses_nan])
+def test_one_value_that_is_no_finite_number_is_refused(name: str, value: float) -> None:
+    """One row whose feature is NaN or infinite ends the training with a code, whichever algorithm it is."""
+    case = CASES[name]
+    rows = case.rows()
+    broken = rows.features.copy()
+    broken[len(broken) // 2, 1] = value
     with pytest.raises(DataError) as refused:
         train(case, lambda: replace(rows, features=broken).blocks(thirds()))
     assert refused.value.error_code.startswith("data.")

@@ -1,5 +1,6 @@
 """Are statistics of a union the sum of the statistics?"""
 
+import math
 from functools import reduce
 from operator import add
 from typing import Any
@@ -88,15 +89,16 @@ def test_parts_of_another_width_are_refused(width: int, cut: Any) -> None:
 
 @pytest.mark.parametrize("name", ["LogisticRegression", "LinearRegression", "LinearSVC", "NaiveBayes"])
 @pytest.mark.parametrize("broken", ["features", "label", "weight", "empty"])
-def test_unusable_rows_are_refused(name: str, broken: str, cut: Any) -> None:
-    """NaN features, labels and weights and an empty dataset are refused by a code, beside the rows that are accepted."""
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_unusable_rows_are_refused(name: str, broken: str, value: float, cut: Any) -> None:
+    """NaN and infinite features, labels and weights and an empty dataset are refused by a code, beside the rows that are accepted."""
     features, label, weight = _rows(2)
     algorithm, seed = build(name, {}), Seed(bytes(32))
     algorithm.initial(Summary.of(cut(features, label, weight, parts=1)[0]), seed)
     if broken == "empty":
         weight = np.zeros(40)
     else:
-        {"features": features[:, 1], "label": label, "weight": weight}[broken][3] = np.nan
+        {"features": features[:, 1], "label": label, "weight": weight}[broken][3] = value
     with pytest.raises(DataError) as caught:
         algorithm.initial(Summary.of(cut(features, label, weight, parts=1)[0]), seed)
     assert caught.value.error_code == {"empty": "data.no_rows"}.get(broken, f"data.{broken}")
