@@ -2,8 +2,12 @@
 
 import json
 import os
+import re
+import resource
 import socket
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +20,7 @@ from securemllib.wire.task import REPLIES, Attest
 from tests.isolation.processes import kernel_has_filters, kernel_has_landlock, ordinary, start
 from tests.world import Dataset, Relay, World, binomial_table, run
 
+CAP_IPC_LOCK = 14  # Linux, capability.h.
 EVERYWHERE = {"no-core-dump", "not-dumpable", "no-new-privileges", "empty-environment", "isolated-python"}
 BY_LANDLOCK = {"no-file-writes", "no-foreign-file-reads"}
 BY_FILTER = {"no-new-sockets", "no-new-processes", "no-programs", "no-tracing"}
@@ -104,6 +109,16 @@ sys.stdout.write(json.dumps({"claimed": claimed, "works": done}))
 """
 
 
+# Takes memory after it was hardened, and waits to be looked at.
+LOCK = """
+import json, sys
+from securemllib.enclave.hardening import harden
+claimed, later = harden(), b"x" * (64 * 2**20)
+print(json.dumps(claimed), flush=True)
+sys.stdin.read()
+"""
+
+
 def tried(mode, folder, *, isolated=True):
     """Return what one process claims and what worked in it."""
     (folder / "secret").write_text("secret")
@@ -150,6 +165,32 @@ def test_every_claim_of_giving_up_is_true(hardened):
 def test_nothing_that_this_kernel_has_is_left_out(hardened):
     """Every protection that the kernel offers is in force; locked memory needs a limit that ordinary users seldom have."""
     assert expected_here() <= set(hardened["claimed"]) <= PROTECTIONS.keys()
+
+
+def looked_at(start):
+    """Return what a process that takes 64 MiB says that it locks, and how much of it, in kB, is locked and in memory."""
+    process = start("-I", "-c", LOCK, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        claimed = json.loads(process.stdout.readline())
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{process.pid}/status").read_text().splitlines())
+        locked, resident = (int(status[field].split()[0]) for field in ("VmLck", "VmRSS"))
+    finally:
+        process.communicate()
+    assert resident > 64 * 1024
+    return "locked-memory" in claimed, locked, resident
+
+
+def test_memory_is_locked_where_it_is_said_to_be():
+    """Who may lock memory locks all that is there, also what is taken later, and says so; a user with a limit does neither."""
+    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] != resource.RLIM_INFINITY:
+        assert looked_at(ordinary)[:2] == (False, 0)
+        if not int(re.search(r"CapEff:\s+(\w+)", Path("/proc/self/status").read_text())[1], 16) >> CAP_IPC_LOCK & 1:
+            pytest.skip("this user may not lock memory")
+    claimed, locked, resident = looked_at(
+        lambda *arguments, **options: subprocess.Popen([sys.executable, *arguments], text=True, **options)
+    )
+    assert claimed
+    assert locked >= resident
 
 
 def test_threads_started_later_have_given_up_as_much(hardened):
