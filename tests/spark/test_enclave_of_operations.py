@@ -1,5 +1,7 @@
 """Does an enclave that was built for some operations do those as any other enclave, and nothing else?"""
 
+from contextlib import contextmanager
+
 import pytest
 
 from securemllib.attestation.measurement import measure_package
@@ -7,7 +9,7 @@ from securemllib.cli.image.build import build, own_code
 from securemllib.cli.image.manifest import JobClass
 from securemllib.errors import AttestationError, UsageError
 from securemllib.ml.classification import LogisticRegression
-from securemllib.ml.clustering import KMeans
+from securemllib.ml.clustering import KMeans, KMeansModel
 from securemllib.ml.feature import StandardScaler, VectorAssembler
 from securemllib.spark import SecureSession
 from tests.image.native import running
@@ -24,38 +26,40 @@ def image(tmp_path_factory):
 
 
 @pytest.fixture
-def fitted(deployment, spark, settings):
-    """What trains an estimator on two columns of a dataset, in an enclave of the executor's own or in that behind a port.
+def opened(deployment, spark, settings):
+    """What opens two columns of a dataset in a session, for enclaves of the executor's own or for that behind a port."""
 
-    Returns the released model.
-    """
-
-    def fit(estimator, path, port=None):
+    @contextmanager
+    def features(path, port=None):
         address = {} if port is None else {"spark.securemllib.enclave.address": f"127.0.0.1:{port}"}
         session = SecureSession(spark, deployment.url, {**settings, **address})
         try:
-            frame = VectorAssembler(inputCols=["age", "dose"], outputCol="features").transform(session.read(path))
-            return estimator.fit(frame).release()
+            yield VectorAssembler(inputCols=["age", "dose"], outputCol="features").transform(session.read(path))
         finally:
             session.stop()
 
-    return fit
+    return features
 
 
-def test_it_does_what_it_was_built_for_and_nothing_else(image, deployment, table, fitted):
+def test_it_does_what_it_was_built_for_and_nothing_else(image, deployment, table, opened, tmp_path):
     """Under a policy that names its measurement it trains to the same bytes as an enclave of everything, which that policy refuses.
 
-    Another operation is refused, and the error says of what kind of enclave.
+    Another operation is refused, and a model of another one is not opened; the error says of what kind of enclave.
     """
     path = deployment.dataset(table, "small-enclave", rows_per_part=300)
     regression = LogisticRegression(labelCol="ill", maxIter=5)
-    expected = fitted(regression, path).coefficients.toArray()
+    with opened(path) as rows:
+        expected = regression.fit(rows).release().coefficients.toArray()
+        KMeans(k=2).fit(rows).write().save(str(tmp_path / "clusters"))
     deployment.allow(deployment.enrol(path), measurement=measure_package(own_code(image)))
-    with running(image) as port:
-        found = fitted(regression, path, port).coefficients.toArray()
-        assert found.tobytes() == expected.tobytes()
-        fitted(StandardScaler(inputCol="features", outputCol="scaled"), path, port)
+    with running(image) as port, opened(path, port) as rows:
+        model = regression.fit(rows)
+        assert model.release().coefficients.toArray().tobytes() == expected.tobytes()
+        assert model.transform(rows).release(columns=["prediction"]).open().num_rows == table.num_rows
+        StandardScaler(inputCol="features", outputCol="scaled").fit(rows)
         with pytest.raises(UsageError, match="built with this --operation"):
-            fitted(KMeans(k=2), path, port)
-    with pytest.raises(AttestationError, match="does not name the measurement"):
-        fitted(regression, path)
+            KMeans(k=2).fit(rows)
+        with pytest.raises(UsageError, match="built with this --operation"):
+            KMeansModel.load(str(tmp_path / "clusters")).transform(rows).release(columns=["prediction"])
+    with opened(path) as rows, pytest.raises(AttestationError, match="does not name the measurement"):
+        regression.fit(rows)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from securemllib.wire.encoding import digest
 
-__all__ = ["MEASURED", "measure_package"]
+__all__ = ["MEASURED", "measure_package", "measured_files"]
 
 # The folders and files that the enclave imports; tests/architecture compares them with the computed import closure.
 MEASURED = ("__init__.py", "errors.py", "wire", "algorithms", "crypto", "attestation", "enclave")
@@ -21,7 +21,7 @@ def measure_package(root: Path | None = None) -> bytes:
         root: The package's folder; the installed one when not given.
     """
     folder = root or Path(__file__).resolve().parent.parent
-    files = sorted(file for name in MEASURED for file in _files(folder / name))
+    files = sorted(file for name in MEASURED for file in measured_files(folder / name))
     parts: list[bytes | str | int] = [platform.python_version()]
     parts += [f"{name}=={version(name)}" for name in _DISTRIBUTIONS]
     for file in files:
@@ -29,7 +29,8 @@ def measure_package(root: Path | None = None) -> bytes:
     return digest("securemllib/measurement/v1", *parts)
 
 
-def _files(path: Path) -> list[Path]:
+def measured_files(path: Path) -> list[Path]:
+    """Return a file, or what is measured of a folder: what runs, and the C sources of what runs compiled."""
     if path.is_file():
         return [path]
     return [file for file in path.rglob("*") if file.suffix in _SUFFIXES]

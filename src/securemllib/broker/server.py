@@ -164,10 +164,10 @@ def configure_logs() -> None:
 def _check_proxy(proxy: str) -> None:
     """Raise unless the text is an address or a network: any other word would match nobody, or, as ``*`` does, everybody."""
     try:
-        everybody = ipaddress.ip_network(proxy).prefixlen == 0
+        is_some = ipaddress.ip_network(proxy).prefixlen > 0
     except ValueError:
-        everybody = True
-    if everybody:
+        is_some = False
+    if not is_some:
         raise UsageError(
             f"{proxy!r} is no address of a reverse proxy.",
             next_step="Give its IP address, or its network, like 10.0.0.0/24: whoever it is may name the address of a client.",

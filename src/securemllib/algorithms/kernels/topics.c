@@ -43,7 +43,7 @@ static inline void add_scaled(double *to, double scale, const double *from, int6
 }
 
 /*
- * exp(x) for x <= 0, off by at most 2 units in the last place; 0 below SMALLEST.
+ * exp(x) for x <= 0; 0 below SMALLEST.
  * x = n log(2) + r with |r| <= log(2) / 2, exp(r) by its Taylor polynomial of degree 13, whose remainder there is 4e-18.
  */
 static inline doubles exponential(doubles x)

@@ -67,8 +67,8 @@ def closure(package: Path, replaced: dict[str, Path], operations: Sequence[str] 
     found += _standard_library()
     for name in _DISTRIBUTIONS:
         found += _packaged(name)
-    for file in sources(package, operations):
-        found.append(ImageFile(path=f"{OURS}/{file.relative_to(package).as_posix()}", source=file.resolve()))
+    ours = sources(package, operations)
+    found += [ImageFile(path=f"{OURS}/{file.relative_to(package).as_posix()}", source=file.resolve()) for file in ours]
     inside = {each.source for each in found}
     wanted = [each.source for each in found if ".so" in each.source.name or each.path == INTERPRETER]
     libraries = {**{name: path for name, path in shared_libraries(wanted).items() if path not in inside}, **replaced}

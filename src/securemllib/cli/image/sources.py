@@ -5,13 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from securemllib.algorithms.registry import module_of
-from securemllib.attestation.measurement import MEASURED
+from securemllib.attestation.measurement import MEASURED, measured_files
 from securemllib.errors import UnavailableError
 
 __all__ = ["sources"]
 
-# What runs or is read while it runs; the measurement without a TEE also covers our C sources.
-_SUFFIXES = frozenset({".py", ".so", ".c", ".h"})
 _ROOT = "securemllib"
 # Kernels' sources share headers, and what asks the processor what it can do is loaded before them.
 _SHARED = ("algorithms/kernels/*.h", "algorithms/kernels/*processor.*")
@@ -55,7 +53,7 @@ def _needed(package: Path, operations: Sequence[str]) -> frozenset[Path]:
 
 
 def _measured(top: Path) -> list[Path]:
-    files = [top] if top.is_file() else [file for file in top.rglob("*") if file.suffix in _SUFFIXES and "__pycache__" not in file.parts]
+    files = measured_files(top)
     if not files:
         raise UnavailableError(f"{top} is missing: the enclave's own code is not complete.", code="unavailable.image")
     return files
