@@ -39,7 +39,7 @@ FORBIDDEN_STDLIB = frozenset(
     {"pickle", "shelve", "marshal", "subprocess", "multiprocessing", "pty", "http", "urllib", "ftplib", "smtplib", "xmlrpc", "webbrowser"}
 )
 # Kernel interfaces that Python does not wrap, and the one door to our own compiled loops; the reasons stand in their docstrings.
-CTYPES_ALLOWED = frozenset({"securemllib.enclave.kernel", "securemllib.algorithms.kernels.library"})
+CTYPES_ALLOWED = frozenset({"securemllib.enclave.kernel", "securemllib.crypto.process", "securemllib.algorithms.kernels.library"})
 
 
 def path_of(module: str) -> Path | None:

@@ -9,6 +9,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from securemllib.broker.keystore import create_keystore
+from securemllib.owner import identity_file
+
 # Without capabilities root is a user like any other; a test that runs as root gives them up on the way into each process.
 # The process must be executed after that: one that changes its own privileges is no longer dumpable, and so protected by accident.
 BECOME_ORDINARY = """
@@ -26,7 +29,7 @@ sys.stdout.write("ready\\n")
 sys.stdout.flush()
 time.sleep(600)
 """
-BROKER = """
+COMMAND_LINE = """
 from securemllib.cli import main
 main()
 """
@@ -102,11 +105,13 @@ class Victim:
         process: The process.
         marker: What its starter put into its environment.
         port: Where it listens, if it is an enclave.
+        line: What it printed first.
     """
 
     process: subprocess.Popen
     marker: str
     port: int | None
+    line: str
 
     def attack(self, name):
         """Return what an attack from another process of the same user came to."""
@@ -131,18 +136,23 @@ def ordinary(*arguments, run=False, **options):
 
 
 def start(kind, folder):
-    """Return a started process: an ``enclave``, a ``broker``, or a ``control`` that holds the marker and does not harden itself."""
+    """Return a process: an ``enclave``, ``broker`` or ``agent``, or a ``control`` that holds the marker and does not harden itself."""
+    if kind == "broker":
+        create_keystore(folder / "keystore.sml", "broker", None)
+    if kind == "agent":
+        identity_file.create(folder, "alice", None)
     marker = os.urandom(16).hex()
     arguments = {
         "enclave": ("-I", "-m", "securemllib.enclave", "--idle", "120"),
-        "broker": ("-I", "-c", BROKER, "broker", "serve", "--port", "0"),
+        "broker": ("-I", "-c", COMMAND_LINE, "broker", "serve", "--port", "0"),
+        "agent": ("-I", "-u", "-c", COMMAND_LINE, "agent"),
         "control": ("-I", "-c", CONTROL),
     }
-    environment = {"MARKER": marker, "HOME": str(folder), "SECUREMLLIB_BROKER_HOME": str(folder)}
+    environment = {"MARKER": marker, "HOME": str(folder), "SECUREMLLIB_BROKER_HOME": str(folder), "SECUREMLLIB_HOME": str(folder)}
     process = ordinary(*arguments[kind], stdout=subprocess.PIPE, cwd=folder, env=environment)
     line = process.stdout.readline()
     assert line, "the process ended before it was ready"
-    return Victim(process, marker, int(line.rpartition(":")[2]) if kind == "enclave" else None)
+    return Victim(process, marker, int(line.rpartition(":")[2]) if kind == "enclave" else None, line)
 
 
 def kernel_has_landlock():

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from securemllib.cli.shared import IdentityName, PassphraseFile, console, open_identity, open_keystore
+from securemllib.crypto.process import protect_process
 from securemllib.errors import UsageError
 from securemllib.owner import identity_file
 from securemllib.owner.agent import Agent, AgentServer
@@ -51,6 +52,8 @@ def agent(
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Sign jobs and open results for the programs of this user, until stopped; each job is shown before it is signed."""
+    # Programs of this user may ask it to sign; none may take the key that it signs with.
+    protect_process()
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     analyst = open_identity(identity, passphrase_file)
     trusted = _trusted(broker)

@@ -9,7 +9,6 @@ import typer
 from securemllib.broker.collateral import CollateralStore
 from securemllib.broker.evidence import attester_of
 from securemllib.broker.keystore import create_keystore, read_public_identity
-from securemllib.broker.process import protect_process
 from securemllib.broker.rates import ADDRESS_RATE, IDENTITY_RATE, REFUSAL_RATE, Rates
 from securemllib.broker.server import Listening, certificate_digest, make_certificate, serve
 from securemllib.cli import broker_recovery
@@ -24,7 +23,8 @@ from securemllib.cli.broker_home import (
     read_identity,
 )
 from securemllib.cli.collateral import read_collateral_file
-from securemllib.errors import RefusedError, UsageError
+from securemllib.crypto.process import protect_process
+from securemllib.errors import RefusedError, UnavailableError, UsageError
 from securemllib.kms.names import EXAMPLES, needs_passphrase, open_key
 
 __all__ = ["app"]
@@ -133,7 +133,7 @@ def serve_command(
     identity_rate: Annotated[str, typer.Option("--identity-rate", help="Requests that one owner or analyst may sign.")] = IDENTITY_RATE,
 ) -> None:
     """Serve. Off loopback with TLS only, unless --insecure-plaintext says otherwise."""
-    protect_process()
+    _protect()
     files = files_of(home)
     if tls_self_signed:
         if tls_cert is not None or tls_key is not None or insecure_plaintext:
@@ -169,6 +169,14 @@ def serve_command(
     console.print(f"fingerprint {broker.identity.fingerprint}", markup=False)
     serve(broker, listening, _announce)
     broker.close()
+
+
+def _protect() -> None:
+    held = protect_process()
+    if "not-dumpable" not in held:
+        raise UnavailableError("The kernel does not let the broker protect its memory.", code="unavailable.protection")
+    if "locked-memory" not in held:
+        console.print("memory is not locked, and may be written to swap: raise the limit on locked memory (ulimit -l unlimited)")
 
 
 def _announce(url: str) -> None:

@@ -6,12 +6,12 @@ an enclave that a defect has turned into the host's tool. A protection is report
 
 import contextlib
 import os
-import resource
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from securemllib.crypto.process import protect_process
 from securemllib.enclave import landlock, seccomp
 from securemllib.enclave.kernel import prctl, syscall, wipe
 
@@ -34,12 +34,7 @@ PROTECTIONS = {
     "no-tracing": "no other process can be traced or its memory read",
 }
 
-_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 _PR_SET_NO_NEW_PRIVS, _PR_GET_NO_NEW_PRIVS = 38, 39
-_MLOCKALL = {"x86_64": 151, "aarch64": 230}
-# MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT: what is in memory stays there, and nothing is brought in before its use.
-_LOCK_ALL = 0b111
-_CAP_IPC_LOCK = 14
 _PTRACE_PEEKDATA = 2
 _SYSTEM_FILES = (
     "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/etc/ld.so.cache", "/etc/localtime",
@@ -63,24 +58,11 @@ def harden() -> tuple[str, ...]:
 
 def _protect_memory() -> set[str]:
     """Apply what holds for the process as a whole, and return what does."""
-    held = set()
-    if _empty_environment():
-        held.add("empty-environment")
+    # What the kernel shows of a process that is not dumpable belongs to root.
+    held = {"empty-environment"} if _empty_environment() else set()
+    held |= protect_process()
     if sys.flags.isolated and sys.flags.ignore_environment and sys.flags.no_user_site:
         held.add("isolated-python")
-    with contextlib.suppress(OSError):
-        _lock_memory()
-    if _status("VmLck") not in {"", "0"}:
-        held.add("locked-memory")
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with contextlib.suppress(OSError):
-        prctl(_PR_SET_DUMPABLE, 0)
-        if prctl(_PR_GET_DUMPABLE) == 0:
-            held.add("not-dumpable")
-    # A core pattern that names a program ignores the limit, but not the flag.
-    if "not-dumpable" in held and resource.getrlimit(resource.RLIMIT_CORE) == (0, 0):
-        held.add("no-core-dump")
     return held
 
 
@@ -120,22 +102,6 @@ def _empty_environment() -> bool:
         return not os.environ and not Path("/proc/self/environ").read_bytes().strip(b"\0")
     except (OSError, ValueError):
         return False
-
-
-def _lock_memory() -> None:
-    # With a finite limit and no capability, locking future pages would make allocations fail.
-    may_lock = int(_status("CapEff") or "0", 16) >> _CAP_IPC_LOCK & 1
-    number = _MLOCKALL.get(os.uname().machine)
-    if number is not None and (may_lock or resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY):
-        syscall(number, _LOCK_ALL)
-
-
-def _status(field: str) -> str:
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].split()[0] for line in lines if line.startswith(f"{field}:")), "")
 
 
 def _readable() -> tuple[str, ...]:
