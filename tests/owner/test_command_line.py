@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.keys import DataKey
 from securemllib.crypto.wrapping import wrap
 from securemllib.errors import SecureMLlibError
-from securemllib.owner.identity_file import load_public, save_public
+from securemllib.owner.identity_file import create, load_public, save_public
 from securemllib.policy.envelope import Envelope, open_envelope
 from securemllib.policy.model import Policy
 from securemllib.wire.agent import REPLIES, Identified, Identify
@@ -205,6 +206,28 @@ def test_the_agent_runs_until_it_is_stopped(home: Path) -> None:
         finally:
             process.kill()
     assert not Path(path).exists()
+
+
+def test_one_passphrase_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What opens identity and keystore is asked for once, and the keystore's own where it is another one; a wrong one opens nothing."""
+    monkeypatch.setenv("SECUREMLLIB_HOME", str(tmp_path / "home"))
+    (tmp_path / "rows.csv").write_text("age\n1\n2\n")
+    source = str(tmp_path / "rows.csv")
+    assert run("init", "alice", words="of both\nof both\n").exit_code == 0
+    asked = run("data", "encrypt", source, str(tmp_path / "first"), words="of both\n")
+    assert (asked.exit_code, asked.output.count("Passphrase of the")) == (0, 1)
+    for file in (tmp_path / "home").glob("alice*"):
+        file.unlink()
+    create(tmp_path / "home", "alice", "of the identity")
+    asked = run("data", "encrypt", source, str(tmp_path / "second"), words="of the identity\nof both\n")
+    assert (asked.exit_code, asked.output.count("Passphrase of the")) == (0, 2)
+    result = run("data", "encrypt", source, str(tmp_path / "third"), words="of the identity\nwrong\n")
+    assert (result.exit_code, (tmp_path / "third").exists()) == (1, False)
+
+
+def test_the_version_is_told() -> None:
+    """The version is that of the installed package, for whoever reports a defect."""
+    assert run("--version").output == f"securemllib {version('securemllib')}\n"
 
 
 def test_every_command_explains_itself(home: Path) -> None:

@@ -5,8 +5,9 @@ Sees: what the role that a subcommand belongs to sees.
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -55,11 +56,25 @@ class _Absent(TyperCommand):
 app = typer.Typer(
     name="securemllib",
     cls=_Commands,
-    help="Spark's MLlib on private data: encrypt data, state who may do what with it, and open results.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"securemllib {version('securemllib')}")
+        raise typer.Exit
+
+
+@app.callback()
+def top_level(
+    _: Annotated[bool, typer.Option("--version", help="Print the version and end.", callback=_tell_version, is_eager=True)] = False,
+) -> None:
+    """Spark's MLlib on private data: encrypt data, state who may do what with it, and open results."""
+
+
 home.register(app)
 app.command("enrol")(enrol.enrol)
 agent.register(app)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from securemllib.cli.shared import IdentityName, PassphraseFile, console, open_identity, open_keystore, owner_of
+from securemllib.cli.shared import IdentityName, PassphraseFile, console, open_keystore, open_own, owner_of
 from securemllib.errors import UsageError
 from securemllib.owner import dataset, interop, reading
 from securemllib.owner.column_types import parse_types
@@ -70,7 +70,7 @@ def encrypt(
     if rows.inferred:
         listed = ", ".join(f"{column}={kind}" for column, kind in rows.inferred.items())
         console.print(f"inferred types  {listed}", markup=False)
-    owner, keystore = open_identity(identity, passphrase_file), open_keystore(passphrase_file)
+    owner, keystore = open_own(identity, passphrase_file)
     brokers = read_endorsements(endorsed, owner=owner.public, now=int(time.time())) if endorsed else None
     with _progress("encrypting") as progress:
         manifest = dataset.encrypt(
@@ -102,7 +102,7 @@ def append(
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Write the next version of a dataset, with the rows of the latest one and of the source."""
-    owner, keystore = open_identity(identity, passphrase_file), open_keystore(passphrase_file)
+    owner, keystore = open_own(identity, passphrase_file)
     with _progress("encrypting") as progress:
         manifest = dataset.append(source, previous, directory, identity=owner, keystore=keystore, progress=progress)
     console.print(f"dataset  {manifest.dataset_id} version {manifest.version}: {len(manifest.parts)} parts in {directory}", markup=False)
@@ -116,7 +116,7 @@ def extend(
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Add rows to a dataset as new parts; those that are there stay as they are. Enrol the new version afterwards."""
-    owner, keystore = open_identity(identity, passphrase_file), open_keystore(passphrase_file)
+    owner, keystore = open_own(identity, passphrase_file)
     with _progress("encrypting") as progress:
         manifest = dataset.extend(source, directory, identity=owner, keystore=keystore, progress=progress)
     console.print(f"dataset  {manifest.dataset_id} version {manifest.version}: {len(manifest.parts)} parts in {directory}", markup=False)
@@ -133,7 +133,7 @@ def brokers(
     """Name the only brokers from which enclaves take a dataset's keys, as its next version. Enrol the new version afterwards."""
     if bool(endorsed) == any_broker:
         raise UsageError("Name endorsed brokers with --endorsed, or say --any.")
-    owner, keystore = open_identity(identity, passphrase_file), open_keystore(passphrase_file)
+    owner, keystore = open_own(identity, passphrase_file)
     named = read_endorsements(endorsed or (), owner=owner.public, now=int(time.time()))
     manifest = dataset.name_brokers(named, directory, identity=owner, keystore=keystore)
     who = ", ".join(named) or "any that has them"

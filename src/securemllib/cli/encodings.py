@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from securemllib.cli.shared import IdentityName, PassphraseFile, console, open_identity, open_keystore
+from securemllib.cli.shared import IdentityName, PassphraseFile, console, open_keystore, open_own
 from securemllib.crypto.encodings.cards import answers, reveals
 from securemllib.errors import UsageError
 from securemllib.owner.companion import write_companion
@@ -59,7 +59,7 @@ def encode(
 ) -> None:
     """Write the companion of a dataset that has none yet."""
     schema = load_encodings(encodings)
-    owner, keystore = open_identity(identity, passphrase_file), open_keystore(passphrase_file)
+    owner, keystore = open_own(identity, passphrase_file)
     opened = open_dataset(directory, owner=owner.public, keystore=keystore)
     companion = write_companion(opened, schema, identity=owner, keystore=keystore, accept_leakage=accept_leakage or ())
     console.print(

@@ -12,8 +12,7 @@ from securemllib.cli.shared import (
     IdentityName,
     PassphraseFile,
     console,
-    open_identity,
-    open_keystore,
+    open_own,
     trusted_broker,
 )
 from securemllib.owner.broker_client import BrokerClient
@@ -36,8 +35,8 @@ def enrol(
     from securemllib.policy.envelope import seal_statement
 
     expected = trusted_broker(fingerprint)
-    owner = open_identity(identity, passphrase_file)
-    dataset = open_dataset(directory, owner=owner.public, keystore=open_keystore(passphrase_file))
+    owner, keystore = open_own(identity, passphrase_file)
+    dataset = open_dataset(directory, owner=owner.public, keystore=keystore)
     dataset_id = dataset.manifest.dataset_id
     signed = None
     if policy is not None:

@@ -1,5 +1,6 @@
 """Options that several commands take, and how a command comes to its identity and keystore."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 from rich.console import Console
 
 from securemllib.crypto.identity import PrivateIdentity
-from securemllib.errors import UsageError
+from securemllib.errors import UnsealError, UsageError
 from securemllib.owner import identity_file
 from securemllib.owner.home import Home
 from securemllib.owner.keystore import Keystore
@@ -22,6 +23,7 @@ __all__ = [
     "console",
     "open_identity",
     "open_keystore",
+    "open_own",
     "owner_of",
     "passphrase_from",
     "trusted_broker",
@@ -71,6 +73,19 @@ def open_keystore(passphrase_file: Path | None) -> Keystore:
     home.check()
     passphrase = passphrase_from(passphrase_file, "keystore") if Keystore.has_passphrase(home.keystore) else None
     return Keystore.open(home.keystore, passphrase)
+
+
+def open_own(name: str | None, passphrase_file: Path | None) -> tuple[PrivateIdentity, Keystore]:
+    """Return the user's identity and keystore; one passphrase that opens both, as `init` makes them, is asked for once."""
+    home = Home.default()
+    home.check()
+    path = home.identity(name)
+    passphrase = passphrase_from(passphrase_file, "identity") if identity_file.has_passphrase(path) else None
+    owner = identity_file.load(path, passphrase)
+    if passphrase is not None and Keystore.has_passphrase(home.keystore):
+        with suppress(UnsealError):
+            return owner, Keystore.open(home.keystore, passphrase)
+    return owner, open_keystore(passphrase_file)
 
 
 def owner_of(name: str | None, public: Path | None) -> PublicIdentity:
