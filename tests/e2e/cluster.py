@@ -16,7 +16,7 @@ from securemllib.cli.demo.processes import Processes
 WORKERS = 2
 _HOME = Path(pyspark.__file__).parent
 _START_SECONDS = 60
-_CONF = {
+CONF = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.driver.host": "127.0.0.1",
@@ -66,7 +66,7 @@ class Cluster:
     def spark(self):
         """Return the driver's session in this process."""
         builder = SparkSession.builder.master(self.url).appName("e2e")
-        for key, value in {**_CONF, "spark.local.dir": str(self.folder / "local")}.items():
+        for key, value in {**CONF, "spark.local.dir": str(self.folder / "local")}.items():
             builder = builder.config(key, value)
         return builder.getOrCreate()
 

@@ -1,10 +1,13 @@
-"""Do a resident barrier stage and one Spark job a round give the same bytes, however tasks, parts and shares are dealt?"""
+"""Do a resident stage and one Spark job a round give the same bytes, however tasks, parts and shares are dealt?"""
+
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from securemllib.ml.clustering import KMeans
+from securemllib.spark import rounds
 from securemllib.spark.cluster import Cluster
 from tests.e2e.conftest import COLUMNS, features, long_kmeans, tree
 
@@ -27,10 +30,23 @@ def fitted(session, path):
 @pytest.mark.parametrize(
     ("parts", "shares"), [(5, 2), (1, 1), (5, 1), (5, 3), (2, 4)], ids=["parts", "part", "one-share", "odd-shares", "empty-shares"]
 )
-def test_both_engines_give_the_same_bytes(another, small, parts, shares):
-    """More parts than slots, fewer, one share, shares that do not divide, shares without parts: both engines give the same model."""
+def test_all_engines_give_the_same_bytes(another, small, parts, shares, monkeypatch):
+    """More parts than slots, fewer, one share, shares that do not divide, shares without parts: all engines give the same model."""
     found = [fitted(another(barrier=barrier, shares=str(shares)), small[parts]) for barrier in ("true", "false")]
-    assert found[0] == found[1]
+    monkeypatch.setattr(Cluster, "allows_barrier", False)
+    assert found == [fitted(another(shares=str(shares)), small[parts])] * 2
+
+
+def test_more_tasks_than_slots_are_done_without(another, small, monkeypatch):
+    """Tasks that wait for a third, which no executor is there for, go on without it, with the bytes that its shares give anywhere."""
+    monkeypatch.setattr(rounds, "_SLOTS_SECONDS", 2.0)
+    session, context = another(shares="3", tasks="3"), another().spark.sparkContext
+    begun = [len(context.statusTracker().getJobIdsForGroup(None))]
+    for _ in range(2):
+        assert fitted(session, small[5]) == fitted(another(shares="3", tasks="2"), small[5])
+        begun.append(len(context.statusTracker().getJobIdsForGroup(None)))
+    # The first stage waited in vain, and the second fit does not wait again.
+    assert [after - before for before, after in pairwise(begun)] == [3, 2]
 
 
 @BARRIER

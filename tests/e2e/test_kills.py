@@ -8,13 +8,16 @@ import pytest
 
 from securemllib.errors import UnavailableError
 from securemllib.spark import SecureSession
+from securemllib.spark.cluster import Cluster
+from securemllib.spark.rounds import Stage
 from tests.e2e.cluster import wait_until
 from tests.e2e.conftest import features, long_kmeans, tree
 from tests.e2e.running import RunningFit
 
 # Enough rounds to be disturbed in their middle; a Spark job a round takes longer for each.
 MANY, FEW = {"maxIter": 40}, {"maxIter": 4}
-ENGINES = pytest.mark.parametrize(("barrier", "params"), [("true", MANY), ("false", FEW)], ids=["stage", "jobs"])
+ENGINES = pytest.mark.parametrize(("stage", "params"), [(Stage.BARRIER, MANY), (Stage.RESIDENT, MANY), (Stage.ROUNDS, FEW)])
+STAGES = pytest.mark.parametrize("stage", [Stage.BARRIER, Stage.RESIDENT])
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +38,13 @@ def expected(spark, deployment, cluster, points, tmp_path_factory):
 
 
 @pytest.fixture
-def fit(another, points, storage):
+def fit(another, points, storage, monkeypatch):
     """Starts the fit that a test disturbs."""
 
-    def start(params=MANY, **changes):
+    def start(params=MANY, stage=Stage.BARRIER, **changes):
+        # As with dynamic allocation.
+        monkeypatch.setattr(Cluster, "allows_barrier", stage is not Stage.RESIDENT)
+        changes["barrier"] = str(stage is not Stage.ROUNDS).lower()
         return RunningFit(long_kmeans(**params), features(another(**changes), points), storage)
 
     return start
@@ -52,9 +58,9 @@ def kill(processes):
 
 
 @ENGINES
-def test_a_fit_survives_both_of_its_enclaves(fit, expected, cluster, barrier, params):
+def test_a_fit_survives_both_of_its_enclaves(fit, expected, cluster, stage, params):
     """Enclaves that are killed in the middle of a fit are started again, attested again, and go on from the recorded checkpoint."""
-    running = fit(params, barrier=barrier)
+    running = fit(params, stage)
     running.reach(5)
     killed = cluster.enclaves()
     kill(killed)
@@ -71,9 +77,10 @@ def test_a_fit_survives_one_enclave_after_the_other(fit, expected, cluster):
     assert tree(running.result()) == expected(**MANY)
 
 
-def test_a_fit_survives_an_executor(fit, expected, cluster):
+@STAGES
+def test_a_fit_survives_an_executor(fit, expected, cluster, stage):
     """An executor whose virtual machine is killed is replaced by Spark, and the fit goes on in a new enclave."""
-    running = fit()
+    running = fit(stage=stage)
     running.reach(6)
     before = cluster.executors()
     kill(before[:1])
@@ -82,9 +89,9 @@ def test_a_fit_survives_an_executor(fit, expected, cluster):
 
 
 @ENGINES
-def test_a_fit_survives_its_relays(fit, expected, cluster, barrier, params):
+def test_a_fit_survives_its_relays(fit, expected, cluster, stage, params):
     """The Python tasks that carry the sealed bytes may be killed: the enclaves keep what they hold, and the fit goes on."""
-    running = fit(params, barrier=barrier)
+    running = fit(params, stage)
     running.reach(5)
     enclaves = cluster.enclaves()
     kill(wait_until(cluster.relays))
@@ -92,9 +99,10 @@ def test_a_fit_survives_its_relays(fit, expected, cluster, barrier, params):
     assert {process.pid for process in enclaves} <= {process.pid for process in cluster.enclaves()}
 
 
-def test_a_fit_survives_more_losses_than_spark_allows_a_stage(fit, expected, cluster):
+@STAGES
+def test_a_fit_survives_more_losses_than_spark_allows_a_stage(fit, expected, cluster, stage):
     """Spark gives a stage four attempts; a long fit that goes forward between its losses outlives any number of them."""
-    running = fit()
+    running = fit(stage=stage)
     for loss in range(5):
         reached = running.reach(4 * loss)
         kill(wait_until(cluster.relays))
@@ -102,9 +110,10 @@ def test_a_fit_survives_more_losses_than_spark_allows_a_stage(fit, expected, clu
     assert tree(running.result()) == expected(**MANY)
 
 
-def test_a_fit_survives_a_machine(fit, expected, cluster):
+@STAGES
+def test_a_fit_survives_a_machine(fit, expected, cluster, stage):
     """A worker that is killed with all that runs below it is replaced by another worker, and the fit goes on there."""
-    running = fit()
+    running = fit(stage=stage)
     running.reach(6)
     cluster.replace_worker(0)
     assert tree(running.result()) == expected(**MANY)
@@ -149,11 +158,12 @@ def test_checkpoints_that_are_gone_are_named(fit, cluster, storage):
     assert caught.value.error_code == "unavailable.storage"
 
 
-@pytest.mark.parametrize("barrier", [True, False])
+@pytest.mark.parametrize("stage", list(Stage))
 @pytest.mark.parametrize("keeps_enclaves", [True, False])
-def test_a_finished_job_whose_result_was_lost_gives_it_again(another, points, cluster, monkeypatch, barrier, keeps_enclaves):
+def test_a_finished_job_whose_result_was_lost_gives_it_again(another, points, cluster, monkeypatch, stage, keeps_enclaves):
     """A stage that runs again after the broker recorded the model gets no keys any more, and returns the model that is stored."""
-    session = another(barrier=str(barrier).lower())
+    monkeypatch.setattr(Cluster, "allows_barrier", stage is not Stage.RESIDENT)
+    session = another(barrier=str(stage is not Stage.ROUNDS).lower())
     ran = []
     fit = session._engine.fit
 
@@ -166,5 +176,5 @@ def test_a_finished_job_whose_result_was_lost_gives_it_again(another, points, cl
     if not keeps_enclaves:
         kill(cluster.enclaves())
     jobs, challenges = ran[0]
-    (again,) = fit(jobs, lambda: challenges, "again", barrier=barrier)
+    (again,) = fit(jobs, lambda: challenges, "again", stage=stage)
     assert again.model == model.sealed.to_bytes()

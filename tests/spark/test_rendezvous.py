@@ -10,7 +10,8 @@ import pytest
 
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import FormatError, PolicyError, UnavailableError
-from securemllib.spark import rendezvous, rounds
+from securemllib.spark import gathering as gatherings
+from securemllib.spark import rounds
 from securemllib.spark.broker_client import Asked
 from securemllib.spark.cluster import Cluster
 from securemllib.spark.relay_job import CROSSED, FINISHED, TaskRow
@@ -205,8 +206,9 @@ def test_only_a_whole_attempt_counts(meeting):
     gathering.begin(2)
     lost = [join(0), join(1)]
     before = told(lost[0]).generation
-    leave(lost[0], (FINISHED, b"lost"))
-    lost[1].close()
+    send(lost[0], TaskRow(kind=FINISHED, number=0, payload=b""), b"lost")
+    for task in lost:
+        task.close()
     gathering.begin(2)
     stale = join(1)
     assert is_waiting(stale)
@@ -216,6 +218,74 @@ def test_only_a_whole_attempt_counts(meeting):
     leave(tasks[0], (FINISHED, b"model"))
     leave(tasks[1])
     assert [row.payload for row in gathering.rows() if row.kind == FINISHED] == [b"model"]
+
+
+def test_a_task_that_is_lost_after_the_results_takes_nothing_with_it(meeting):
+    """Once task 0 has sent them they are there, although another task never says what it counted; not before."""
+    place, join = meeting
+    gathering = place.open(JOB, lambda *_: None)
+    gathering.accept((None,))
+    gathering.begin(2)
+    tasks = [join(0), join(1)]
+    assert all(isinstance(told(task), Peers) for task in tasks)
+    leave(tasks[0], (FINISHED, b"model"))
+    found = []
+    waiting = threading.Thread(target=lambda: found.extend(gathering.rows()), daemon=True)
+    waiting.start()
+    time.sleep(0.2)
+    assert not found
+    tasks[1].close()
+    waiting.join(10.0)
+    assert [row.kind for row in found] == [FINISHED, CROSSED]
+
+
+def test_tasks_that_wait_for_others_in_vain_are_sent_home(meeting, monkeypatch):
+    """Where Spark does not start all tasks, those that are there end after a while, so that as many can begin without the others."""
+    monkeypatch.setattr(gatherings, "_LOOK_SECONDS", 0.05)
+    place, join = meeting
+    gathering = place.open(JOB, lambda *_: None, 1.0)
+    waiting = threading.Thread(target=gathering.rows, daemon=True)
+    waiting.start()
+    gathering.begin(3)
+    there = [join(0, 3), join(2, 3)]
+    time.sleep(1.5)
+    # The broker has not judged yet: that is waited for, however long it takes.
+    assert all(is_waiting(task) for task in there)
+    assert gathering.came == 0
+    gathering.accept((None,))
+    assert [told(task) for task in there] == [Stop(), Stop()]
+    assert told(join(1, 3)) == Stop()
+    assert gathering.came == 2
+    gathering.begin(2)
+    assert gathering.came == 0
+    there = [join(0), join(1)]
+    assert all(isinstance(told(task), Peers) for task in there)
+    leave(there[0], (FINISHED, b"model"))
+    leave(there[1])
+    waiting.join(10.0)
+    assert not waiting.is_alive()
+
+
+def test_a_second_attempt_of_a_task_waits_while_the_first_is_at_work(meeting, monkeypatch):
+    """Spark may start a task twice: the second is sent home with the results, and ends nothing before."""
+    monkeypatch.setattr(gatherings, "_LOOK_SECONDS", 0.05)
+    place, join = meeting
+    gathering = place.open(JOB, lambda *_: None, 0.2)
+    waiting = threading.Thread(target=gathering.rows, daemon=True)
+    waiting.start()
+    gathering.begin(2)
+    gathering.accept((None,))
+    tasks = [join(0), join(1)]
+    assert all(isinstance(told(task), Peers) for task in tasks)
+    second = join(1)
+    time.sleep(0.6)
+    assert is_waiting(second)
+    assert gathering.came == 0
+    leave(tasks[0], (FINISHED, b"model"))
+    leave(tasks[1])
+    waiting.join(10.0)
+    place.close(JOB)
+    assert told(second) == Stop()
 
 
 @pytest.mark.parametrize(("task", "tasks"), [(2, 2), (-1, 2), (0, 1), (0, 3), (0, 0)])
@@ -279,7 +349,7 @@ def test_tasks_at_work_are_hung_up_on_when_nobody_waits_any_more(meeting):
 
 def test_what_ended_the_stage_is_raised(meeting, monkeypatch):
     """A stage that failed says why; one that ended well and left nothing is noticed."""
-    monkeypatch.setattr(rendezvous, "_ARRIVAL_SECONDS", 0.1)
+    monkeypatch.setattr(gatherings, "_ARRIVAL_SECONDS", 0.1)
     place, _ = meeting
     failing, silent = (place.open(job, lambda *_: None) for job in ("a", "b"))
     with failing.ending():
@@ -294,7 +364,7 @@ def test_what_ended_the_stage_is_raised(meeting, monkeypatch):
 
 def test_a_lost_stage_that_nobody_waits_for_is_not_run_again():
     """Once its results are here, or its job was refused, a stage that Spark loses stays lost."""
-    gathering = rendezvous.Gathering(lambda *_: None)
+    gathering = gatherings.Gathering(lambda *_: None)
     gathering.dismiss()
 
     class Losing(rounds.Engine):
@@ -327,7 +397,8 @@ def test_workers_without_the_package_are_told(spark, task, code):
     assert caught.value.error_code == code
 
 
-def test_a_refused_job_raises_the_refusal_and_leaves_the_session_working(spark, meeting):
+@pytest.mark.parametrize("stage", [rounds.Stage.BARRIER, rounds.Stage.RESIDENT])
+def test_a_refused_job_raises_the_refusal_and_leaves_the_session_working(spark, meeting, stage):
     """Spark has begun the stage when the broker refuses: its tasks end, and the slots are free again."""
     del meeting
     engine = rounds.Engine(spark, Cluster(spark))
@@ -339,11 +410,11 @@ def test_a_refused_job_raises_the_refusal_and_leaves_the_session_working(spark, 
     jobs = (replace(RELAY_JOB, rendezvous=where, tasks=2),)
     for _ in range(2):
         with pytest.raises(PolicyError, match="no"):
-            engine.fit(jobs, refused, "refused", barrier=True)
+            engine.fit(jobs, refused, "refused", stage=stage)
         with pytest.raises(PolicyError, match="no"):
             engine.rows(jobs[0], refused, 1, "refused")
-    for stage in engine._stages:
-        stage.join(60.0)
+    for running in engine._stages:
+        running.join(60.0)
     engine.close()
-    assert not any(stage.is_alive() for stage in engine._stages)
+    assert not any(running.is_alive() for running in engine._stages)
     assert spark.sparkContext.parallelize(range(2), 2).barrier().mapPartitions(lambda rows: rows).count() == 2

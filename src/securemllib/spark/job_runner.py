@@ -20,7 +20,7 @@ from securemllib.spark.crossings import Crossings
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.spark.jobs import Outcome, Request, specification, submit
 from securemllib.spark.relay_job import RelayJob, rows_folder
-from securemllib.spark.rounds import Accepted, Engine
+from securemllib.spark.rounds import Accepted, Engine, Stage
 from securemllib.spark.rows import SealedRows, StoredResults
 from securemllib.spark.settings import Settings
 from securemllib.spark.storage import Folder
@@ -169,7 +169,7 @@ class JobRunner:
         request = Request(
             operation=ROWS_OPERATION, params={}, inputs={}, plan=frame.plan, outputs=((OutputKind.ROWS, to, columns),), dtype="float64"
         )
-        job, relay = self._prepare(frame, request, tasks, tasks, False)
+        job, relay = self._prepare(frame, request, tasks, tasks, Stage.ROUNDS)
         # Clusters that are told not to use barrier stages may not let tasks reach the driver either.
         meeting = self._engine.rendezvous() if self.settings.barrier else None
         with self._accepting((job,)) as accepted:
@@ -194,12 +194,12 @@ class JobRunner:
         parts = first.part_count
         if parts == 0:
             raise UsageError("The dataset has no parts.", code="data.no_rows")
-        tasks, barrier = self._placement(parts)
-        prepared = [self._prepare(frame, request, self.settings.shares or tasks, tasks, barrier) for frame, request in wanted]
+        tasks, stage = self._placement(parts)
+        prepared = [self._prepare(frame, request, self.settings.shares or tasks, tasks, stage) for frame, request in wanted]
         jobs, relays = tuple(job for job, _ in prepared), tuple(relay for _, relay in prepared)
         title = ", ".join(dict.fromkeys(request.operation for _, request in wanted))
         with self._accepting(jobs) as accepted:
-            finished = self._engine.fit(relays, accepted, title, barrier=barrier, rows=first.known_rows)
+            finished = self._engine.fit(relays, accepted, title, stage=stage, rows=first.known_rows)
         return [self._outcome(job, done) for job, done in zip(jobs, finished, strict=True)]
 
     @contextmanager
@@ -242,20 +242,22 @@ class JobRunner:
         with self._lock, suppress(UnavailableError):
             broker.finish(job.job_id, self.agent.sign_end(job.job_id, job.broker))
 
-    def _placement(self, parts: int) -> tuple[int, bool]:
-        """Return how many tasks a round has, and whether they fit into one barrier stage."""
+    def _placement(self, parts: int) -> tuple[int, Stage]:
+        """Return how many tasks a round has, and in which stage they run."""
         self.require_running()
         slots = self._cluster.slots
         wanted = min(parts, self.settings.tasks or slots)
-        barrier = self.settings.barrier and self._cluster.allows_barrier and wanted <= slots
-        return wanted, barrier
+        if self.settings.barrier and self._cluster.allows_barrier and wanted <= slots:
+            return wanted, Stage.BARRIER
+        # Executors may still be on their way, and with dynamic allocation Spark asks for them as long as tasks wait for a slot.
+        return wanted, Stage.RESIDENT if self.settings.barrier and self._engine.rendezvous() is not None else Stage.ROUNDS
 
     def _prepare(
-        self, frame: SecureDataFrame, request: Request, shares: int, tasks: int, barrier: bool
+        self, frame: SecureDataFrame, request: Request, shares: int, tasks: int, stage: Stage
     ) -> tuple[JobSpecification, RelayJob]:
         with self._lock:
             # A job whose aggregator may move between executors resumes from the head each round.
-            settings = self.settings if barrier else self.settings.every_round()
+            settings = self.settings.every_round() if stage is Stage.ROUNDS else self.settings
             job = specification(request, settings, self.agent, self._broker_fingerprint, shares)
         job_id = job.job_id
         relay = RelayJob(
@@ -271,6 +273,6 @@ class JobRunner:
             broker=self._broker_address,
             enclave=self.settings.enclave,
             ports=self.settings.ports,
-            rendezvous=self._engine.rendezvous() if barrier else None,
+            rendezvous=None if stage is Stage.ROUNDS else self._engine.rendezvous(),
         )
         return job, relay

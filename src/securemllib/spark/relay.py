@@ -1,4 +1,4 @@
-"""A task of the resident barrier stage: it carries sealed bytes between its node's enclave, the other tasks and the broker.
+"""A task of the resident stage: it carries sealed bytes between its node's enclave, the other tasks and the broker.
 
 A stage trains one job, or several over the same rows, each pass being a round of all of them: what a job computes, what it seals and what
 the broker records of it is the same as if it were alone.
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
-from pyspark.taskcontext import BarrierTaskContext
+from pyspark.taskcontext import BarrierTaskContext, TaskContext
 
 from securemllib.errors import ConnectionLostError, FormatError, SecureMLlibError, error_from_code
 from securemllib.spark.addition import MaskedSum, Shares
@@ -27,12 +27,12 @@ from securemllib.wire.framing import receive, send
 from securemllib.wire.record import Record
 from securemllib.wire.task import Finished
 
-__all__ = ["BarrierRelay", "failed", "join"]
+__all__ = ["ResidentRelay", "failed", "join"]
 
 _HELLO_SECONDS = 60.0
 
 
-class BarrierRelay:
+class ResidentRelay:
     """The function of the stage, called once a task.
 
     Args:
@@ -44,7 +44,9 @@ class BarrierRelay:
 
     def __call__(self) -> Iterator[TaskRow]:
         """Do one task's part of the jobs; where the driver has no rendezvous, task 0 yields the rows of their results, in order."""
-        context = BarrierTaskContext.get()
+        context = TaskContext.get()
+        if context is None:
+            raise FormatError("The function of a stage runs in Spark's tasks only.")
         with ExitStack() as stack:
             yield from _Task(self._jobs, context, stack).run()
 
@@ -52,7 +54,7 @@ class BarrierRelay:
 class _Task:
     """One task: it meets the others first, so that whatever fails later can be told to task 0."""
 
-    def __init__(self, jobs: tuple[RelayJob, ...], context: BarrierTaskContext, stack: ExitStack) -> None:
+    def __init__(self, jobs: tuple[RelayJob, ...], context: TaskContext, stack: ExitStack) -> None:
         self._jobs, self._job = jobs, jobs[0]
         self._context, self._stack = context, stack
         self._index = context.partitionId()
@@ -81,7 +83,7 @@ class _Task:
         """Return where task 0 is; None where nobody waits for the jobs any more, because one was refused."""
         job = self._job
         if job.rendezvous is None:
-            messages = self._context.allGather(f"{secrets.token_hex(16)} {port} {_own_address()}")
+            messages = BarrierTaskContext.get().allGather(f"{secrets.token_hex(16)} {port} {_own_address()}")
             generation, first, host = messages[0].split(" ")
             asked = tuple(job.asked for job in self._jobs)
             return Peers(

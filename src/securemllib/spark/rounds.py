@@ -1,4 +1,4 @@
-"""The engine: one resident barrier stage a fit, or one Spark job a round where the cluster cannot give one."""
+"""The engine: one resident stage a fit, or one Spark job a round where the cluster cannot give one."""
 
 import json
 import re
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from enum import StrEnum
 from threading import Lock, Thread
 
 from py4j.protocol import Py4JError
@@ -18,23 +19,25 @@ from securemllib.errors import FormatError, UnavailableError, error_from_code
 from securemllib.spark.broker_client import Asked, broker_client
 from securemllib.spark.cluster import Cluster
 from securemllib.spark.crossings import Crossings
+from securemllib.spark.gathering import Gathering, OnRound
 from securemllib.spark.progress import Progress
-from securemllib.spark.relay import BarrierRelay
+from securemllib.spark.relay import ResidentRelay
 from securemllib.spark.relay_job import CROSSED, FAILED, FINISHED, ROWS, RelayJob, TaskRow
-from securemllib.spark.rendezvous import Gathering, OnRound, Rendezvous
+from securemllib.spark.rendezvous import Rendezvous
 from securemllib.spark.round_jobs import RowsRelay, run_round_jobs
 from securemllib.spark.tasks import TaskFunction, run_tasks
 from securemllib.wire.task import Finished
 
-__all__ = ["Accepted", "Engine"]
+__all__ = ["Accepted", "Engine", "Stage"]
 
 _LOST = "unavailable.stage"
 _MISSING = re.compile(r"ModuleNotFoundError: No module named '([A-Za-z0-9_.]+)'")
 _DESCRIPTION = "spark.job.description"
 
 # As often as Spark runs a stage again (spark.stage.maxConsecutiveAttempts).
-_BARRIER_ATTEMPTS = 4
-# A standalone master starts a lost executor anew within seconds; a machine that takes longer is done without.
+_STAGE_ATTEMPTS = 4
+# A standalone master starts a lost executor anew within seconds; a machine that takes longer is done without. So long tasks that are there
+# wait for those that are not, where Spark does not start them together.
 _SLOTS_SECONDS = 30.0
 _POLL_SECONDS = 0.5
 # A task has nothing to do once it has sent what it found; one of a refused job may still wait for a slot.
@@ -43,6 +46,14 @@ _ENDING_SECONDS = 5.0
 _COUNTED_JOBS = 1_000
 
 Accepted = Callable[[], tuple[Asked | None, ...]]
+
+
+class Stage(StrEnum):
+    """How a fit runs on Spark: in one stage that Spark starts as a whole, in one whose tasks wait for each other, or in jobs a round."""
+
+    BARRIER = "barrier"
+    RESIDENT = "resident"
+    ROUNDS = "rounds"
 
 
 class Engine:
@@ -60,6 +71,7 @@ class Engine:
         self._crossings: dict[str, Crossings] = {}
         self._lock = Lock()
         self._stages: list[Thread] = []
+        self._came: int | None = None
 
     @property
     def crossings(self) -> dict[str, Crossings]:
@@ -82,17 +94,17 @@ class Engine:
             self._rendezvous = Rendezvous(*address)
         return None if self._rendezvous is None else self._rendezvous.address
 
-    def fit(self, jobs: tuple[RelayJob, ...], accepted: Accepted, title: str, *, barrier: bool, rows: int | None = None) -> list[Finished]:
+    def fit(self, jobs: tuple[RelayJob, ...], accepted: Accepted, title: str, *, stage: Stage, rows: int | None = None) -> list[Finished]:
         """Return the results of jobs of rounds over the same rows, in order.
 
-        In a barrier stage each pass over the rows is a round of all jobs; without one they run one after the other. Where the driver has a
+        In one stage each pass over the rows is a round of all jobs; without one they run one after the other. Where the driver has a
         rendezvous Spark starts the stage while the broker judges the jobs, and its tasks begin once all are accepted.
 
         Args:
             jobs: The jobs.
             accepted: Has them accepted by the broker, and returns each one's challenge for its first enclave.
             title: What the user sees of them; no value of the data.
-            barrier: Whether their tasks fit into one barrier stage.
+            stage: How they run; `RESIDENT` takes the jobs' rendezvous.
             rows: Rows of the dataset, None where its owner hides them.
 
         Raises:
@@ -101,9 +113,10 @@ class Engine:
         first, others = jobs[0].job_id, len(jobs) - 1
         description = f"SecureMLlib {title}, job {first[:12]}{f' and {others} more' if others else ''}"
         with Progress(title, rows) as progress:
-            if barrier and self._rendezvous is not None:
-                left = self._left(self._meeting(self._rendezvous, jobs, accepted, description, progress.at_round))
-            elif barrier:
+            if stage is not Stage.ROUNDS and self._rendezvous is not None:
+                met = self._meeting(self._rendezvous, jobs, accepted, description, progress.at_round, barrier=stage is Stage.BARRIER)
+                left = self._left(met)
+            elif stage is Stage.BARRIER:
                 with self._described(description):
                     left = self._stage(_asked(jobs, accepted()))
             else:
@@ -120,16 +133,16 @@ class Engine:
         return [Finished.from_bytes(row.payload) for row in finished]
 
     def _meeting(
-        self, rendezvous: Rendezvous, jobs: tuple[RelayJob, ...], accepted: Accepted, description: str, on_round: OnRound
+        self, rendezvous: Rendezvous, jobs: tuple[RelayJob, ...], accepted: Accepted, description: str, on_round: OnRound, *, barrier: bool
     ) -> list[TaskRow]:
         """Return the rows of a stage that Spark runs in another thread, as soon as they are here."""
-        gathering = rendezvous.open(jobs[0].job_id, on_round)
+        gathering = rendezvous.open(jobs[0].job_id, on_round, None if barrier else _SLOTS_SECONDS)
 
         def run() -> None:
             with gathering.ending():
                 # Spark takes a job's description when it is submitted, so the one stage of all rounds keeps its first.
                 self._describe(description)
-                self._stage(jobs, gathering)
+                self._stage(jobs, gathering, barrier=barrier)
 
         stage = InheritableThread(target=run, name="securemllib-stage", daemon=True)
         try:
@@ -142,15 +155,13 @@ class Engine:
             # Also where Ctrl-C ends the wait: a notebook's does not end Spark's jobs.
             rendezvous.close(jobs[0].job_id)
 
-    def _stage(self, jobs: tuple[RelayJob, ...], gathering: Gathering | None = None) -> list[TaskRow]:
-        """Return what the barrier stage left: it may be lost any number of times while a head moves, a few times while they stand."""
+    def _stage(self, jobs: tuple[RelayJob, ...], gathering: Gathering | None = None, *, barrier: bool = True) -> list[TaskRow]:
+        """Return what the stage left: it may be lost any number of times while a head moves, a few times while they stand."""
         reached: list[int | None] = [None] * len(jobs)
-        attempts = _BARRIER_ATTEMPTS
+        attempts = _STAGE_ATTEMPTS
         while True:
-            if gathering is not None:
-                gathering.begin(jobs[0].tasks)
             try:
-                return self._run(BarrierRelay(jobs), jobs[0].tasks, True)
+                return self._attempt(jobs, gathering, barrier)
             except UnavailableError as error:
                 if error.error_code != _LOST or (gathering is not None and gathering.is_dismissed):
                     raise
@@ -159,15 +170,29 @@ class Engine:
                     before, reached = reached, [broker_client(job.broker).head(job.job_id) for job in jobs]
                     if reached == before:
                         raise
-                    attempts = _BARRIER_ATTEMPTS
-            jobs = self._fitted(jobs)
+                    attempts = _STAGE_ATTEMPTS
+            jobs = self._fitted(jobs) if barrier else jobs
+
+    def _attempt(self, jobs: tuple[RelayJob, ...], gathering: Gathering | None, barrier: bool) -> list[TaskRow]:
+        """Return what the stage left, whose tasks are as many as came where Spark did not start all of them in time."""
+        if not barrier and self._came is not None:
+            # What did not come once is not waited for in each fit.
+            jobs = _dealt(jobs, max(self._came, self._cluster.slots))
+        while True:
+            if gathering is not None:
+                gathering.begin(jobs[0].tasks)
+            found = self._run(ResidentRelay(jobs), jobs[0].tasks, barrier)
+            if gathering is None or not gathering.came:
+                return found
+            self._came = gathering.came
+            jobs = _dealt(jobs, self._came)
 
     def _fitted(self, jobs: tuple[RelayJob, ...]) -> tuple[RelayJob, ...]:
-        """Return the jobs with as many tasks as have slots, once a lost worker had its time to come back; their shares stay as signed."""
+        """Return the jobs with as many tasks as have slots, once a lost worker had its time to come back."""
         deadline, tasks = time.monotonic() + _SLOTS_SECONDS, jobs[0].tasks
         while (slots := self._cluster.slots) < tasks and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        return tuple(replace(job, tasks=min(tasks, slots)) for job in jobs)
+        return _dealt(jobs, slots)
 
     def rows(self, job: RelayJob, accepted: Accepted, outputs: int, title: str) -> list[TaskRow]:
         """Return the sealed rows of every part, for each of the job's outputs of rows; see `fit` for what else there is to know.
@@ -256,3 +281,8 @@ class Engine:
 
 def _asked(jobs: tuple[RelayJob, ...], challenges: tuple[Asked | None, ...]) -> tuple[RelayJob, ...]:
     return tuple(replace(job, asked=asked) for job, asked in zip(jobs, challenges, strict=True))
+
+
+def _dealt(jobs: tuple[RelayJob, ...], most: int) -> tuple[RelayJob, ...]:
+    """Return the jobs with at most so many tasks; their shares stay as signed."""
+    return tuple(replace(job, tasks=min(job.tasks, most)) for job in jobs)
