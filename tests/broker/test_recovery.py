@@ -8,8 +8,9 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from broker_world import World, make_world, rule_for
@@ -18,13 +19,16 @@ from typer.testing import CliRunner
 
 from securemllib.broker.audit_log import AuditHead, entries, signed_head, verify_log
 from securemllib.broker.backup import read_keystore, read_rows, write_backup
-from securemllib.broker.keystore import Keystore, create_keystore, open_keystore
-from securemllib.broker.recovery import combine, split
+from securemllib.broker.keystore import Keystore, create_keystore, open_keystore, pack
+from securemllib.broker.recovery import RecoveryKey, combine, split
 from securemllib.broker.schema import Base
 from securemllib.broker.service import Broker
 from securemllib.broker.store import Database, Store
 from securemllib.cli import app
+from securemllib.crypto.aead import seal
 from securemllib.crypto.identity import PrivateIdentity
+from securemllib.crypto.keys import DataKey
+from securemllib.crypto.wrapping import wrap
 from securemllib.errors import (
     FreshnessError,
     IntegrityError,
@@ -35,8 +39,10 @@ from securemllib.errors import (
     UsageError,
 )
 from securemllib.owner.shares import open_share
-from securemllib.wire.encoding import MESSAGE_LIMIT
+from securemllib.wire.encoding import MESSAGE_LIMIT, encode, length_prefixed
+from securemllib.wire.identity import PublicIdentity
 from securemllib.wire.notices import RecoveryShare, StoreAcceptance
+from securemllib.wire.record import Record
 from securemllib.wire.signed import Signed
 
 CUSTODIANS = [PrivateIdentity.generate(name) for name in ("carol", "dave", "erin")]
@@ -175,6 +181,40 @@ def test_a_changed_or_cut_backup_is_refused(world: World, tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="empty database"):
         read(backup)
     store.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header(Record):
+    """The first frame of a backup, as it is on the wire."""
+
+    TYPE: ClassVar[str] = "securemllib/broker-backup/v1"
+
+    broker: PublicIdentity
+    key: Signed
+    created: int
+    wrapped: bytes
+
+
+def written_by(broker: PrivateIdentity, keystore: Keystore, key: Signed) -> bytes:
+    """Return a backup without rows that one broker signed, with whosever keys in it."""
+    own = DataKey.generate()
+    context = length_prefixed(Header.TYPE, broker.public.fingerprint, key.to_bytes(), 1)
+    wrapped = wrap(RecoveryKey.from_bytes(key.payload).recipient_key, context, own.expose())
+    signed = broker.sign(Header(broker=broker.public, key=key, created=1, wrapped=wrapped))
+    plain = (pack(keystore), encode(["", [], []]))
+    places = (length_prefixed("securemllib/broker-backup-part/v1", signed.content_digest(), number) for number in range(len(plain)))
+    frames = [signed.to_bytes(), *(seal(own, place, part) for place, part in zip(places, plain, strict=True))]
+    return b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
+
+
+def test_a_backup_holds_the_keys_of_the_broker_that_it_names(world: World) -> None:
+    """A backup that one broker signed and that holds another's keys is refused: custodians would restore another broker than it says."""
+    key, words = shares_of(world.keystore)
+    recovery, other = combine(words[:2]), Keystore(identity=PrivateIdentity.generate("broker"), store_key=DataKey.generate())
+    with pytest.raises(IntegrityError):
+        read_keystore(io.BytesIO(written_by(world.keystore.identity, other, key)), recovery)
+    found, _, groups = read_keystore(io.BytesIO(written_by(world.keystore.identity, world.keystore, key)), recovery)
+    assert (found.identity.public, list(groups)) == (world.broker.identity, [])
 
 
 def test_a_backup_of_long_rows_is_restored(world: World, tmp_path: Path) -> None:
