@@ -6,23 +6,28 @@ Each forgery differs from a genuine statement in its signature alone, which is a
 import io
 import json
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from broker_world import DATASET, World, make_world, release_of, rule_for
+from broker_world import DATASET, World, b64, make_world, release_of, resigned, rule_for
 from sqlalchemy import select
 
 from securemllib.broker.audit_log import AuditHead
 from securemllib.broker.backup import read_keystore, write_backup
+from securemllib.broker.keystore import Keystore
+from securemllib.broker.rates import Rates
 from securemllib.broker.recovery import RecoveryKey, combine, split
 from securemllib.broker.schema import AuditHeadRow, PolicyRow
 from securemllib.broker.store import Database
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.crypto.wrapping import RecipientKey
-from securemllib.errors import SignatureError
+from securemllib.errors import RateLimitError, SignatureError
 from securemllib.owner.shares import open_share
-from securemllib.policy.model import ANY
+from securemllib.policy.approval import ReleaseApproval, Revocation
+from securemllib.policy.envelope import Envelope, seal_statement
+from securemllib.policy.model import ANY, Approvals, Quorum
 from securemllib.wire.enrolment import AuditRequest, Enrolment
 from securemllib.wire.job import Output, OutputKind
 from securemllib.wire.notices import KeyRevocation, KeyRotation, StoreAcceptance
@@ -30,6 +35,7 @@ from securemllib.wire.signed import Signed
 
 STRANGER, SUCCESSOR = PrivateIdentity.generate("stranger"), PrivateIdentity.generate("successor")
 Asked = tuple[Callable[[Signed], object], Signed]
+AskedEnvelope = tuple[Callable[[Envelope], object], Envelope]
 
 
 def forged(signed: Signed) -> Signed:
@@ -112,6 +118,62 @@ def test_a_statement_is_its_signers(world: World, ask: Callable[[World], Asked])
     with pytest.raises(SignatureError):
         send(forged(genuine))
     send(genuine)
+
+
+def new_policy(world: World) -> AskedEnvelope:
+    """Put the next policy in force."""
+    return lambda envelope: world.broker.set_policy(DATASET, envelope), world.owner.policy(rule_for(world.analyst.public), serial=2)
+
+
+def end_of_policy(world: World) -> AskedEnvelope:
+    """End the policy."""
+    ended = Revocation(dataset_id=DATASET, owner=world.owner.identity.public.fingerprint, serial=2, reason="study over")
+    return lambda envelope: world.broker.revoke_policy(DATASET, envelope), seal_statement(ended, world.owner.identity)
+
+
+def approval(world: World) -> AskedEnvelope:
+    """Approve a model's release."""
+    model, approver = world.trained(), PrivateIdentity.generate("approver")
+    quorum = Quorum(threshold=1, approvers=(b64(approver.public),))
+    guarded = world.owner.policy(rule_for(world.analyst.public), serial=2, approvals=Approvals(policy_change=quorum, model_release=quorum))
+    world.broker.set_policy(DATASET, guarded)
+    approved = ReleaseApproval(
+        model_id=model.model_id,
+        model_digest=model.digest.hex(),
+        recipients=(world.analyst.public.fingerprint,),
+        broker=world.broker.identity.fingerprint,
+        expires=int(world.clock.now) + 60,
+    )
+    return world.broker.approve_release, seal_statement(approved, approver)
+
+
+# Whoever signs what holds a manifest or a confirmation is counted for that.
+COUNTED = (*(ask for ask in STATEMENTS if ask not in {manifest, confirmation}), new_policy, end_of_policy, approval)
+
+
+@pytest.mark.parametrize("is_used_up", [False, True])
+@pytest.mark.parametrize("ask", COUNTED, ids=lambda ask: ask.__name__)
+def test_a_statement_counts_for_who_signed_it(
+    tmp_path: Path, keystore: Keystore, ask: Callable[[World], Asked | AskedEnvelope], is_used_up: bool
+) -> None:
+    """Whatever an identity signs is bounded by its rate, also from many addresses; what others sign in its name counts for nobody."""
+    rates = Rates(identity="20/hour")
+    world = make_world(tmp_path, keystore, f"sqlite:///{tmp_path / 'broker.db'}", rates=rates)
+    with closing(world.broker):
+        world.enrol()
+        send, genuine = ask(world)
+        signer = genuine.signer if isinstance(genuine, Signed) else genuine.signers[0]
+        for _ in range(20):
+            with pytest.raises(SignatureError):
+                send(forged(genuine) if isinstance(genuine, Signed) else resigned(genuine, STRANGER, signer))
+        if not is_used_up:
+            send(genuine)
+            return
+        for _ in range(20):
+            with suppress(RateLimitError):
+                rates.check_identity(signer)
+        with pytest.raises(RateLimitError):
+            send(genuine)
 
 
 def test_a_forged_head_file_is_refused(world: World) -> None:
