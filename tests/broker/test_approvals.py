@@ -8,13 +8,13 @@ from typing import Any
 
 import httpx
 import pytest
-from broker_world import Owner, World, apply_model, envelope_body, job_on, release_of, resigned, rule_for
+from broker_world import DATASET, Owner, World, apply_model, envelope_body, job_on, release_of, resigned, rule_for
 
 from securemllib.broker.service import Broker
 from securemllib.crypto.identity import PrivateIdentity
 from securemllib.errors import FormatError, FreshnessError, PolicyError, SignatureError
 from securemllib.policy.approval import ReleaseApproval, Revocation
-from securemllib.policy.envelope import Envelope, seal_statement
+from securemllib.policy.envelope import Envelope, open_envelope, seal_statement
 from securemllib.policy.model import Approvals, Policy, Quorum
 from securemllib.wire.job import JobSpecification
 from securemllib.wire.notices import KeyRotation
@@ -89,6 +89,21 @@ def test_an_approval_of_one_policy_is_none_of_another(world: World) -> None:
     with pytest.raises(PolicyError, match="2 are missing"):
         put(world, Envelope.from_bytes(json.dumps(mixed).encode()))
     put(world, Envelope.from_bytes(json.dumps(approved).encode()))
+
+
+def test_a_policy_is_of_its_dataset_and_owner(world: World) -> None:
+    """A genuine policy that a host hands over for another dataset of its owner is not put in force there, nor is one in another's name."""
+    world.enrol()
+    other = Owner(broker=world.broker.identity, identity=world.owner.identity, dataset_id="e" * 32)
+    world.broker.enrol(other.dataset_id, other.enrolment(other.manifest()))
+    mine = other.policy(rule_for(EVE.public), serial=2)
+    named = replace(open_envelope(mine, Policy, world.owner.identity.public), owner=EVE.public.fingerprint)
+    for dataset_id, wrong in ((DATASET, mine), (other.dataset_id, seal_statement(named, world.owner.identity))):
+        with pytest.raises(PolicyError) as caught:
+            world.broker.set_policy(dataset_id, wrong)
+        assert caught.value.error_code == "refused.policy.owner"
+    world.granted(world.submit())
+    assert world.broker.set_policy(other.dataset_id, mine) == 2
 
 
 def test_revoking_does_not_shake_off_the_approvers(world: World) -> None:
