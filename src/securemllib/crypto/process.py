@@ -42,7 +42,7 @@ def protect_process() -> set[str]:
 
 
 def _may_lock() -> bool:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, IndexError):  # not every kernel tells capabilities
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return bool(int(status.partition("CapEff:")[2].split()[0], 16) >> _CAP_IPC_LOCK & 1)
     return False
