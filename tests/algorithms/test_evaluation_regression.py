@@ -49,6 +49,16 @@ def test_every_metric_is_mllibs(spark, fit, metric, weighted, through_origin):
     assert ours.value == pytest.approx(theirs.evaluate(frame), rel=1e-9)
 
 
+@pytest.mark.parametrize(("label", "prediction"), [(1e200, 1.0), (1.0, -1e200), (1e300, -1e300), (1e-300, 2e-300)])
+def test_numbers_without_a_square_give_what_mllib_gives(spark, fit, label, prediction):
+    """Errors whose squares are no numbers are infinite, undefined or 0, as in MLlib, and no error."""
+    label, prediction = label * np.linspace(0.5, 2.0, 30), prediction * np.linspace(2.0, 0.5, 30)
+    frame = spark.createDataFrame(list(zip(label.tolist(), prediction.tolist(), strict=True)), ["label", "prediction"])
+    for metric in ("rmse", "mse", "r2", "mae", "var"):
+        theirs = SparkEvaluator(metricName=metric).evaluate(frame)
+        assert fit(RegressionEvaluator(metric_name=metric), _blocks(label, prediction), SEED).value == pytest.approx(theirs, nan_ok=True)
+
+
 def test_the_other_metrics_come_along(fit):
     """Whichever metric is asked for, the evaluation holds all of them, and the number of rows whose weight is not 0."""
     label, prediction, weight = _predicted(2)

@@ -65,10 +65,12 @@ class RegressionStatistics:
             weight=weight,
             weight_squares=self.weight_squares + other.weight_squares,
             mean=self.mean + label_shift * share,
-            squares=self.squares + other.squares + label_shift**2 * self.weight * share,
+            squares=self.squares + other.squares + label_shift * label_shift * (self.weight * share),
             label_squares=self.label_squares + other.label_squares,
             prediction_mean=self.prediction_mean + prediction_shift * share,
-            prediction_squares=self.prediction_squares + other.prediction_squares + prediction_shift**2 * self.weight * share,
+            prediction_squares=self.prediction_squares
+            + other.prediction_squares
+            + prediction_shift * prediction_shift * (self.weight * share),
             error_squares=self.error_squares + other.error_squares,
             error_sizes=self.error_sizes + other.error_sizes,
         )
@@ -133,6 +135,7 @@ class RegressionEvaluator:
         """Return whether the pass has been made."""
         return state.total is not None
 
+    @np.errstate(over="ignore", invalid="ignore")
     def statistics(self, state: RegressionState, block: Block) -> RegressionStatistics:
         """Return the block's moments."""
         del state
@@ -171,7 +174,9 @@ class RegressionEvaluator:
         r2 = 1 - _over(total.error_squares, total.label_squares if self.through_origin else squares)
         mse = total.error_squares / total.weight
         mae = total.error_sizes / total.weight
-        explained = total.prediction_squares / total.weight + (total.prediction_mean - total.mean) ** 2
+        # Unlike a power, a product that is too large is infinite, as in MLlib.
+        shift = total.prediction_mean - total.mean
+        explained = total.prediction_squares / total.weight + shift * shift
         values = {"rmse": math.sqrt(mse), "mse": mse, "r2": r2, "mae": mae, "var": explained}
         return RegressionEvaluation(
             value=values[self.metric_name], rows=total.rows, weight_sum=total.weight, explained_variance=explained, mean_absolute_error=mae,
