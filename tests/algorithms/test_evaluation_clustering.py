@@ -118,3 +118,15 @@ def test_unusable_input_is_refused(fit):
             ClusteringEvaluator(**params)
     assert fit(ClusteringEvaluator(), _blocks(zero, prediction), SEED).value > 0
     assert fit(cosine, _blocks(rows, prediction), SEED).value > 0
+
+
+def test_a_cluster_of_rows_of_weight_0_is_none(spark, fit):
+    """Rows of weight 0 make no cluster of their own, and wherever they lie they change nothing, as in MLlib."""
+    rows, prediction, weight = _clustered(4, n=60)
+    prediction[:5], weight[:5] = 7.0, 0.0
+    data = [(Vectors.dense(row), each, one) for row, each, one in zip(rows.tolist(), prediction.tolist(), weight.tolist(), strict=True)]
+    theirs = SparkEvaluator(weightCol="w").evaluate(spark.createDataFrame(data, ["features", "prediction", "w"]))
+    found = fit(ClusteringEvaluator(), _blocks(rows, prediction, weight), SEED)
+    assert found.value == pytest.approx(theirs, rel=1e-9)
+    assert (found.rows, 7.0 in found.clusters) == (60, False)
+    assert found.value == pytest.approx(fit(ClusteringEvaluator(), _blocks(rows[5:], prediction[5:], weight[5:]), SEED).value)

@@ -6,7 +6,7 @@ distance, or 1 minus the cosine.
 
 Equivalence: ``pyspark.ml.evaluation.ClusteringEvaluator``. As there, the mean dissimilarity to a cluster with weight W, mean m and
 squares M2 around it needs no pairs of rows: it is ``|x - m|^2 + M2 / W``, and ``1 - u.m`` for rows u scaled to length 1. The own
-cluster's is scaled by ``W / (W - w)``.
+cluster's is scaled by ``W / (W - w)``. A cluster that only rows of weight 0 are in is none.
 
 Cost: two passes, the second of ``n c d`` multiply-adds for c clusters; statistics are one row a cluster.
 
@@ -15,7 +15,7 @@ metric if the policy releases it. With mode="partitioned" the same: the first pa
 sealed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -138,13 +138,15 @@ class ClusteringEvaluator:
 
     def statistics(self, state: ClusteringState, block: Block) -> ClusteringStatistics:
         """Return the moments of the block's clusters, in the second round its silhouettes."""
-        rows, prediction, weight = self._rows(block), predictions_of(block), weights_of(block)
+        # A cluster that only rows of weight 0 are in is none, as in MLlib.
+        used = weights_of(block) > 0
+        rows, prediction, weight = (column[used] for column in (self._rows(block), predictions_of(block), weights_of(block)))
         if state.clusters is None:
-            return _moments(rows, prediction, weight)
+            return replace(_moments(rows, prediction, weight), rows=block.rows)
         clusters = state.clusters
         own = np.searchsorted(clusters.clusters, prediction)
         total = 0.0
-        for start in range(0, block.rows, _CHUNK_ROWS):
+        for start in range(0, len(rows), _CHUNK_ROWS):
             part = slice(start, start + _CHUNK_ROWS)
             total += float(weight[part] @ self._silhouettes(clusters, rows[part], own[part], weight[part]))
         none = np.zeros(0)
@@ -184,8 +186,8 @@ class ClusteringEvaluator:
         """Return the state after a round; fewer than two clusters raise DataError."""
         if state.clusters is not None:
             return ClusteringState(clusters=state.clusters, silhouettes=total)
-        if not (total.weight > 0).all() or total.rows == 0:
-            raise DataError("Every cluster needs a row with a positive weight.", code="data.no_rows")
+        if not total.clusters.size:
+            raise DataError("There is no row of positive weight to evaluate.", code="data.no_rows")
         if total.clusters.size < 2:
             raise DataError(f"Number of clusters must be greater than one, not {total.clusters.size}.", code="data.one_cluster")
         return ClusteringState(clusters=total)
@@ -206,9 +208,8 @@ def _moments(rows: Floats, prediction: Floats, weight: Floats) -> ClusteringStat
     mean, squares = np.zeros((clusters.size, rows.shape[1])), np.zeros(clusters.size)
     for cluster in range(clusters.size):
         members = index == cluster
-        if total[cluster] > 0:
-            mean[cluster] = weight[members] @ rows[members] / total[cluster]
-            squares[cluster] = weight[members] @ ((rows[members] - mean[cluster]) ** 2).sum(axis=1)
+        mean[cluster] = weight[members] @ rows[members] / total[cluster]
+        squares[cluster] = weight[members] @ ((rows[members] - mean[cluster]) ** 2).sum(axis=1)
     return ClusteringStatistics(
         rows=rows.shape[0], clusters=clusters, weight=total, mean=mean, squares=squares, silhouettes=0.0, silhouette_weight=0.0
     )
