@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
-from securemllib.algorithms.base import Block, Seed
+from securemllib.algorithms.base import Block, Seed, idle_bounded
 from securemllib.algorithms.codec import from_tree, to_tree
 from securemllib.algorithms.registry import types_of
 from securemllib.algorithms.summary import Summary
@@ -41,20 +41,20 @@ def cut_blocks(
     parts: int = 3,
     dtype: type[np.floating[Any]] = np.float64,
 ) -> list[Block]:
-    """Cut rows into blocks, each centred in float64 before the cast as the loader does."""
+    """Cut rows into blocks, each centred in float64 before the cast, and rows of weight 0 bounded, as the loader does."""
     blocks = []
     for ordinal, rows in enumerate(np.array_split(np.arange(len(features)), parts)):
-        means = features[rows].mean(axis=0) if len(rows) else np.zeros(features.shape[1])
+        used = rows if weight is None else rows[weight[rows] != 0]
+        means = features[used].mean(axis=0) if len(used) else np.zeros(features.shape[1])
         offset = np.where(np.isfinite(means), means, 0.0)
-        blocks.append(
-            Block(
-                ordinal=ordinal,
-                features=np.ascontiguousarray((features[rows] - offset).astype(dtype)),
-                offset=offset,
-                label=None if label is None else label[rows],
-                weight=None if weight is None else weight[rows],
-            )
+        block = Block(
+            ordinal=ordinal,
+            features=np.ascontiguousarray((features[rows] - offset).astype(dtype)),
+            offset=offset,
+            label=None if label is None else label[rows],
+            weight=None if weight is None else weight[rows],
         )
+        blocks.append(idle_bounded(block))
     return blocks
 
 

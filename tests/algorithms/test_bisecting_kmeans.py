@@ -175,3 +175,17 @@ def test_a_tree_that_leads_elsewhere_is_none(children: list[list[int]]) -> None:
     assert from_tree(BisectingKMeansModel, sealed).cluster_centers.shape == (2, 2)
     with pytest.raises(FormatError):
         from_tree(BisectingKMeansModel, {**sealed, "children": np.array(children)})
+
+
+@pytest.mark.parametrize("least", [1.0, 25.0, 0.45])
+def test_rows_of_weight_0_are_counted_as_in_mllib(least: float, spark: Any, cut: Any, frame: Any) -> None:
+    """Which clusters are divided follows from their numbers of rows, those of weight 0 included, as sizes do."""
+    drawn = np.random.default_rng(3)
+    rows = np.concatenate([drawn.normal(size=(10, 2)), drawn.normal(size=(11, 2)) + 20, drawn.normal(size=(30, 2))])
+    weight = np.repeat([1.0, 0.0], [21, 30])
+    params = {"k": 3, "minDivisibleClusterSize": least}
+    for used in (slice(None), slice(21)):
+        theirs = SparkBisecting(**params, weightCol="weight", seed=7).fit(frame(rows[used], np.zeros(51)[used], weight[used]))
+        ours, _ = _run(build("BisectingKMeans", params), cut(rows[used], weight=weight[used]), JavaNoise(7))
+        np.testing.assert_allclose(ours.cluster_centers, np.array(theirs.clusterCenters()), atol=1e-12)
+        assert ours.cluster_sizes.tolist() == theirs.summary.clusterSizes[: len(ours.cluster_sizes)]

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyspark.ml import classification, clustering, evaluation, regression
 
-from securemllib.algorithms.base import Block, Scratch, Seed
+from securemllib.algorithms.base import Block, Scratch, Seed, idle_bounded
 from securemllib.algorithms.codec import from_tree, to_tree
 from securemllib.algorithms.registry import ALGORITHMS, build, types_of
 from securemllib.algorithms.summary import Summary
@@ -60,10 +61,11 @@ class Rows:
         return [self.take(np.asarray(index, dtype=np.int64))._block(ordinal) for ordinal, index in enumerate(cuts)]
 
     def _block(self, ordinal: int) -> Block:
-        means = self.features.mean(axis=0) if len(self.features) else np.zeros(self.features.shape[1])
+        used = self.features if self.weight is None else self.features[self.weight != 0]
+        means = used.mean(axis=0) if len(used) else np.zeros(self.features.shape[1])
         # As the loader centres: a column with a value that is no finite number has no centre.
         offset = np.where(np.isfinite(means), means, 0.0)
-        return Block(
+        block = Block(
             ordinal=ordinal,
             features=np.ascontiguousarray(self.features - offset),
             offset=offset,
@@ -74,6 +76,7 @@ class Rows:
             extras=self.extras,
             raw=self.raw,
         )
+        return idle_bounded(block)
 
 
 def _generator() -> np.random.Generator:
@@ -405,6 +408,65 @@ def test_a_weight_is_copies_of_the_row(name: str) -> None:
     for field_name in compared:
         _same(weighted[field_name], copied[field_name], case.tolerance, field_name)
     assert compared
+
+
+# Estimators and evaluators whose rows have weights: not factorization machines, whose weightCol MLlib does not read, nor edges of a graph.
+_ORIGINALS = (classification, clustering, evaluation, regression)
+_OTHER_WEIGHTS = {"FMClassifier", "FMRegressor", "PowerIterationClustering"}
+WEIGHTED = [
+    name for name in NAMES if name not in _OTHER_WEIGHTS and any(hasattr(getattr(module, name, None), "weightCol") for module in _ORIGINALS)
+]
+
+
+def idle_rows(case: Case, value: float) -> Rows:
+    """Return the rows with three more of weight 0, all of whose numbers are a value but for labels, where classes are learned."""
+    rows, index = case.rows(), np.append(np.arange(ROWS), np.arange(3))
+    more = replace(rows, weight=np.ones(ROWS) if rows.weight is None else rows.weight).take(index)
+    more.weight[ROWS:] = 0.0
+    more.features[ROWS:] = value
+    classes = "Class" in case.operation or case.operation in {"LinearSVC", "LogisticRegression", "NaiveBayes"}
+    if more.label is not None:
+        more.label[ROWS:] = 7.0 if classes and not case.operation.endswith("Evaluator") else more.label[ROWS:] if classes else value
+    if more.prediction is not None:
+        more.prediction[ROWS:] = more.prediction[ROWS:] if classes else value
+    raw = {role: pa.array(np.append(column.to_numpy()[:ROWS], [value] * 3)) for role, column in more.raw.items()}
+    return replace(more, raw=raw)
+
+
+def test_what_mllib_weighs_is_weighed() -> None:
+    """The table of what has weights is not empty of the families that it is about."""
+    assert {"BisectingKMeans", "DecisionTreeRegressor", "NaiveBayes", "RegressionEvaluator"} <= set(WEIGHTED)
+
+
+@pytest.mark.parametrize("value", [0.5, 1e6, 1e300, np.finfo(np.float64).max])
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_rows_of_weight_0_change_nothing(name: str, value: float) -> None:
+    """Rows of weight 0 leave the model that the others have, whatever they hold, but for what counts rows, as in MLlib."""
+    case = CASES[name]
+    if name == "BisectingKMeans":
+        # Which of two clusters is divided next follows from how many rows they have.
+        case = replace(case, params={"k": 2})
+    rows, more = case.rows(), idle_rows(case, value)
+    without = to_tree(train(case, lambda: rows.blocks(thirds())))
+    beside = to_tree(train(case, lambda: more.blocks([*thirds()[:2], np.arange(2 * ROWS // 3, ROWS + 3)])))
+    for field_name in without.keys() - {"rows", "cluster_sizes", "smallest_group"} - _OF_EACH_ROW:
+        _same(without[field_name], beside[field_name], case.tolerance, field_name)
+
+
+# A point of these curves is a score that a row has, of weight 0 too, as in MLlib.
+_OF_EACH_ROW = frozenset({"thresholds", "precision", "recall", "false_positive_rate", "roc", "pr"})
+
+
+@pytest.mark.parametrize("name", [name for name in WEIGHTED if name != "BinaryClassificationEvaluator"])
+def test_no_weight_at_all_is_refused(name: str) -> None:
+    """Rows that all have weight 0 are as good as none; the areas under the curves of nothing are MLlib's 0.5 and 0."""
+    case = CASES[name]
+    rows = case.rows()
+    nothing = replace(rows, weight=np.zeros(ROWS))
+    train(case, lambda: rows.blocks(thirds()))
+    with pytest.raises(DataError) as refused:
+        train(case, lambda: nothing.blocks(thirds()))
+    assert refused.value.error_code == "data.no_rows"
 
 
 # Fields that say how many rows there were or which way the search went, or divide by MLlib's unbiased variance, for which three rows are

@@ -112,6 +112,22 @@ def test_a_fit_and_its_summary_are_mllibs(case: Any, option: str, fit: Any, cut:
     _compare(evaluated(ours, params, data, used, fit, cut), theirs.summary, case)
 
 
+@pytest.mark.parametrize("value", [1e6, -1e6, 1e300])
+@pytest.mark.parametrize("case", [*PAIRS, *TWEEDIE], ids=_name)
+def test_rows_of_weight_0_change_nothing(case: Any, value: float, fit: Any, cut: Any) -> None:
+    """Rows of weight 0 that lie where no mean is finite leave the model and the evaluation of the others, which MLlib's end."""
+    data, algorithm, used = rows(case["family"]), build("GeneralizedLinearRegression", case), ("weight", "offset")
+    idle = {name: np.concatenate([column, column[:3]]) for name, column in data.items()}
+    idle["features"][200:], idle["weight"][200:], idle["offset"][200:] = value, 0.0, value
+    expected, found = (fit(algorithm, blocks(cut, each, used=used, parts=1)) for each in (data, idle))
+    np.testing.assert_array_equal(found.coefficients, expected.coefficients)
+    assert (found.intercept, found.num_iterations) == (expected.intercept, expected.num_iterations)
+    without, beside = (evaluated(expected, case, each, used, fit, cut) for each in (data, idle))
+    assert (without.rows, beside.rows) == (200, 203)
+    for name in ("deviance", "null_deviance", "pearson"):
+        assert getattr(beside, name) == pytest.approx(getattr(without, name), rel=1e-12), name
+
+
 def evaluated(model: Any, params: dict[str, Any], data: dict[str, Any], used: tuple[str, ...], fit: Any, cut: Any) -> Any:
     """Return the evaluation of a model on the rows, from blocks that hold its predictions and no features."""
     prediction = model.predict(data["features"], data["offset"] if "offset" in used else None)["prediction"]

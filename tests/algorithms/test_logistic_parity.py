@@ -188,3 +188,16 @@ def test_declared_classes_without_rows_are_trained(params: dict[str, Any], fit: 
     assert ours.num_classes == theirs.numClasses == 5
     _compare(ours, theirs, 1e-6)
     assert fit(algorithm, cut(features, label, weight)).num_classes == 3
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_classes_of_rows_of_weight_0_are_none(classes: int, fit: Any, cut: Any, frame: Any) -> None:
+    """A class that only rows of weight 0 have, however high its number, is none, as in MLlib."""
+    features, label, weight = _rows(classes)
+    params = {"regParam": 0.02}
+    for high in (7.0, 1e6):
+        label[np.flatnonzero(weight == 0)] = high
+        for dtype in (np.float64, np.float32):
+            ours = fit(build("LogisticRegression", {**params, "tol": 1e-12}), cut(features, label, weight, dtype=dtype))
+            assert ours.num_classes == classes
+        _compare(ours, _mllib(frame(features, label, weight), params, weighted=True), 1e-4)

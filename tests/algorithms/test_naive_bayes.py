@@ -161,6 +161,16 @@ def test_a_row_of_weight_zero_is_checked_and_counts_nothing(fit: Any, cut: Any) 
         fit(algorithm, cut(features, label, weight))
 
 
+def test_a_value_of_a_row_of_weight_zero_has_no_square(fit: Any, cut: Any) -> None:
+    """Variances are those of the other rows, whatever the rows of weight 0 hold."""
+    features, label, weight = _rows("gaussian")
+    algorithm = build("NaiveBayes", {"modelType": "gaussian"})
+    features[0], weight[0] = 1e300, 0.0
+    model, without = fit(algorithm, cut(features, label, weight)), fit(algorithm, cut(features[1:], label[1:], weight[1:]))
+    np.testing.assert_allclose(model.theta, without.theta, rtol=1e-12)
+    np.testing.assert_allclose(model.sigma, without.sigma, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     "params", [{"modelType": "Multinomial"}, {"smoothing": -0.1}, {"smoothing": float("nan")}, {"thresholds": [0.0, 0.0]}]
 )

@@ -34,6 +34,7 @@ def scaled(features=1.0, label=1.0, weight=1.0, nobody=1.0):
     w = generator.uniform(1, 2, ROWS) * weight
     w[::10] = 0.0
     x[::10] *= nobody
+    y[::10] *= nobody
     x *= features
     return pa.table({**{f"x{i}": x[:, i] for i in range(3)}, "y": y * label, "w": w})
 
@@ -73,10 +74,11 @@ def test_float32_is_float64_to_its_digits_at_any_scale(scale):
             np.testing.assert_allclose(rounded[field], values, rtol=2e-3, atol=2e-3 * size, err_msg=f"{name} {field}")
 
 
-def test_rows_of_weight_0_move_no_digit_of_the_others():
+@pytest.mark.parametrize("nobody", [1e30, 1e300])
+def test_rows_of_weight_0_move_no_digit_of_the_others(nobody):
     """Rows of weight 0 may hold any number: the model is that of the same rows with moderate ones, to the rounding of float64."""
-    moderate, large = (World(Dataset(scaled(nobody=nobody), parts=3, **DRAWN)) for nobody in (1.0, 1e30))
-    for name in ("normal", "glm", "squared", "kmeans", "bisecting", "tree"):
+    moderate, large = (World(Dataset(scaled(nobody=size), parts=3, **DRAWN)) for size in (1.0, nobody))
+    for name in ("normal", "glm", "squared", "kmeans", "bisecting", "tree", "mixture"):
         expected, found = trained(moderate, name, "float64"), trained(large, name, "float64")
         # As in MLlib every row is one of a cluster's, whatever it weighs.
         for field, values in ((field, values) for field, values in expected.items() if field != "cluster_sizes"):

@@ -16,7 +16,7 @@ The law: statistics of a union are the sum of the statistics. The engine sums in
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
@@ -29,9 +29,12 @@ from scipy.sparse import csr_array
 if TYPE_CHECKING:
     from securemllib.algorithms.summary import Summary
 
-__all__ = ["Algorithm", "Array", "Block", "Exchange", "Model", "Scratch", "Seed", "Shard", "Statistics"]
+__all__ = ["Algorithm", "Array", "Block", "Exchange", "Model", "Scratch", "Seed", "Shard", "Statistics", "idle_bounded"]
 
 Array = NDArray[np.floating[Any]]
+
+# Its square, and the square of that, is a number; of float32 it is one itself.
+_FAR = 2.0**100
 
 
 class Scratch:
@@ -139,6 +142,21 @@ class Block:
         arrays += [*self.extras.values(), *self.raw.values()]
         arrays += [] if self.sparse is None else [self.sparse.data, self.sparse.indices, self.sparse.indptr]
         return sum(array.nbytes for array in arrays if array is not None)
+
+
+def idle_bounded(block: Block) -> Block:
+    """Return a block whose rows of weight 0 hold no finite number that is infinite once it is squared: 0 times that would be no number.
+
+    Features are bounded in their place.
+    """
+    if block.weight is None or block.weight.all():
+        return block
+    idle, sparse = block.weight == 0, block.sparse
+    values, there = (block.features, idle[:, np.newaxis]) if sparse is None else (sparse.data, np.repeat(idle, np.diff(sparse.indptr)))
+    np.clip(values, -_FAR, _FAR, out=values, where=there & np.isfinite(values))
+    columns = {name: column for name in ("label", "prediction") if (column := getattr(block, name)) is not None}
+    bounded = {name: np.where(idle & np.isfinite(column), np.clip(column, -_FAR, _FAR), column) for name, column in columns.items()}
+    return replace(block, **bounded)
 
 
 @dataclass(frozen=True, slots=True)

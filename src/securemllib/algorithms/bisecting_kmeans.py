@@ -6,11 +6,12 @@ distance ``1 - cos`` in the place of the squares.
 Equivalence: ``pyspark.ml.clustering.BisectingKMeans``. A level divides the clusters of the level above that have
 ``minDivisibleClusterSize`` rows and a cost above rounding, the largest first where fewer are needed (of equally large ones the first);
 halves start at the centre, moved by 1e-4 of its length times noise in each direction, and make ``maxIter`` Lloyd steps; the left of equally
-near centres wins; leaves are numbered from left to right. A half without rows vanishes and its division still counts towards k, as there:
-a cluster whose centre is the origin is not divided. From the same noise trees, sizes and costs are MLlib's, up to rounding; the noise
-itself differs. Steps after one that moved nothing are not made, for they would move nothing. A half whose rows all have weight 0 vanishes,
-where MLlib's has a centre that is no number. Costs are added about the centres and not about the origin, so that equal rows cost nothing,
-wherever they lie.
+near centres wins; leaves are numbered from left to right. A half without rows vanishes and its division still counts towards k, as there: a
+cluster whose centre is the origin is not divided. From the same noise trees, sizes and costs are MLlib's, up to rounding; the noise itself
+differs. Steps after one that moved nothing are not made, for they would move nothing. Rows of weight 0 count as rows where rows are
+counted, as there: in the sizes of clusters, which say what is divided first, and in ``minDivisibleClusterSize``. A half whose rows all have
+weight 0 vanishes, where MLlib's has a centre that is no number, and where all have it there is an error, as there. Costs are added about
+the centres and not about the origin, so that equal rows cost nothing, wherever they lie.
 
 Cost: a pass of ``O(n d)`` a step, whatever k is; at most ``maxIter`` steps a level, one pass before them and one for the sizes. Which
 cluster a row is in follows from the tree, so that nothing is kept of rows between rounds but in the memory of enclaves, and there only

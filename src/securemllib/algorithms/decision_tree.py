@@ -7,13 +7,14 @@ Objective: greedily, at each node, the split of one feature that lowers the impu
 with the Gini impurity :math:`1 - \sum_c p_c^2`, the entropy :math:`-\sum_c p_c \log_2 p_c` or the variance as :math:`I`.
 
 Equivalence: ``pyspark.ml``'s ``DecisionTreeClassifier`` and ``DecisionTreeRegressor``. Candidates are the midpoints between values of a
-column of at most ``maxBins`` distinct values, whatever the number of rows, and weighted quantiles of a sample of other columns; the
-sample has MLlib's size but not its rows, because the host must not choose them. Nominal features are split by every subset of their
-categories (more than two classes, few categories) or in the order of their centroids; ``minInstancesPerNode`` counts rows,
-``minWeightFractionPerNode`` weighs them; sibling leaves of one prediction are merged. Rows of weight 0 count for nothing; MLlib lets them
-count as instances. Gains of variances are computed as the variance between the sides, which keeps digits that MLlib's difference of squares
-loses, and equal gains go to the first candidate where rounding decides in MLlib. The variance of a leaf is measured around its mean in one
-more pass.
+column of at most ``maxBins`` distinct values, whatever the number of rows, and weighted quantiles of a sample of other columns; the sample
+has MLlib's size but not its rows, because the host must not choose them. Nominal features are split by every subset of their categories
+(more than two classes, few categories) or in the order of their centroids; ``minInstancesPerNode`` counts rows,
+``minWeightFractionPerNode`` weighs them; sibling leaves of one prediction are merged. Rows of weight 0 count for nothing, and where there
+are no others there is an error; MLlib lets them count as instances and as values to split between, and makes of nothing else a tree that
+predicts 0. Gains of variances are computed as the variance between the sides, which keeps digits that MLlib's difference of squares loses,
+and equal gains go to the first candidate where rounding decides in MLlib. The variance of a leaf is measured around its mean in one more
+pass.
 
 Cost: two passes over the values (candidates, bins), then per level one pass over one byte a value for the smaller of two siblings only;
 the larger one's histogram is a difference. Statistics of a round take at most ``maxMemoryInMB``. Where the bins of all rows are fewer

@@ -287,7 +287,9 @@ class Distribution:
         mean = self.fitted(predictor)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             slope = self.link.derivative(mean)
-            return weight / (slope * slope * self.family.variance(mean)), (label - mean) * slope
+            working, used = weight / (slope * slope * self.family.variance(mean)), weight > 0.0
+            # A row of weight 0 may lie where there is no finite mean.
+            return np.where(used, working, 0.0), np.where(used, (label - mean) * slope, 0.0)
 
 
 def distribution_of(family: str, link: str | None, variance_power: float, link_power: float | None) -> Distribution:

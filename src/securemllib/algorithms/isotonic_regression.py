@@ -5,7 +5,8 @@ Objective: :math:`\sum_i w_i (y_i - f(x_i))^2` over all increasing functions f o
 Equivalence: ``pyspark.ml.regression.IsotonicRegression``. Rows of one feature value become one point, the mean of their labels; the points
 are pooled while a neighbour is not larger (adjacent violators), and what is pooled is pooled once more, as in MLlib's two passes, so that
 ties end as there: each block of equal predictions keeps its first and its last feature, and between two of these predictions are on the
-line. MLlib of no rows is a curve without points; here it is an error. Features are read to their last bit, whatever the job's type.
+line. MLlib of no rows, and of none that has a weight, is a curve without points; here it is an error. Features are read to their last bit,
+whatever the job's type.
 
 Cost: one pass; as many points as the feature has distinct values, at most `MOST_POINTS`, sorted, then pooled.
 

@@ -2,12 +2,13 @@
 
 Objective: ``min_C sum_i w_i min_j |x_i - c_j|^2``, or with cosine distance ``min_C sum_i w_i (1 - max_j cos(x_i, c_j))``.
 
-Equivalence: ``pyspark.ml.clustering.KMeans``. Given the same first centres, Lloyd's steps, the stopping rule (every centre moved at
-most ``tol``; for cosine, by at most ``tol`` in cosine distance), the rule that an empty cluster keeps its centre, and
-``training_cost`` (that of the centres *before* the last step) are MLlib's. ``k-means||`` [1] differs in its random numbers: each
-round takes exactly 2k rows (fewer if fewer have a cost), drawn without replacement with probability proportional to weight times
-cost, where MLlib takes 2k on average and ignores weights. Candidates are then weighted and reduced by k-means++ [2]. Fewer distinct
-rows than k give fewer centres, and a summary has the size 0 for each that was not found.
+Equivalence: ``pyspark.ml.clustering.KMeans``. Given the same first centres, Lloyd's steps, the stopping rule (every centre moved at most
+``tol``; for cosine, by at most ``tol`` in cosine distance), the rule that an empty cluster keeps its centre, and ``training_cost`` (that of
+the centres *before* the last step) are MLlib's. ``k-means||`` [1] differs in its random numbers: each round takes exactly 2k rows (fewer if
+fewer have a cost), drawn without replacement with probability proportional to weight times cost, where MLlib takes 2k on average and
+ignores weights, so that its first centres may be rows of weight 0. Where all weights are 0 there is an error, MLlib's centres are such
+rows. Candidates are then weighted and reduced by k-means++ [2]. Fewer distinct rows than k give fewer centres, and a summary has the size 0
+for each that was not found.
 
 The draw is an exponential race: a row's key is ``Exp(1) / (w cost)``, and the rows with the smallest keys win. The smallest keys of
 a union are the smallest among the winners of its parts, so that sampling, too, is a statistic that adds up, and one pass both

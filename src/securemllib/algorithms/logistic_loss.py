@@ -69,4 +69,5 @@ def multinomial_loss(block: Block, vectors: Vector, biases: Vector) -> tuple[flo
 def _label(block: Block) -> Vector:
     if block.label is None:
         raise DataError(f"block {block.ordinal} has no label", code="data.label")
-    return block.label
+    # A class that the others do not have belongs to a row of weight 0.
+    return block.label if block.weight is None else np.where(block.weight > 0.0, block.label, 0.0)

@@ -15,7 +15,7 @@ few rows nearly is those rows, so it leaves only as masked integers, or where th
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,56 +96,33 @@ class Summary:
     @classmethod
     def _of_rows(cls, block: Block, rows: slice) -> Self:
         features, weight = block.features[rows], None if block.weight is None else block.weight[rows]
-        count = len(features)
-        weight_sum = float(count) if weight is None else float(weight.sum())
-        scale = 1.0 / weight_sum if weight_sum > 0 else 0.0
-        mean, m2, minimum, maximum = moments(features, weight, scale)
-        label_mean, label_m2 = _moments(None if block.label is None else block.label[rows], weight, scale)
+        known = _known(len(features), None if block.label is None else block.label[rows], weight)
+        mean, m2, minimum, maximum = moments(features, weight, _inverse(known["weight_sum"]))
         return cls(
-            rows=count,
-            used_rows=count if weight is None else int(np.count_nonzero(weight)),
-            weight_sum=weight_sum,
-            weight_square_sum=float(count) if weight is None else float(weight @ weight),
-            heaviest=float(count > 0) if weight is None else float(weight.max(initial=0.0)),
             mean=mean + block.offset,
             m2=m2,
             minimum=minimum + block.offset,
             maximum=maximum + block.offset,
-            label_mean=label_mean,
-            label_m2=label_m2,
-            invalid_features=0 if np.isfinite(m2).all() else int((~np.isfinite(block.features[rows]).all(axis=1)).sum()),
-            invalid_labels=0 if block.label is None else int((~np.isfinite(block.label[rows])).sum()),
-            invalid_weights=0 if weight is None else int((~(np.isfinite(weight) & (weight >= 0))).sum()),
+            invalid_features=0 if np.isfinite(m2).all() else int((~np.isfinite(features).all(axis=1)).sum()),
+            **known,
         )
 
     @classmethod
     def _of_sparse(cls, block: Block, rows: csr_array) -> Self:
         """Return the same of sparse rows, whose zeros cost nothing: ``m2 = sum w (x - mean)^2 + (W - sum w) mean^2`` over the non-zeros."""
-        weight = np.ones(block.rows) if block.weight is None else block.weight
-        weight_sum = float(weight.sum())
-        scale = 1.0 / weight_sum if weight_sum > 0 else 0.0
-        used = int(np.count_nonzero(weight))
+        known = _known(block.rows, block.label, block.weight)
         found, mean, squares = column_moments(rows, block.weight)
         stored_weight, _, stored, minimum, maximum = found.T
         # A column with fewer stored values than rows holds zeros.
-        zeros = stored < used
+        zeros = stored < known["used_rows"]
         invalid = np.flatnonzero(~np.isfinite(rows.data))
-        label_mean, label_m2 = _moments(block.label, block.weight, scale)
         return cls(
-            rows=block.rows,
-            used_rows=used,
-            weight_sum=weight_sum,
-            weight_square_sum=float(weight @ weight),
-            heaviest=float(weight.max(initial=0.0)),
             mean=mean,
-            m2=squares + np.maximum(weight_sum - stored_weight, 0.0) * mean**2,
+            m2=squares + np.maximum(known["weight_sum"] - stored_weight, 0.0) * mean**2,
             minimum=np.where(zeros, np.minimum(minimum, 0.0), minimum),
             maximum=np.where(zeros, np.maximum(maximum, 0.0), maximum),
-            label_mean=label_mean,
-            label_m2=label_m2,
             invalid_features=len(np.unique(np.searchsorted(rows.indptr, invalid, side="right"))),
-            invalid_labels=0 if block.label is None else int((~np.isfinite(block.label)).sum()),
-            invalid_weights=int((~(np.isfinite(weight) & (weight >= 0))).sum()),
+            **known,
         )
 
     @np.errstate(invalid="ignore", over="ignore")
@@ -263,26 +240,38 @@ class Summary:
             raise DataError("the squares of features, labels or weights are no numbers of float64", code="data.large")
 
 
-def _moments(label: Vector | None, weight: Vector | None, scale: float) -> tuple[float, float]:
-    if label is None or not len(label):
-        return 0.0, 0.0
-    mean = float(label.sum() if weight is None else weight @ label) * scale
-    centred = label - mean
-    return mean, float(centred @ centred if weight is None else weight @ (centred * centred))
+def _inverse(number: float) -> float:
+    return 1.0 / number if number > 0 else 0.0
+
+
+def _known(rows: int, label: Vector | None, weight: Vector | None) -> dict[str, Any]:
+    """Return what a summary knows of labels and weights alone."""
+    label, weight = np.zeros(rows) if label is None else label, np.ones(rows) if weight is None else weight
+    weight_sum = float(weight.sum())
+    mean = float((weight * label).sum()) * _inverse(weight_sum)
+    return {
+        "rows": rows,
+        "used_rows": int(np.count_nonzero(weight)),
+        "weight_sum": weight_sum,
+        "weight_square_sum": float(weight @ weight),
+        "heaviest": float(weight.max(initial=0.0)),
+        "label_mean": mean,
+        "label_m2": float((weight * (label - mean) ** 2).sum()),
+        "invalid_labels": int((~np.isfinite(label)).sum()),
+        "invalid_weights": int((~(np.isfinite(weight) & (weight >= 0))).sum()),
+    }
 
 
 def _class_weights(block: Block) -> Vector | None:
     label = block.label
     if label is None:
         return None
-    if not (label.min(initial=0.0) >= 0 and label.max(initial=block.classes - 1.0) < MAX_CLASSES):
-        return None
-    index = label.astype(np.int64)
-    if (index != label).any():
-        return None
-    counts = np.bincount(index, weights=block.weight, minlength=block.classes).astype(np.float64)
     # A class that only rows of weight 0 have is none, unless it is declared.
-    return counts[: max(block.classes, len(np.trim_zeros(counts, "b")))]
+    used = slice(None) if block.weight is None else block.weight != 0
+    if not (label.min(initial=0.0) >= 0 and label[used].max(initial=block.classes - 1.0) < MAX_CLASSES and (np.rint(label) == label).all()):
+        return None
+    weight = None if block.weight is None else block.weight[used]
+    return np.bincount(label[used].astype(np.int64), weights=weight, minlength=block.classes).astype(np.float64)
 
 
 def _merged(one: Vector | None, other: Vector | None) -> Vector | None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from securemllib.algorithms.base import Block
+from securemllib.algorithms.base import Block, idle_bounded
 from securemllib.algorithms.codec import pack
 from securemllib.algorithms.fixed_point import Exponents
 from securemllib.algorithms.vectors import AnyVector, SparseVector, Vector, numbers
@@ -166,7 +166,7 @@ def _make_block(session: Session, rows: Rows, ordinal: int, cache: BlockCache) -
     others = {role: column for role, column in inputs.items() if role not in _BLOCK_ROLES}
     raw = {role: column for role, column in others.items() if _RAW_ROLE.fullmatch(role)}
     declared = rows.arity(inputs.get("label", ""))
-    return Block(
+    block = Block(
         ordinal=ordinal,
         features=features,
         offset=offset,
@@ -179,6 +179,7 @@ def _make_block(session: Session, rows: Rows, ordinal: int, cache: BlockCache) -
         extras={role: _required(rows, column) for role, column in others.items() if role not in raw},
         raw={role: rows.stored(name) for role, name in raw.items()},
     )
+    return idle_bounded(block)
 
 
 def _fit_float32(vector: AnyVector, label: NDArray[np.float64] | None, weight: NDArray[np.float64] | None) -> bool:

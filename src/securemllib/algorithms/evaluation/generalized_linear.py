@@ -152,6 +152,11 @@ class GeneralizedLinearEvaluator:
         if not state.fitted:
             return GeneralizedLinearMeasures(likelihood=np.zeros(0), null=self._null.statistics(state.null, block))
         label, prediction, weight = labels_of(block), predictions_of(block), weights_of(block)
+        used = weight > 0.0
+
+        def weighed(measures: NDArray[np.float64]) -> float:
+            return float(weight[used] @ measures[used])
+
         distribution = self._null.distribution
         family = distribution.family
         # What is not defined is NaN or infinite, as in MLlib.
@@ -160,9 +165,9 @@ class GeneralizedLinearEvaluator:
             return GeneralizedLinearMeasures(
                 rows=block.rows,
                 weight=float(weight.sum()),
-                deviance=float(weight @ family.deviance(label, prediction)),
-                null_deviance=float(weight @ family.deviance(label, null)),
-                pearson=float(weight @ ((label - prediction) ** 2 / family.variance(prediction))),
+                deviance=weighed(family.deviance(label, prediction)),
+                null_deviance=weighed(family.deviance(label, null)),
+                pearson=weighed((label - prediction) ** 2 / family.variance(prediction)),
                 likelihood=family.likelihood(label, prediction, weight),
             )
 

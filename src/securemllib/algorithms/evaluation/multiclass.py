@@ -5,7 +5,8 @@ rate by label and weighted by label, Hamming loss, and the logarithmic loss ``su
 w``.
 
 Equivalence: ``pyspark.ml.evaluation.MulticlassClassificationEvaluator``, all metric names, ``beta``, ``metric_label`` and ``eps``.
-A false positive rate is undefined (NaN, as in MLlib) where all rows have one label.
+A false positive rate is undefined (NaN, as in MLlib) where all rows have one label. Where all rows have weight 0 there is an error, where
+MLlib's metrics are NaN.
 
 Cost: one pass over two or three columns and, for the logarithmic loss, one entry of the probability vector.
 
