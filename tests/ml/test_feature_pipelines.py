@@ -405,8 +405,9 @@ def test_nearest_neighbors_are_those_of_mllib(sealed, clear):
             near.collect()
         found = near.filter(col("doctor") >= 0.0).release(columns=["distCol", "doctor"]).open()
         assert sorted(found.column("distCol").to_pylist()) == [row.distCol for row in theirs.collect()]
-    with pytest.raises(UsageError, match="must be in"):
-        model.stages[1].approxNearestNeighbors(assembled, key, 0)
+    for count, said in ((0, "^.usage.param. numNearestNeighbors must be in"), (2.5, "numNearestNeighbors must be an integer")):
+        with pytest.raises(UsageError, match=said):
+            model.stages[1].approxNearestNeighbors(assembled, key, count)
     with pytest.raises(UsageError, match="is a vector"):
         model.stages[1].approxNearestNeighbors(assembled, [1.0, 3.0], 2)
 

@@ -1,5 +1,6 @@
 """Checks before a job is sent: the conditions that pyspark.ml checks in Scala, and what this package does not support."""
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -12,7 +13,7 @@ from securemllib.spark.column_types import is_number, is_vector
 from securemllib.spark.dataframe import SecureDataFrame
 from securemllib.wire.plan import ParamValue
 
-__all__ = ["inputs_of", "job_params", "require_columns", "require_new", "require_sealed"]
+__all__ = ["inputs_of", "job_params", "require_columns", "require_domain", "require_new", "require_sealed"]
 
 
 def inputs_of(params: Params, roles: dict[str, str]) -> dict[str, str]:
@@ -77,11 +78,20 @@ def job_params(operation: str, params: Params) -> dict[str, ParamValue]:
     given = {name: value for name, value in values.items() if value is not None or not params.hasParam(name) or not params.hasDefault(name)}
     for param in params.params:
         _refuse_ineffective(params, param.name, known)
+    require_domain(operation, given)
+    return given
+
+
+def require_domain(operation: str, values: Mapping[str, ParamValue]) -> None:
+    """Raise, by the names of pyspark.ml, unless an algorithm or transformer takes the values of its Params.
+
+    Raises:
+        UsageError: A value is out of its domain.
+    """
     try:
-        (build if operation in ALGORITHMS else build_transformer)(operation, given)
+        (build if operation in ALGORITHMS else build_transformer)(operation, values)
     except UsageError as error:
         raise UsageError(_renamed(operation, error.reason), next_step=error.next_step, code=error.error_code) from None
-    return given
 
 
 def _refuse_ineffective(params: Params, name: str, known: list[str]) -> None:

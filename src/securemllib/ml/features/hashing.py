@@ -9,9 +9,8 @@ from pyspark.ml.linalg import Vector
 from pyspark.ml.param.shared import HasSeed
 from pyspark.sql.types import ArrayType, DataType, DoubleType
 
-from securemllib.algorithms.registry import build
 from securemllib.errors import UsageError
-from securemllib.ml.checks import require_sealed
+from securemllib.ml.checks import require_domain, require_sealed
 from securemllib.ml.features.base import SecureFeatureEstimator, SecureFeatureModel, columns_of
 from securemllib.ml.features.plain import PlainBucketedRandomProjectionLSHModel, PlainMinHashLSHModel
 from securemllib.ml.mirror import mirrors
@@ -52,7 +51,7 @@ class SecureHashingModel(SecureFeatureModel):
         if not isinstance(key, Vector):
             raise UsageError(f"The key of a search is a vector, not a {type(key).__name__}.", code="usage.param")
         params: dict[str, ParamValue] = {"numNearestNeighbors": numNearestNeighbors}
-        build(_SEARCH, params)
+        require_domain(_SEARCH, params)
         (column,), (output,) = columns_of(self)
         if not frame.has_schema or output not in frame.columns:
             frame = self._transform(frame)
