@@ -34,7 +34,8 @@ COUNTED = {
     "DecisionTreeClassifier": ({"maxDepth": 2}, WEIGHED),
     "RandomForestClassifier": ({"numTrees": 2}, WEIGHED),
     "GBTClassifier": ({"maxIter": 2}, WEIGHED),
-    "MaxAbsScaler": ({}, {"input0": "features"}),
+    **{name: ({}, {"input0": "features"}) for name in ("MaxAbsScaler", "MinMaxScaler", "RobustScaler", "VarianceThresholdSelector")},
+    "VectorIndexer": ({}, {"input0": "features"}),
 }
 
 
@@ -108,8 +109,12 @@ EXPECTED = {
     "LogisticRegression": "",
     "GeneralizedLinearRegression": "",
     "FMRegressor": "",
-    "StandardScaler": "",
-    "MaxAbsScaler": "",
+    "StandardScaler": "data.no_columns",
+    "MaxAbsScaler": "data.no_columns",
+    "MinMaxScaler": "data.no_columns",
+    "RobustScaler": "data.no_columns",
+    "VarianceThresholdSelector": "data.no_columns",
+    "VectorIndexer": "data.no_columns",
     "KMeans": "data.no_columns",
     "BisectingKMeans": "data.no_columns",
     "GaussianMixture": "data.no_columns",

@@ -87,7 +87,7 @@ class StandardScaler:
     def initial(self, summary: Summary, seed: Seed) -> StandardScalerState:
         """Return the finished state: the summary is all that scaling needs."""
         del seed
-        summary.require_rows(squares=self.with_std)
+        summary.require_rows(squares=self.with_std, columns=True)
         return StandardScalerState(mean=summary.mean, std=summary.deviation)
 
     def is_done(self, state: StandardScalerState) -> bool:

@@ -67,6 +67,15 @@ def test_vectors_are_those_of_mllib(vectors, operation, params, attributes):
         assert isinstance(made.values, Vector) == bool(dense)
 
 
+def test_ranges_that_are_no_numbers_scale_as_in_mllib(spark):
+    """Values of a slot whose range is infinite, or whose values are, become the middle, and those of the least range infinite."""
+    matrix = np.array([[np.inf, -1e308, 1e-310], [0.0, 1e308, 2e-310], [1.0, 5.0, 3e-310], [np.nan, 6.0, 1e-310]])
+    rows = spark.createDataFrame([(Vectors.dense(row),) for row in matrix.tolist()], ["in"]).coalesce(1)
+    theirs = feature.MinMaxScaler(inputCol="in", outputCol="out", max=3.0).fit(rows)
+    ours = transformed(fitted("MinMaxScaler", to_stored(Vector.of(matrix)), max=3.0), Column(Vector.of(matrix))).columns["output"]
+    np.testing.assert_array_equal(listed(ours), collected(theirs.transform(rows), "out"))
+
+
 def test_nominal_slots_are_those_of_mllib(vectors):
     """Slots with few values have MLlib's categories, and trees see how many."""
     theirs = feature.VectorIndexer(inputCol="dense", outputCol="out", maxCategories=3).fit(vectors)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block
-from securemllib.algorithms.feature.values import inputs_of, vector_of
+from securemllib.algorithms.feature.values import slots_of
 from securemllib.algorithms.vectors import SparseVector
 from securemllib.errors import DataError, UsageError
 
@@ -31,7 +31,7 @@ class Extremes:
     @classmethod
     def of(cls, block: Block) -> Self:
         """Return those of the block's only raw column."""
-        vector = vector_of(inputs_of(block)[0], "input")
+        vector = slots_of(block)
         if isinstance(vector, SparseVector):
             rows = vector.values
             zeros = np.bincount(rows.indices, minlength=vector.width) < vector.rows

@@ -1,6 +1,7 @@
 """Min-max scaling: every slot moved and stretched to a given range.
 
-Objective: ``output[j] = (x[j] - min[j]) / (max[j] - min[j]) * (b - a) + a``, and ``(a + b) / 2`` where a slot is constant.
+Objective: ``output[j] = (x[j] - min[j]) / (max[j] - min[j]) * (b - a) + a``, and ``(a + b) / 2`` where a slot
+is constant or its range is infinite.
 
 Equivalence: ``pyspark.ml.feature.MinMaxScaler``; NaN stays NaN and counts for nothing. The output is dense, for zeros become others.
 
@@ -59,9 +60,11 @@ class MinMaxScalerModel:
         return Transformed(columns={"output": Column(Vector(tuple(self._scaled(*edge) for edge in edges)))})
 
     def _scaled(self, values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-        if not high > low:
-            return np.where(np.isnan(values), np.nan, (self.min + self.max) / 2)
-        return (values - low) * ((self.max - self.min) / (high - low)) + self.min
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            factor = (self.max - self.min) / (high - low) if high > low else 0.0
+            if factor == 0.0:
+                return np.where(np.isnan(values), np.nan, (self.min + self.max) / 2)
+            return (values - low) * factor + self.min
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

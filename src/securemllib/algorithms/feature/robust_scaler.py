@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.feature.quantiles import QuantileCounts, QuantileSearch, columns_of
-from securemllib.algorithms.feature.values import inputs_of, of_width, standardised, vector_of
+from securemllib.algorithms.feature.values import of_width, slots_of, standardised, vector_of
 from securemllib.algorithms.params import require_bool, require_number
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.transformer import Column, Transformed
@@ -80,7 +80,7 @@ class RobustScaler:
 
     def statistics(self, state: QuantileSearch, block: Block) -> QuantileCounts:
         """Return the counts of the block."""
-        return state.counted(columns_of(vector_of(inputs_of(block)[0], "input")), 3)
+        return state.counted(columns_of(slots_of(block)), 3)
 
     def is_additive(self, state: QuantileSearch) -> bool:
         """Return whether the next counts are sums of a known shape: all but the first are."""

@@ -66,6 +66,18 @@ def vector_of(column: Column | pa.Array, name: str) -> AnyVector:
     return values if isinstance(values, Vector | SparseVector) else stored_vector(decoded(values), name)
 
 
+def slots_of(block: Block) -> AnyVector:
+    """Return a block's first raw column, of vectors from whose slots something is learned.
+
+    Raises:
+        DataError: The vectors have no slots.
+    """
+    vector = vector_of(inputs_of(block)[0], "input")
+    if vector.rows and not vector.width:
+        raise DataError("The vectors have no slots, so there is nothing to learn of them.", code="data.no_columns")
+    return vector
+
+
 def texts(column: Column | pa.Array, name: str) -> pa.Array:
     """Return a scalar column as texts with its nulls, numbers as Spark's cast to string writes them, NaN as null.
 

@@ -17,7 +17,7 @@ import numpy as np
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.feature.moments import Moments
 from securemllib.algorithms.feature.selection import SelectorModel
-from securemllib.algorithms.feature.values import inputs_of, vector_of
+from securemllib.algorithms.feature.values import slots_of
 from securemllib.algorithms.params import require_number
 from securemllib.algorithms.summary import Summary
 from securemllib.errors import DataError, UsageError
@@ -53,7 +53,7 @@ class VarianceThresholdSelector:
     def statistics(self, state: VarianceThresholdSelectorState, block: Block) -> Moments:
         """Return the moments of the block; `DataError` where a value is NaN."""
         del state
-        vector = vector_of(inputs_of(block)[0], "input")
+        vector = slots_of(block)
         if vector.invalid().any():
             raise DataError(f"{int(vector.invalid().sum())} rows of part {block.ordinal} have a NaN.", code="data.features")
         return Moments.of(vector, np.zeros(block.rows))

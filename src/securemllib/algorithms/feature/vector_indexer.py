@@ -3,7 +3,8 @@
 Objective: a slot of at most ``max_categories`` distinct values is nominal, and a value becomes its position among them in ascending
 order, 0 first where it occurs; every other slot stays as it is.
 
-Equivalence: ``pyspark.ml.feature.VectorIndexer``. NaN is refused. Trees see the number of categories of each slot.
+Equivalence: ``pyspark.ml.feature.VectorIndexer``. NaN is refused, and so are vectors without slots, which MLlib
+leaves as they are. Trees see the number of categories of each slot.
 
 Cost: one pass; statistics are ``d (max_categories + 1)`` numbers.
 
@@ -19,7 +20,7 @@ from scipy import sparse
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.feature.quantiles import columns_of
-from securemllib.algorithms.feature.values import inputs_of, of_width, refuse_invalid, vector_of
+from securemllib.algorithms.feature.values import of_width, refuse_invalid, slots_of, vector_of
 from securemllib.algorithms.params import require_choice, require_integer
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.transformer import Column, Transformed
@@ -135,7 +136,7 @@ class VectorIndexer:
     def statistics(self, state: VectorIndexerState, block: Block) -> VectorIndexerStatistics:
         """Return the distinct values of the block's slots; `DataError` where one is NaN."""
         del state
-        vector = vector_of(inputs_of(block)[0], "input")
+        vector = slots_of(block)
         if vector.invalid().any():
             raise DataError(f"{int(vector.invalid().sum())} rows of part {block.ordinal} have a NaN.", code="data.features")
         found = np.full((vector.width, self.max_categories + 1), np.nan)
