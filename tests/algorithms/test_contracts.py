@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.ml import classification, clustering, evaluation, regression
+from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Block, Scratch, Seed, idle_bounded
 from securemllib.algorithms.codec import from_tree, to_tree
@@ -523,3 +524,21 @@ def test_outputs_are_finite_and_one_a_row(name: str) -> None:
         for stem, values in model.predict(rows.features[:count].astype(np.float64)).items():
             assert len(values) == count, stem
             assert np.isfinite(values).all(), stem
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if CASES[name].predicts])
+def test_rows_of_another_width_are_refused(name: str) -> None:
+    """Rows of another width are refused; of no rows, which may tell no width, there are the outputs that no rows of the right one have."""
+    case = CASES[name]
+    rows = case.rows()
+    model = train(case, lambda: rows.blocks(thirds()))
+    for wrong in (rows.features[:, 1:], np.hstack([rows.features, rows.features]), np.zeros((2, 0))):
+        with pytest.raises(DataError) as refused:
+            model.predict(np.ascontiguousarray(wrong))
+        assert refused.value.error_code == "data.width"
+    expected = model.predict(rows.features[:0].astype(np.float64))
+    for nothing in (np.zeros((0, 0)), csr_array((0, 0))) if getattr(model, "SPARSE", False) else (np.zeros((0, 0)),):
+        found = model.predict(nothing)
+        assert {stem: (values.shape, values.dtype) for stem, values in found.items()} == {
+            stem: (values.shape, values.dtype) for stem, values in expected.items()
+        }

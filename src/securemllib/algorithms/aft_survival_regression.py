@@ -32,6 +32,7 @@ from securemllib.algorithms.optimizers import QuasiNewton
 from securemllib.algorithms.params import require_bool, require_integer, require_number
 from securemllib.algorithms.slices import product_type, row_pieces
 from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.vectors import of_columns
 from securemllib.errors import DataError, UsageError
 
 __all__ = ["AFTSurvivalRegression", "AFTSurvivalRegressionModel", "SurvivalState", "SurvivalStatistics"]
@@ -112,8 +113,7 @@ class AFTSurvivalRegressionModel:
 
     def predict(self, features: Vector) -> dict[str, Vector]:
         """Return ``prediction`` of shape ``(n,)`` and ``quantiles`` of shape ``(n, q)``."""
-        if features.shape[1] != len(self.coefficients):
-            raise DataError(f"The model has {len(self.coefficients)} columns, the rows have {features.shape[1]}.", code="data.length")
+        features = of_columns(features, len(self.coefficients))
         # What is too long for a double is infinite, as in MLlib.
         with np.errstate(over="ignore", invalid="ignore"):
             prediction = np.exp(features @ self.coefficients + self.intercept)

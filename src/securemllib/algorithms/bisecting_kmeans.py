@@ -34,7 +34,8 @@ from securemllib.algorithms.bisecting_kmeans_steps import Division, Nodes
 from securemllib.algorithms.kmeans_steps import unit
 from securemllib.algorithms.params import require_choice, require_integer, require_number
 from securemllib.algorithms.summary import Summary
-from securemllib.errors import DataError, UsageError
+from securemllib.algorithms.vectors import of_columns
+from securemllib.errors import UsageError
 
 __all__ = ["BisectingKMeans", "BisectingKMeansModel", "BisectingState", "BisectingStatistics"]
 
@@ -153,8 +154,7 @@ class BisectingKMeansModel:
     def predict(self, features: Floats | csr_array) -> dict[str, Floats | NDArray[np.int32]]:
         """Return ``prediction``, the leaf that a row ends in; where ``cost`` is set also ``cost``, that of its centre."""
         columns = self.centers.shape[1]
-        if features.shape[1] != columns:
-            raise DataError(f"The model has {columns} columns, the rows have {features.shape[1]}.")
+        features = of_columns(features, columns)
         sparse = features if isinstance(features, csr_array) else None
         rows = np.zeros((features.shape[0], 0)) if isinstance(features, csr_array) else features
         block = Block(ordinal=0, features=rows, offset=np.zeros(columns), sparse=sparse)

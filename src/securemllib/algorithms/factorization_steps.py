@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from securemllib.algorithms.base import Array
-from securemllib.errors import DataError
+from securemllib.algorithms.vectors import of_columns
 
 __all__ = ["Loss", "Machine", "Slopes", "adapted", "descended", "logistic_losses", "squared_errors", "values_of"]
 
@@ -120,8 +120,7 @@ class Machine:
 
 def values_of(features: Any, factors: Floats, linear: Floats, intercept: float) -> Floats:
     """Return ``(n,)`` values of the machine."""
-    if features.shape[1] != len(factors):
-        raise DataError(f"The model has {len(factors)} columns, the rows have {features.shape[1]}.")
+    features = of_columns(features, len(factors))
     return Machine.of(np.zeros(len(factors)), features.dtype, factors, linear, intercept).values(features)[0]
 
 

@@ -39,7 +39,8 @@ from securemllib.algorithms.gaussian_mixture_steps import (
 )
 from securemllib.algorithms.params import require_integer, require_number
 from securemllib.algorithms.summary import Summary
-from securemllib.errors import DataError, UsageError
+from securemllib.algorithms.vectors import of_columns
+from securemllib.errors import UsageError
 
 __all__ = ["GaussianMixture", "GaussianMixtureModel", "GaussianMixtureState", "GaussianMixtureStatistics"]
 
@@ -152,8 +153,7 @@ class GaussianMixtureModel:
 
     def predict(self, features: Floats) -> dict[str, Floats | NDArray[np.int32]]:
         """Return ``probability`` of shape ``(n, k)`` and ``prediction``, the likeliest component."""
-        if features.shape[1] != self.means.shape[1]:
-            raise DataError(f"The model has {self.means.shape[1]} columns, the rows have {features.shape[1]}.")
+        features = of_columns(features, self.means.shape[1])
         components = components_of(self.weights, self.means, self.covariances)
         probability = np.empty((len(features), len(self.weights)))
         for rows in slices_of(len(features), components):

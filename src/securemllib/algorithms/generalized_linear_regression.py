@@ -31,7 +31,8 @@ from securemllib.algorithms.glm_sums import GeneralizedLinearStatistics
 from securemllib.algorithms.params import require_bool, require_choice, require_integer, require_number
 from securemllib.algorithms.summary import Summary
 from securemllib.algorithms.transformer import Column, Transformed
-from securemllib.errors import DataError, UsageError
+from securemllib.algorithms.vectors import of_columns
+from securemllib.errors import UsageError
 
 __all__ = ["GeneralizedLinearRegression", "GeneralizedLinearRegressionModel"]
 
@@ -73,8 +74,7 @@ class GeneralizedLinearRegressionModel:
 
     def predict(self, features: Floats, offset: Floats | None = None) -> dict[str, Floats]:
         """Return ``linkPrediction``, the linear predictors, and ``prediction``, the means, of shape ``(n,)``."""
-        if features.shape[1] != len(self.coefficients):
-            raise DataError(f"The model has {len(self.coefficients)} columns, the rows have {features.shape[1]}.")
+        features = of_columns(features, len(self.coefficients))
         predictor = features @ self.coefficients + self.intercept
         predictor = predictor if offset is None else predictor + offset
         distribution = distribution_of(self.family, self.link, self.variance_power, self.link_power)

@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from securemllib.algorithms import kmeans_steps as steps
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.vectors import of_columns
 from securemllib.errors import DataError, UsageError
 
 __all__ = ["KMeans", "KMeansModel", "KMeansState", "KMeansStatistics"]
@@ -143,8 +144,7 @@ class KMeansModel:
 
     def predict(self, features: Floats) -> dict[str, NDArray[np.int32]]:
         """Return ``prediction``, the index of the nearest centre (the first of equally near ones)."""
-        if features.shape[1] != self.cluster_centers.shape[1]:
-            raise DataError(f"The model has {self.cluster_centers.shape[1]} columns, the rows have {features.shape[1]}.")
+        features = of_columns(features, self.cluster_centers.shape[1])
         if self.distance_measure == "cosine":
             return {"prediction": steps.nearest(steps.unit(features), steps.unit(self.cluster_centers)).astype(np.int32)}
         middle = self.cluster_centers.mean(axis=0)

@@ -14,7 +14,7 @@ from scipy.special import gammaln, logsumexp, psi
 
 from securemllib.algorithms.kernels.topics import expected_log, infer
 from securemllib.algorithms.lda_counts import sparse_counts, terms_of
-from securemllib.errors import DataError
+from securemllib.algorithms.vectors import of_columns
 
 __all__ = ["TOLERANCE", "LDAModel"]
 
@@ -57,8 +57,7 @@ class LDAModel:
 
         Where ``likelihood`` is set also ``likelihood (n, 3)``: the bound of the document, its tokens, and the topics' own bound.
         """
-        if features.shape[1] != len(self.topics):
-            raise DataError(f"The model has {len(self.topics)} terms, the rows have {features.shape[1]} columns.")
+        features = of_columns(features, len(self.topics))
         counts = sparse_counts(features)
         used, counts = terms_of(counts)
         logs = psi(self.topics[used]) - psi(self.topics.sum(axis=0))

@@ -41,6 +41,7 @@ from securemllib.algorithms.normal_equations import CoefficientErrors, NormalEqu
 from securemllib.algorithms.optimizers import QuasiNewton
 from securemllib.algorithms.params import require_bool, require_choice, require_integer, require_number
 from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.vectors import of_columns
 from securemllib.errors import DataError, UsageError
 
 __all__ = ["LinearRegression", "LinearRegressionModel", "LinearState"]
@@ -129,7 +130,7 @@ class LinearRegressionModel:
 
     def predict(self, features: Vector) -> dict[str, Vector]:
         """Return ``prediction`` of shape ``(n,)``."""
-        return {"prediction": features @ self.coefficients + self.intercept}
+        return {"prediction": of_columns(features, len(self.coefficients)) @ self.coefficients + self.intercept}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ from securemllib.algorithms.kernels.hinge import hinge_sums
 from securemllib.algorithms.optimizers import QuasiNewton
 from securemllib.algorithms.params import require_bool, require_integer, require_number
 from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.vectors import of_columns
 from securemllib.errors import DataError
 
 __all__ = ["HingeStatistics", "LinearSVC", "LinearSVCModel", "LinearSVCState"]
@@ -104,7 +105,7 @@ class LinearSVCModel:
 
     def predict(self, features: Vector) -> dict[str, Vector]:
         """Return ``rawPrediction`` of shape ``(n, 2)`` and ``prediction`` of shape ``(n,)``."""
-        margin = features @ self.coefficients + self.intercept
+        margin = of_columns(features, len(self.coefficients)) @ self.coefficients + self.intercept
         return {"rawPrediction": np.stack([-margin, margin], axis=1), "prediction": (margin > self.threshold).astype(np.float64)}
 
 

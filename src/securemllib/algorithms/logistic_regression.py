@@ -36,6 +36,7 @@ from securemllib.algorithms.logistic_loss import binomial_loss, multinomial_loss
 from securemllib.algorithms.optimizers import QuasiNewton
 from securemllib.algorithms.params import require_bool, require_choice, require_integer, require_number
 from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.vectors import of_columns
 from securemllib.errors import DataError, UsageError
 
 __all__ = ["LogisticRegression", "LogisticRegressionModel", "LogisticState", "LossStatistics"]
@@ -121,7 +122,7 @@ class LogisticRegressionModel:
 
     def predict(self, features: Vector) -> dict[str, Vector]:
         """Return ``rawPrediction`` and ``probability`` of shape ``(n, classes)`` and ``prediction`` of shape ``(n,)``."""
-        margins = features @ self.coefficients.T + self.intercepts
+        margins = of_columns(features, self.coefficients.shape[1]) @ self.coefficients.T + self.intercepts
         if not self.multinomial:
             margin = margins[:, 0]
             raw = np.stack([-margin, margin], axis=1)

@@ -32,6 +32,7 @@ from securemllib.algorithms.optimizers import QuasiNewton
 from securemllib.algorithms.params import require_choice, require_integer, require_number
 from securemllib.algorithms.slices import product_type
 from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.vectors import of_columns
 from securemllib.errors import DataError, UsageError
 
 __all__ = ["MOST_WEIGHTS", "MultilayerPerceptronClassifier", "NetworkModel", "NetworkState", "NetworkStatistics"]
@@ -112,8 +113,7 @@ class NetworkModel:
 
     def predict(self, features: Any) -> dict[str, Vector]:
         """Return ``rawPrediction`` and ``probability`` of shape ``(n, k)`` and ``prediction`` of shape ``(n,)``."""
-        if features.shape[1] != self.layers[0]:
-            raise DataError(f"The network has {self.layers[0]} inputs, the rows have {features.shape[1]} features.", code="data.length")
+        features = of_columns(features, self.layers[0])
         raw = _outputs(features, _matrices(self.layers, self.weights))[-1].astype(np.float64, copy=False)
         probability = np.exp(log_softmax(raw, axis=1)) if len(raw) else raw
         return {"rawPrediction": raw, "probability": probability, "prediction": chosen_class(raw, probability, self.thresholds)}

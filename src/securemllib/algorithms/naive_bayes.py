@@ -37,6 +37,7 @@ from securemllib.algorithms.logistic_loss import softmax
 from securemllib.algorithms.params import require_choice, require_number
 from securemllib.algorithms.slices import row_slices
 from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.vectors import of_columns
 from securemllib.errors import DataError, UsageError
 
 __all__ = ["NaiveBayes", "NaiveBayesModel", "NaiveBayesState"]
@@ -96,6 +97,7 @@ class NaiveBayesModel:
         Raises:
             DataError: A feature is none that this type of model takes.
         """
+        features = of_columns(features, self.theta.shape[1])
         _require_kind(self.model_type, features.data if isinstance(features, csr_array) else features, 0.0)
         raw = self._raw(features)
         probability = softmax(raw)

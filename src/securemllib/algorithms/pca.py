@@ -24,6 +24,7 @@ from scipy.linalg.blas import dger
 
 from securemllib.algorithms.base import Block, Seed
 from securemllib.algorithms.summary import Summary
+from securemllib.algorithms.vectors import of_columns
 from securemllib.errors import DataError, UsageError
 
 __all__ = ["PCA", "PCAModel", "PCAState", "PCAStatistics"]
@@ -76,9 +77,7 @@ class PCAModel:
 
     def predict(self, features: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         """Return ``output``, the rows projected on the components."""
-        if features.shape[1] != self.pc.shape[0]:
-            raise DataError(f"The model projects {self.pc.shape[0]} columns, the rows have {features.shape[1]}.")
-        return {"output": features @ self.pc}
+        return {"output": of_columns(features, self.pc.shape[0]) @ self.pc}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ __all__ = [
     "beside",
     "is_stored_vector",
     "numbers",
+    "of_columns",
     "stored_vector",
     "to_stored",
     "type_text",
@@ -181,6 +182,17 @@ def _means(vector: AnyVector, used: Mask | None) -> NDArray[np.float64]:
     means = found.sums / max(found.rows, 1)
     # A column with an infinite value has no centre; the algorithm refuses the row or treats it as MLlib does.
     return np.asarray(np.where(np.isfinite(means), means, 0.0))
+
+
+def of_columns(features: Any, columns: int) -> Any:
+    """Return the rows that a model of so many columns reads; no rows, whose vectors tell no width, are as many of that one.
+
+    Raises:
+        DataError: The rows have another number of columns.
+    """
+    if features.shape[1] != columns and features.shape[0]:
+        raise DataError(f"The model has {columns} columns, the rows have {features.shape[1]}.", code="data.width")
+    return features if features.shape[1] == columns else np.zeros((0, columns))
 
 
 def beside(vectors: list[AnyVector]) -> AnyVector:

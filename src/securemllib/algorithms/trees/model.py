@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from securemllib.algorithms.trees.forest import Forest
-from securemllib.errors import DataError, UsageError
+from securemllib.algorithms.vectors import of_columns
+from securemllib.errors import UsageError
 
 __all__ = ["TreesModel", "chosen", "require_a_threshold_each", "require_thresholds"]
 
@@ -36,9 +37,7 @@ class TreesModel:
 
     def leaves(self, features: Floats) -> NDArray[np.int32]:
         """Return the leaves, ``(t, n)``, that rows reach in each tree; rows of another width raise DataError."""
-        if features.shape[1] != self.num_features:
-            raise DataError(f"The model has {self.num_features} columns, the rows have {features.shape[1]}.", code="data.width")
-        return self.forest.leaves(features)
+        return self.forest.leaves(of_columns(features, self.num_features))
 
     def with_leaves(self, outputs: dict[str, Floats], leaves: NDArray[np.int32], *, single: bool) -> dict[str, Floats]:
         """Return the outputs, and the leaves' numbers if they are asked for: of one tree ``(n,)``, else ``(n, trees)``."""
