@@ -238,7 +238,7 @@ def test_bad_counts_are_refused(fit):
             fit(LDA(k=2, max_iter=1, subsampling_rate=1.0), _blocks(bad, 1), SEED)
         with pytest.raises(DataError):
             model.predict(bad)
-    with pytest.raises(DataError, match="data.width"):
+    with pytest.raises(DataError, match=r"data\.width"):
         model.predict(good[:, 1:])
 
 

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyspark.ml.regression import GeneralizedLinearRegression as SparkGeneralized
+from pyspark.ml.regression import LinearRegression as SparkRegression
 
 from securemllib.algorithms.registry import build
 
@@ -135,3 +137,31 @@ def test_wide_float32_rows_far_from_zero_keep_their_accuracy(fit: Any, cut: Any)
     algorithm = build("LinearRegression", {"solver": "l-bfgs", "regParam": 0.5, "tol": 1e-13, "maxIter": 500})
     ours = fit(algorithm, cut(features + 1000.0, label, dtype=np.float32))
     np.testing.assert_allclose(ours.coefficients, solution, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-155, 1e-157])
+@pytest.mark.parametrize("solver", ["normal", "l-bfgs"])
+def test_features_whose_squares_are_hardly_numbers_have_mllibs_coefficients(
+    scale: float, solver: str, fit: Any, cut: Any, frame: Any
+) -> None:
+    """Where a product of the scales of columns is no number, coefficients are MLlib's, to the digits that such squares have."""
+    drawn = np.random.default_rng(1)
+    rows = drawn.normal(size=(60, 2))
+    label = rows @ [1.0, -2.0] + 0.1 * drawn.normal(size=60)
+    theirs = {"LinearRegression": SparkRegression(solver=solver), "GeneralizedLinearRegression": SparkGeneralized()}
+    params = {"LinearRegression": {"solver": solver}, "GeneralizedLinearRegression": {}}
+    for name, original in theirs.items():
+        expected, found = original.fit(frame(rows * scale, label)), fit(build(name, params[name]), cut(rows * scale, label))
+        np.testing.assert_allclose(found.coefficients, expected.coefficients.toArray(), rtol=1e-5)
+        assert found.intercept == pytest.approx(expected.intercept, rel=1e-4)
+
+
+@pytest.mark.parametrize("operation", ["LinearRegression", "GeneralizedLinearRegression"])
+def test_a_penalty_that_is_no_number_leaves_the_intercept(operation: str, fit: Any, cut: Any) -> None:
+    """Coefficients of columns too small for their squares vanish under a penalty on themselves."""
+    rows = np.random.default_rng(1).normal(size=(60, 2))
+    label = rows @ [1.0, -2.0] + 3.0
+    params = {"LinearRegression": {"standardization": False}, "GeneralizedLinearRegression": {"family": "gaussian", "link": "log"}}
+    label = label if operation == "LinearRegression" else np.exp(label / 10.0)
+    found = fit(build(operation, {"regParam": 0.1, **params[operation]}), cut(rows * 1e-157, label))
+    np.testing.assert_allclose(found.predict(rows * 1e-157)["prediction"], label.mean(), rtol=1e-6)

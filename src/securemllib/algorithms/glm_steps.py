@@ -19,6 +19,9 @@ __all__ = ["GeneralizedLinearState", "ReweightedSteps"]
 # MLlib's WeightedLeastSquares.MAX_NUM_FEATURES.
 _MOST_FEATURES = 4096
 
+# Its root, and what a few such numbers add up to, are numbers.
+_LARGEST = 2.0**1000
+
 # A deviation below this part of the size of the numbers is rounding.
 _ROUNDING = 1e-7
 
@@ -158,9 +161,12 @@ class ReweightedSteps:
         middle, target = state.mean + mean, total.gradient / total.weight - mean * residual
         if not self.fit_intercept:
             moments, target = moments + np.outer(middle, middle), target + middle * residual
-        weights = np.full_like(scale, penalty) if penalty is not None else self.reg_param * scale**2
+        with np.errstate(over="ignore"):
+            # A column too small for its squares has the coefficient 0 of a large penalty.
+            weights = np.full_like(scale, penalty) if penalty is not None else np.minimum(self.reg_param * scale * scale, _LARGEST)
         equations = NormalEquations(
-            moments=moments * np.outer(scale, scale),
+            # One after the other: the product of two scales may be no number where that of the columns is.
+            moments=moments * scale * scale[:, np.newaxis],
             target=target * scale - weights * np.divide(state.coefficients, scale, out=np.zeros_like(scale), where=used),
             square=total.square / total.weight,
         )
@@ -173,7 +179,8 @@ class ReweightedSteps:
             variances = None
             if (used | (weights > 0.0)).all():
                 variances = np.full(len(used), np.inf)
-                variances[used] = np.einsum("ij,ij->j", root, root) * scale[used] ** 2
+                with np.errstate(over="ignore"):
+                    variances[used] = np.einsum("ij,ij->j", root, root) * scale[used] ** 2
                 if self.fit_intercept:
                     lean = root @ (middle * scale)[used]
                     variances = np.append(variances, 1.0 + float(lean @ lean))

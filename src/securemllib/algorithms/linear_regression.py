@@ -52,6 +52,9 @@ _MOST_FEATURES_OF_NORMAL = 4096
 # Thirty rounds of 4 n d operations cost as much as n d^2 / 2 of a faster kind at about this d.
 _MOST_FEATURES_OF_LOCAL_LBFGS = 512
 
+# Its root, and what a few such numbers add up to, are numbers.
+_LARGEST = 2.0**1000
+
 Vector = NDArray[np.float64]
 
 
@@ -303,7 +306,8 @@ class LinearRegression:
         means = np.zeros_like(state.mean) if self.fit_intercept else state.mean * state.scale
         label = 0.0 if self.fit_intercept else state.label_mean / state.label_deviation
         equations = NormalEquations(
-            moments=total.gram / state.weight_sum * np.outer(state.scale, state.scale) + np.outer(means, means),
+            # One after the other: the product of two scales may be no number where that of the columns is.
+            moments=total.gram / state.weight_sum * state.scale * state.scale[:, np.newaxis] + np.outer(means, means),
             # The residual of the prediction 0 is minus the label.
             target=means * label - total.gradient * state.scale / state.weight_sum,
             square=2.0 * total.loss / state.weight_sum + label * label,
@@ -328,7 +332,8 @@ class LinearRegression:
         """Return the variances that the inverse of the matrix's root gives."""
         used = state.deviation > 0
         variances = np.full(len(used), np.inf)
-        variances[used] = np.einsum("ij,ij->j", root, root) * state.scale[used] ** 2
+        with np.errstate(over="ignore"):
+            variances[used] = np.einsum("ij,ij->j", root, root) * state.scale[used] ** 2
         if self.fit_intercept:
             means = root @ (state.mean * state.scale)[used]
             variances = np.append(variances, 1.0 + float(means @ means))
@@ -343,7 +348,9 @@ class LinearRegression:
     def _l2(self, state: LinearState) -> Vector:
         weight = self.reg_param * (1.0 - self.elastic_net_param)
         weight = weight * state.label_deviation if self._is_huber else weight / state.label_deviation
-        return weight * (np.ones_like(state.scale) if self.standardization else state.scale * state.scale)
+        with np.errstate(over="ignore"):
+            # A column too small for its squares has the coefficient 0 of a large penalty.
+            return np.full_like(state.scale, weight) if self.standardization else np.minimum(weight * state.scale * state.scale, _LARGEST)
 
 
 def _with_square(state: LinearState, square: float) -> LinearState:
