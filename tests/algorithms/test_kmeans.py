@@ -95,6 +95,17 @@ def test_fewer_distinct_rows_than_k_give_fewer_centres(fit, cut, mode, measure):
         assert model.training_cost < 1e-9
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [2.0**-40, 2.0**20, 2.0**50])
+def test_directions_are_drawn_at_any_length(fit, cut, dtype, scale):
+    """With cosine distance the centres are those of the same rows at another length: what rounding moved is measured on directions."""
+    rows, algorithm = _clusters(1) - 50, KMeans(k=4, distance_measure="cosine")
+    expected, found = (fit(algorithm, cut(each, dtype=dtype), SEED) for each in (rows, rows * scale))
+    assert expected.cluster_sizes.tolist() == found.cluster_sizes.tolist()
+    np.testing.assert_allclose(found.cluster_centers, expected.cluster_centers, rtol=1e-12)
+    assert len(found.cluster_sizes) == 4
+
+
 @pytest.mark.parametrize("mode", ["k-means||", "random"])
 def test_a_seed_names_one_training(fit, cut, mode):
     """The same seed gives the same bytes, another seed other first centres."""

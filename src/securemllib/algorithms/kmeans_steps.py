@@ -66,7 +66,8 @@ def weighted_costs(block: Block, centers: Floats, *, cosine: bool) -> Floats:
     rows, local, _ = _local(block, centers, cosine)
     costs = kernels.squared_distances(rows, local.astype(rows.dtype))
     # A row that is a centre itself has only the rounding of its coordinates as cost and must not be drawn again.
-    costs[costs <= block.columns * (2 * resolution(block)) ** 2] = 0.0
+    noise = 2 * resolution(block) / (np.linalg.norm(true_rows_of(block), axis=1) if cosine else 1.0)
+    costs[costs <= block.columns * noise**2] = 0.0
     mass: Floats = costs * weights
     return mass
 
