@@ -5,13 +5,13 @@ import inspect
 
 import pytest
 from pyspark.ml import Model, pipeline
-from pyspark.ml.param import Params
+from pyspark.ml.param import Param, Params
 
 from securemllib import ml
-from securemllib.errors import UsageError
+from securemllib.errors import SealedError, UsageError
 from securemllib.ml import classification as our_classification
 from securemllib.ml.clustering import KMeans
-from securemllib.ml.mirror import converted
+from securemllib.ml.mirror import converted, mirrors, refuse_sealed
 
 MODULES = ("classification", "clustering", "evaluation", "feature", "fpm", "recommendation", "regression")
 
@@ -68,6 +68,29 @@ def test_every_getter_and_setter_is_there(pair):
     ours, original = pair
     expected = {name for name in dir(original) if name.startswith(("get", "set"))}
     assert expected <= set(dir(ours))
+
+
+def test_nothing_but_params_is_copied():
+    """A getter of a Param is taken over; a method of that form that reads the model is not, and says so when it is asked for."""
+
+    class Original(Params):
+        size = Param(Params._dummy(), "size", "How many.")
+
+        def getSize(self):
+            return self.getOrDefault(self.size)
+
+        def getVectors(self):
+            return self._java_obj.getVectors()
+
+    @mirrors(Original)
+    class Ours(Params):
+        def __getattr__(self, name):
+            return refuse_sealed(self, name, Original)
+
+    ours = Ours()._set(size=3)
+    assert ours.getSize() == 3
+    with pytest.raises(SealedError, match="getVectors"):
+        ours.getVectors()
 
 
 def test_constructors_take_the_same_keywords(pair):

@@ -22,7 +22,7 @@ _LONG = 2**63
 
 
 def mirrors(original: type[Any]) -> Callable[[C], C]:
-    """Give a class the Params, getters, setters and constructor signature of its original.
+    """Give a class the Params, their getters and setters, and the constructor signature of its original.
 
     What the class or its bases define themselves stays as it is.
     """
@@ -30,13 +30,11 @@ def mirrors(original: type[Any]) -> Callable[[C], C]:
     def decorate(cls: C) -> C:
         cls.ORIGINAL = original  # type: ignore[attr-defined]
         for name, value in vars(original).items():
-            own = isinstance(value, Param) or (name.startswith("get") and inspect.isfunction(value))
-            if own and not hasattr(cls, name):
+            if (isinstance(value, Param) or _is_of_param(name, "get", original)) and not hasattr(cls, name):
                 setattr(cls, name, value)
         for name in dir(original):
-            param = name[3:4].lower() + name[4:]
-            if name.startswith("set") and isinstance(getattr(cls, param, None), Param) and not hasattr(cls, name):
-                setattr(cls, name, _setter(name, param))
+            if _is_of_param(name, "set", cls) and not hasattr(cls, name):
+                setattr(cls, name, _setter(name, _param_of(name)))
         if "__init__" in vars(original) and hasattr(original, "setParams"):
             _take_constructor(cls, original)
         return cls
@@ -71,6 +69,16 @@ def converted(params: Params, name: str) -> Any:
 def frozen(value: Any) -> Any:
     """Return a value with tuples in the place of lists."""
     return tuple(frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _param_of(name: str) -> str:
+    """Return the name of the Param that a getter or setter would be of."""
+    return name[3:4].lower() + name[4:]
+
+
+def _is_of_param(name: str, prefix: str, cls: type[Any]) -> bool:
+    """Return whether a name is that of a Param's getter or setter: a ``getVectors`` of a model is none, and reads its Java object."""
+    return name.startswith(prefix) and isinstance(getattr(cls, _param_of(name), None), Param)
 
 
 def _setter(name: str, param: str) -> Callable[[Any, Any], Any]:
