@@ -35,10 +35,32 @@ def test_a_statement_gives_mllibs_rows(features, plain, statement):
             assert (rows[name] == wanted[name]).all()
 
 
+UNNAMED = (
+    "age + 1", "t.AGE + 1", "age+(1 + 2) * dose", "-dose", "+dose", "sqrt(age)", "ABS(dose - 3)", "exp(dose) / 2", "CAST(ill AS DOUBLE)",
+    "age > 40 AND NOT ill = 1", "dose IS NULL", "dose IS NOT NULL", "age BETWEEN 30 AND 50", "`group` IN (1, 2)",
+    "name <> 'patient-3'", "name != 'it''s'", "1", "1.5", "1e3", "'text'", "TRUE", "(age)", "age == 3 OR age <= 2",
+)  # fmt: skip
+
+
+def test_expressions_without_a_name_are_called_as_spark_calls_them(features, plain):
+    """The columns of expressions have MLlib's names, whether one is selected or all are, beside a star and names as well."""
+    for selected in (*UNNAMED, "double(ill)", ", ".join(UNNAMED), "*, age + 1, age AS years"):
+        statement = f"SELECT {selected} FROM __THIS__ AS t"
+        theirs = feature.SQLTransformer(statement=statement).transform(plain)
+        assert SQLTransformer(statement=statement).transform(features).dtypes == theirs.dtypes, selected
+    statement = "SELECT name, age + 1, dose * 2 FROM __THIS__"
+    ours = SQLTransformer(statement=statement).transform(features)
+    rows = ours.release(columns=ours.columns).toPandas().sort_values("name")
+    wanted = feature.SQLTransformer(statement=statement).transform(plain).toPandas().sort_values("name")
+    assert (rows["(age + 1)"].to_numpy() == wanted["(age + 1)"].to_numpy()).all()
+    np.testing.assert_array_equal(rows["(dose * 2)"], wanted["(dose * 2)"])
+    assert not [table for table in features.session.spark.catalog.listTables() if table.name.startswith("securemllib_")]
+
+
 @pytest.mark.parametrize(
     ("statement", "why"),
     [
-        ("SELECT age + 1 FROM __THIS__", "use AS"),
+        ("SELECT age + 1, age + 1 FROM __THIS__", "AS total"),
         ("SELECT avg(age) AS a FROM __THIS__", "no sealed rows"),
         ("SELECT age FROM __THIS__ GROUP BY age", "GROUP"),
         ("SELECT age FROM __THIS__ ORDER BY age", "ORDER"),
@@ -49,7 +71,7 @@ def test_a_statement_gives_mllibs_rows(features, plain, statement):
         ("SELECT nothing FROM __THIS__", "not there"),
         ("DROP TABLE __THIS__", "one SELECT"),
         ("SELECT (", "no Spark SQL"),
-        ("SELECT age AS a, dose AS a FROM __THIS__", "twice"),
+        ("SELECT age AS a, dose AS a FROM __THIS__", "twice.*AS"),
     ],
 )
 def test_other_statements_are_refused(features, statement, why):
