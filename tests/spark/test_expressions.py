@@ -1,6 +1,5 @@
 """Do expressions have the values and types that plain Spark gives them, and fail where it does?"""
 
-import datetime
 import math
 from decimal import Decimal
 
@@ -156,15 +155,3 @@ def test_what_spark_would_convert_in_ways_of_its_own_is_refused(name):
         return
     with pytest.raises(UsageError):
         REFUSED[name](sealed).type_in(schema)
-
-
-@pytest.mark.parametrize("constant", [datetime.date(2020, 1, 1), datetime.datetime(2020, 1, 1, 12), "2020-01-01"], ids=str)
-def test_dates_are_compared_with_columns_and_not_with_constants(constant):
-    """Spark reads a text as a time of the session's zone, which enclaves do not know: constants are refused with what to do instead."""
-    schema = StructType([StructField("day", DateType()), StructField("at", TimestampType()), StructField("from", TimestampType())])
-    assert (sealed.col("at") >= sealed.col("from")).type_in(schema).simpleString() == "boolean"
-    for name in ("day", "at"):
-        with pytest.raises(UsageError) as caught:
-            (sealed.col(name) >= constant).type_in(schema)
-        assert caught.value.error_code == "usage.expression"
-        assert "days or of seconds" in caught.value.next_step

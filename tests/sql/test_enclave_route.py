@@ -109,6 +109,11 @@ def jobs(enclaves, monkeypatch):
 QUERIES = [
     ("SELECT ward, age, dose, came, cost FROM stays WHERE age * 2 + 1 > pay / 10 AND NOT (ward IN ('icu', 'surgery'))", 1),
     (
+        """SELECT age, came FROM stays WHERE came BETWEEN '2024-01-05' AND DATE '2024-1-9' OR gone IN ('2024-01-20', '2024-01-22')
+           OR came = TIMESTAMP '2024-01-12' AND NOT gone < CAST('2024-01-14 10:00:00' AS TIMESTAMP_NTZ)""",
+        1,
+    ),
+    (
         "SELECT age + pay AS a, sqrt(abs(dose)) AS s, dose IS NULL AS n, came = gone AS d FROM stays WHERE urgent OR cost > 1.5",
         1,
     ),
@@ -154,7 +159,7 @@ REFUSED = [
     ("SELECT count(DISTINCT age) AS n FROM stays", "DISTINCT"),
     ("SELECT max(ward) AS w FROM stays", "ward"),
     ("SELECT age FROM stays WHERE ward = 5", "number with a text"),
-    ("SELECT age FROM stays WHERE came > '2024-01-05'", "date32"),
+    ("SELECT age FROM stays WHERE came > 5", "date32"),
     ("SELECT age FROM stays WHERE ln(age) > 2", "LN"),
     ("SELECT percentile(age, 0.5) AS p FROM stays", "QUANTILE"),
     ("SELECT age, count(*) AS n FROM stays", "age"),

@@ -44,6 +44,8 @@ _KERNELS = {
     Operator.IS_NOT_NULL: "is_valid",
     Operator.LOG: "ln",
 }
+# The types of constants that a message holds as texts.
+_TIMES = {Operator.DATE: pa.date32(), Operator.TIMESTAMP: pa.timestamp("us", "UTC"), Operator.TIMESTAMP_NTZ: pa.timestamp("us")}
 # For which last arguments the result is null.
 _NULLS = {Operator.TRY_DIVIDE: ("equal", 0.0), Operator.LOG: ("less_equal", 0.0), Operator.LOG1P: ("less_equal", -1.0)}
 # These compute in doubles, as Spark does but where it divides decimals.
@@ -75,6 +77,8 @@ def _value(expression: Expression, rows: Columns, where: pa.Array | pa.Scalar | 
         return pa.array(rows.drawn("rand", _constant(expression, int)))
     if expression.operator is Operator.DECIMAL:
         return pa.scalar(Decimal(_constant(expression, str)))
+    if expression.operator in _TIMES:
+        return pa.scalar(_constant(expression, str)).cast(_TIMES[expression.operator])
     return _call(expression, rows, where)
 
 
@@ -89,6 +93,8 @@ def _call(call: Call, rows: Columns, where: pa.Array | pa.Scalar | None) -> pa.A
             # Spark does not evaluate the right side where the left one decides.
             open_ = pc.fill_null(pc.not_equal(arguments[0], operator is Operator.OR), True)
             arguments.append(_value(argument, rows, open_ if where is None else pc.and_(open_, where)))
+    # Arrow compares the moments of two time zones where their units are the same alone.
+    arguments = [moment.cast(pa.timestamp(moment.type.unit, "UTC")) if getattr(moment.type, "tz", None) else moment for moment in arguments]
     types = {argument.type for argument in arguments}
     floating = any(map(pa.types.is_floating, types))
     kernel = _KERNELS.get(operator, operator.value)

@@ -97,12 +97,10 @@ def _assemble(step: Assemble, rows: Rows) -> Rows:
     if any(found is not None for found in arities):
         none = [np.zeros(found.width, dtype=np.int64) for found in inputs]
         arity = np.concatenate([zeros if found is None else found for found, zeros in zip(arities, none, strict=True)])
-    if step.handle_invalid is not HandleInvalid.KEEP:
-        invalid = vector.invalid()
-        if invalid.any():
-            if step.handle_invalid is HandleInvalid.ERROR:
-                raise DataError(f"{int(invalid.sum())} rows have a null or NaN among the assembled columns.", code="data.null")
-            rows, vector = rows.take(~invalid), vector.take(~invalid)
+    if step.handle_invalid is not HandleInvalid.KEEP and (invalid := vector.invalid()).any():
+        if step.handle_invalid is HandleInvalid.ERROR:
+            raise DataError(f"{int(invalid.sum())} rows have a null or NaN among the assembled columns.", code="data.null")
+        rows, vector = rows.take(~invalid), vector.take(~invalid)
     return rows.with_columns({step.output_column: Column(vector, arity=arity)})
 
 
@@ -115,10 +113,8 @@ def _random_split(step: RandomSplit, rows: Rows) -> Rows:
 def _apply(step: ApplyModel, rows: Rows, model: Any, shard: Callable[[int], Any]) -> Rows:
     model = _changed(model, step.params)
     columns = tuple(rows.column(name) for name in step.input_columns)
-    if hasattr(model, "SHARD"):
-        return _added(rows, model.transform(columns, shard), step.outputs)
     if hasattr(model, "transform"):
-        return _added(rows, model.transform(columns), step.outputs)
+        return _added(rows, model.transform(columns, *([shard] if hasattr(model, "SHARD") else [])), step.outputs)
     if len(columns) != 1:
         raise DataError(f"The model reads one column, not {len(columns)}.", code="data.output")
     features = rows.vector(step.input_columns[0])

@@ -6,7 +6,8 @@ from typing import Any, NoReturn
 from pyspark.sql.types import DataType, StructType
 
 from securemllib.errors import SealedError, UsageError
-from securemllib.spark.expression_types import NO_DATES, type_of
+from securemllib.spark.expression_types import MOMENTS, type_of
+from securemllib.spark.moments import constant_of
 from securemllib.wire.plan import Call, Expression, Literal, Operator, Reference
 
 __all__ = ["Column", "expression_of"]
@@ -172,10 +173,10 @@ def expression_of(value: Any) -> Expression:
         if isinstance(value, kind):  # as numpy's doubles are
             return Literal(value=kind(value))
     if isinstance(value, date):
-        raise UsageError("A date or a timestamp is no constant of enclaves.", next_step=NO_DATES, code="usage.expression")
+        return constant_of(value)
     raise UsageError(
         f"A {type(value).__name__} is no column and no constant.",
-        next_step="Use numbers, strings, booleans and columns of `securemllib.spark.functions`.",
+        next_step="Use numbers, strings, booleans, dates, datetimes and columns of `securemllib.spark.functions`.",
     )
 
 
@@ -187,6 +188,8 @@ def _text(expression: Expression) -> str:
     arguments = [_text(argument) for argument in expression.arguments]
     if expression.operator is Operator.DECIMAL:
         return arguments[0]
+    if expression.operator in MOMENTS:
+        return f"{expression.operator.value.upper()} '{arguments[0]}'"
     if symbol := _SYMBOLS.get(expression.operator):
         return f"({f' {symbol} '.join(arguments)})"
     return f"{expression.operator.value.upper().replace('_', ' ')}({', '.join(arguments)})"

@@ -9,6 +9,7 @@ from pyspark.sql.types import StructField, StructType
 from securemllib.errors import SealedError, UsageError
 from securemllib.spark.column import Column
 from securemllib.spark.functions import col
+from securemllib.spark.moments import fitted
 from securemllib.spark.names import respelled, spelled
 from securemllib.spark.row_refusals import RefusesRows
 from securemllib.spark.selection import flat, projected, to_column
@@ -290,7 +291,10 @@ class SecureDataFrame(RefusesRows):
         return name if self._schema is None else spelled(name, self._schema, self.session.spark)
 
     def _spelled(self, column: Column) -> Column:
-        return column if self._schema is None else Column(respelled(column.expression, self._schema, self.session.spark), column.name)
+        if self._schema is None:
+            return column
+        spelled = respelled(column.expression, self._schema, self.session.spark)
+        return Column(fitted(spelled, self._schema, self.session.spark), column.name)
 
     def _with(self, step: Step, schema: StructType | None) -> "SecureDataFrame":
         return SecureDataFrame(self.session, self.source, schema, (*self.steps, step), self.models, self.pieces)

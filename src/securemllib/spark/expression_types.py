@@ -9,14 +9,16 @@ from pyspark.sql.types import DataType, StructType
 from securemllib.errors import UsageError
 from securemllib.wire.plan import Call, Expression, Literal, Operator, Reference
 
-__all__ = ["NO_DATES", "type_of"]
+__all__ = ["COMPARISONS", "MOMENTS", "type_of"]
 
-NO_DATES = (
-    "Dates and timestamps are compared with columns of their kind only: let the owner encrypt a column of days or of seconds, which are "
-    "numbers, or one that holds the date to compare with."
-)
+_DATES = "Dates and timestamps are compared with constants, and with columns of their kind."
 
-_COMPARISONS = (Operator.EQUAL, Operator.NOT_EQUAL, Operator.LESS, Operator.LESS_EQUAL, Operator.GREATER, Operator.GREATER_EQUAL)
+COMPARISONS = (Operator.EQUAL, Operator.NOT_EQUAL, Operator.LESS, Operator.LESS_EQUAL, Operator.GREATER, Operator.GREATER_EQUAL)
+MOMENTS: dict[Operator, DataType] = {
+    Operator.DATE: spark_types.DateType(),
+    Operator.TIMESTAMP: spark_types.TimestampType(),
+    Operator.TIMESTAMP_NTZ: spark_types.TimestampNTZType(),
+}
 _LOGIC = (Operator.AND, Operator.OR, Operator.NOT)
 _OF_ANY = (Operator.IS_NULL, Operator.IS_NOT_NULL)
 _SUMS = (Operator.ADD, Operator.SUBTRACT, Operator.MULTIPLY)
@@ -57,6 +59,8 @@ def type_of(expression: Expression, schema: StructType) -> DataType:
     if expression.operator is Operator.DECIMAL and isinstance(expression.arguments[0], Literal):
         _, digits, exponent = Decimal(str(expression.arguments[0].value)).as_tuple()
         return spark_types.DecimalType(max(len(digits), -int(exponent)), -int(exponent))
+    if expression.operator in MOMENTS:
+        return MOMENTS[expression.operator]
     return _call_type(expression, [type_of(argument, schema) for argument in expression.arguments])
 
 
@@ -77,13 +81,11 @@ def _call_type(call: Call, kinds: list[DataType]) -> DataType:
     if operator in _LOGIC:
         _check(operator, known, lambda kind: isinstance(kind, spark_types.BooleanType), "Combine conditions.")
         return spark_types.BooleanType()
-    if operator in _COMPARISONS:
+    if operator in COMPARISONS:
         if known and not any(all(isinstance(kind, group) for kind in known) for group in _ALIKE):
-            has_dates = any(
-                isinstance(kind, (spark_types.DateType, spark_types.TimestampType, spark_types.TimestampNTZType)) for kind in known
-            )
+            has_dates = any(kind in MOMENTS.values() for kind in known)
             alike = "Compare values of one kind: numbers, or texts, or dates; `cast` makes doubles of texts."
-            raise _refused(operator, known, NO_DATES if has_dates else alike)
+            raise _refused(operator, known, _DATES if has_dates else alike)
         return spark_types.BooleanType()
     if operator is Operator.CAST_DOUBLE:
         castable = (spark_types.NumericType, spark_types.BooleanType, spark_types.StringType)

@@ -1,7 +1,7 @@
 """SQL expressions as those of the plan language, which enclaves evaluate on sealed rows, where both mean the same.
 
-What the plan language has not, or gives another meaning, is refused: a text is not compared with a number, a date only with a date column,
-and functions that are null for some numbers, as logarithms are, have no place in the plan of an aggregate.
+What the plan language has not, or gives another meaning, is refused: a text is not compared with a number, a date only with constants and
+columns of dates, and functions that are null for some numbers, as logarithms are, have no place in the plan of an aggregate.
 """
 
 import math
@@ -22,10 +22,19 @@ _NUMBERS = ("int", "uint", "float", "double", "halffloat", "decimal")
 _TEXTS = ("string", "large_string", "string_view", "dictionary<values=string")
 # Of one another they are compared; nothing else is done with them.
 _COMPARABLE = ("date", "timestamp")
+# The operator of a text's cast, and the kind that it is of.
+_MOMENTS: dict[exp.DType, tuple[Operator, str]] = {
+    exp.DType.DATE: (Operator.DATE, "date"),
+    exp.DType.TIMESTAMP: (Operator.TIMESTAMP, "timestamp"),
+    exp.DType.TIMESTAMPTZ: (Operator.TIMESTAMP, "timestamp"),
+    exp.DType.TIMESTAMPLTZ: (Operator.TIMESTAMP, "timestamp"),
+    exp.DType.TIMESTAMPNTZ: (Operator.TIMESTAMP_NTZ, "timestamp_ntz"),
+}
 _ARITHMETIC = frozenset({Operator.ADD, Operator.SUBTRACT, Operator.MULTIPLY, Operator.DIVIDE, Operator.NEGATE})
 _LOGIC = frozenset({Operator.AND, Operator.OR, Operator.NOT})
 _COMPARISONS = frozenset(OPERATORS.values()) - _ARITHMETIC - _LOGIC
 _FUNCTIONS: dict[type[exp.Expr], Operator] = {exp.Sqrt: Operator.SQRT, exp.Exp: Operator.EXP, exp.Abs: Operator.ABS}
+_OF_MOMENTS = frozenset(operator for operator, _ in _MOMENTS.values())
 _LEAST_INTEGER, _GREATEST_INTEGER = -(2**63), 2**63 - 1
 
 Typed = tuple[Expression, str]
@@ -98,7 +107,7 @@ class Expressions:
             if not kinds <= {NUMBER}:
                 raise refused(f"{node.key.upper()} of a {' and a '.join(sorted(kinds))}")
             return call, NUMBER
-        if len(kinds) > 1:
+        if len(kinds) > 1 and not (any(kind.startswith(_COMPARABLE) for kind in kinds) and any(_is_moment(each) for each, _ in arguments)):
             raise refused(f"Comparing a {' with a '.join(sorted(kinds))}", "Compare with a constant, or a column, of the column's type.")
         if any(kind not in {NUMBER, BOOLEAN, _TEXT} and not kind.startswith(_COMPARABLE) for kind in kinds):
             raise refused(f"Comparing a {min(kinds)}")
@@ -117,6 +126,9 @@ class Expressions:
         return Call(operator=Operator.IS_NULL, arguments=(self.typed(node.this)[0],)), BOOLEAN
 
     def _cast(self, node: exp.Cast) -> Typed:
+        if node.to.this in _MOMENTS and isinstance(node.this, exp.Literal) and node.this.is_string:
+            operator, kind = _MOMENTS[node.to.this]
+            return Call(operator=operator, arguments=(Literal(value=str(node.this.this)),)), kind
         expression, kind = self.typed(node.this)
         if node.to.this != exp.DataType.Type.DOUBLE or kind not in {NUMBER, BOOLEAN}:
             raise refused(f"A cast of a {kind} to {node.to.sql()}", "Numbers and booleans are cast to DOUBLE.")
@@ -180,6 +192,11 @@ def _literal(node: exp.Expr) -> Typed:
     if not math.isfinite(value) or (isinstance(value, int) and not _LEAST_INTEGER <= value <= _GREATEST_INTEGER):
         raise refused("A number beyond 64 bits")
     return literal(str(node.this)), NUMBER
+
+
+def _is_moment(expression: Expression) -> bool:
+    """Return whether an expression is a constant that dates and timestamps are compared with, once it is of their kind."""
+    return isinstance(expression.value, str) if isinstance(expression, Literal) else getattr(expression, "operator", None) in _OF_MOMENTS
 
 
 def _kind(type_text: str) -> str:

@@ -60,6 +60,9 @@ class Operator(StrEnum):
     IS_NOT_NULL = "is_not_null"
     CAST_DOUBLE = "cast_double"
     DECIMAL = "decimal"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+    TIMESTAMP_NTZ = "timestamp_ntz"
     LOG = "log"
     LOG1P = "log1p"
     EXP = "exp"
@@ -269,8 +272,7 @@ class Plan(Record):
     @property
     def parts(self) -> Parts | None:
         """The parts that it reads; None for all."""
-        first = self.steps[0] if self.steps else None
-        return first if isinstance(first, Parts) else None
+        return next((step for step in self.steps if isinstance(step, Parts)), None)
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
@@ -351,6 +353,4 @@ def _needed_before(step: Step, needed: set[str]) -> set[str]:
 def _references(expression: Expression) -> set[str]:
     if isinstance(expression, Reference):
         return {expression.column}
-    if isinstance(expression, Call):
-        return set().union(*(_references(argument) for argument in expression.arguments)) if expression.arguments else set()
-    return set()
+    return set().union(*map(_references, expression.arguments)) if isinstance(expression, Call) else set()
