@@ -47,7 +47,11 @@ class Column:
     @property
     def name(self) -> str:
         """The column's name: its alias, or its expression in words as Spark prints it."""
-        return self._name or _text(self.expression)
+        return _text(self.expression) if self._name is None else self._name
+
+    def of(self, expression: Expression) -> "Column":
+        """Return another expression under the name that ``alias`` gave this one, if it did."""
+        return Column(expression, self._name)
 
     def alias(self, name: str) -> "Column":
         """Return the same expression under another name."""

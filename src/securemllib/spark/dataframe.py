@@ -10,7 +10,7 @@ from securemllib.errors import SealedError, UsageError
 from securemllib.spark.column import Column
 from securemllib.spark.functions import col
 from securemllib.spark.moments import fitted
-from securemllib.spark.names import respelled, spelled
+from securemllib.spark.names import respelled, spelled, unknown, unquoted
 from securemllib.spark.row_refusals import RefusesRows
 from securemllib.spark.selection import flat, projected, to_column
 from securemllib.spark.source import Source
@@ -194,7 +194,7 @@ class SecureDataFrame(RefusesRows):
 
     def drop(self, *names: "str | Column") -> "SecureDataFrame":
         """Return the rows without the given columns."""
-        dropped = {self._spelling(name.name if isinstance(name, Column) else name) for name in names}
+        dropped = {self._spelling(self._spelled(name).name if isinstance(name, Column) else name) for name in names}
         kept = [name for name in self.columns if name not in dropped]
         return self if kept == self.columns else self.select(*kept)
 
@@ -293,15 +293,16 @@ class SecureDataFrame(RefusesRows):
     def _spelled(self, column: Column) -> Column:
         if self._schema is None:
             return column
-        spelled = respelled(column.expression, self._schema, self.session.spark)
-        return Column(fitted(spelled, self._schema, self.session.spark), column.name)
+        column = column.of(unquoted(column.expression, self._schema))
+        known = respelled(column.expression, self._schema, self.session.spark)
+        return Column(fitted(known, self._schema, self.session.spark), column.name)
 
     def _with(self, step: Step, schema: StructType | None) -> "SecureDataFrame":
         return SecureDataFrame(self.session, self.source, schema, (*self.steps, step), self.models, self.pieces)
 
     def __getitem__(self, item: "str | Column | list[str | Column]") -> "Column | SecureDataFrame":
         if isinstance(item, str):
-            self._check_column(self._spelling(item))
+            self._check_column(self._spelling(self._spelled(col(item)).name))
             return col(item)
         return self.filter(item) if isinstance(item, Column) else self.select(item)
 
@@ -318,7 +319,7 @@ class SecureDataFrame(RefusesRows):
 
     def _check_column(self, name: str) -> None:
         if self._schema is not None and name not in self._schema.names:
-            raise UsageError(f"There is no column {name!r} among {', '.join(self._schema.names)}.", code="usage.column")
+            raise unknown(name, self._schema)
 
 
 def _skips(step: Step) -> bool:

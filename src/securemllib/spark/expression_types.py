@@ -7,6 +7,7 @@ from pyspark.sql import types as spark_types
 from pyspark.sql.types import DataType, StructType
 
 from securemllib.errors import UsageError
+from securemllib.spark.names import unknown
 from securemllib.wire.plan import Call, Expression, Literal, Operator, Reference
 
 __all__ = ["COMPARISONS", "MOMENTS", "type_of"]
@@ -52,7 +53,7 @@ def type_of(expression: Expression, schema: StructType) -> DataType:
     """
     if isinstance(expression, Reference):
         if expression.column not in schema.names:
-            raise UsageError(f"There is no column {expression.column!r} among {', '.join(schema.names)}.", code="usage.column")
+            raise unknown(expression.column, schema)
         return schema[expression.column].dataType
     if isinstance(expression, Literal):
         return _literal_type(expression.value)
