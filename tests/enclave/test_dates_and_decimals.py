@@ -7,11 +7,12 @@ import pyarrow as pa
 import pytest
 
 from securemllib.algorithms.base import Seed
+from securemllib.algorithms.expressions import evaluate
 from securemllib.enclave.plan import read_table
 from securemllib.enclave.results import rows_table
 from securemllib.errors import DataError
 from securemllib.wire.dataset import DatasetRef
-from securemllib.wire.plan import Assemble, HandleInvalid, Plan
+from securemllib.wire.plan import Assemble, Call, HandleInvalid, Literal, Operator, Plan, Reference
 from tests.world import execute
 
 DAYS = [date(2024, 2, 29), None, date(1969, 12, 31)]
@@ -37,3 +38,18 @@ def test_dates_are_no_numbers():
     """A vector of dates is refused, beside the decimals that are taken."""
     with pytest.raises(DataError, match="not a number"):
         assembled("price", "day")
+
+
+def test_constants_of_dates_are_read_strictly():
+    """A day and a moment are compared with their columns; a text that is none, another type and another number of constants are refused."""
+    rows = read_table(TABLE)
+
+    def compared(*constants):
+        constant = Call(operator=Operator.DATE, arguments=tuple(Literal(value=value) for value in constants))
+        return evaluate(Call(operator=Operator.LESS, arguments=(Reference(column="day"), constant)), rows).to_pylist()
+
+    assert compared("2024-02-29") == [False, None, True]
+    for constants in (("soon",), ("2024-02-30",), ("2024-2-1",), (19_000,), (None,), (), ("2024-02-29", "2024-02-29")):
+        with pytest.raises(DataError) as caught:
+            compared(*constants)
+        assert caught.value.error_code == "data.expression"
